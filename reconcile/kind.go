@@ -1,0 +1,38 @@
+package reconcile
+
+import "context"
+
+// Kind reads and changes all resources of one kind. Implementations live beside what they speak to: the kernel's in
+// reconcile/kernel, the BGP speaker's in reconcile/speaker, the tests' in testenv/fakehost.
+type Kind interface {
+	// Name is the Kind of the keys that it answers for.
+	Name() string
+
+	// List reads everything of this kind that netd owns, wanted or not, and what foreigners hold at the keys of want.
+	// want is passed because some places are only looked at when wanted (a sysctl), and because some values can only be
+	// recognised by encoding what is wanted and comparing bytes (an nftables chain). List never remembers: what it
+	// returns was read during the call. An interrupted dump is retried within.
+	List(ctx context.Context, want []Resource) (own []Resource, foreign []Holder, err error)
+
+	// Create makes want, which was absent. Something foreign in its place is an error, never overwritten.
+	Create(ctx context.Context, want Resource) error
+
+	// Update leads have, which netd owns, to want in place and without a gap.
+	Update(ctx context.Context, have, want Resource) error
+
+	// Delete removes have. Absent is success.
+	Delete(ctx context.Context, have Resource) error
+}
+
+// Batcher is implemented by kinds that send many changes to the kernel in one system call.
+type Batcher interface {
+	// Batch carries out changes, all of this kind and none standing on another of them, in order. It returns one error a
+	// change, nil where it succeeded.
+	Batch(ctx context.Context, changes []Change) []error
+}
+
+// Getter is implemented by kinds that can read single places without a whole dump; narrow passes use it.
+type Getter interface {
+	// Get reads the places named by keys, with the meaning of List. want holds the wanted resources among them.
+	Get(ctx context.Context, keys []Key, want []Resource) (own []Resource, foreign []Holder, err error)
+}

@@ -1,0 +1,61 @@
+package object
+
+import "net/netip"
+
+// Host is what desired state depends on of a host's kernel besides what netd owns there.
+type Host struct {
+	Name          string // hostname
+	Links         []HostLink
+	DefaultLinks  []string // links that an IPv4 default route leaves by, sorted
+	IPForward     bool     // net.ipv4.ip_forward
+	RPFilterAll   int      // net.ipv4.conf.all.rp_filter
+	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
+	LearnedRoutes []Learned
+}
+
+// HostLink is a link that is not netd's.
+type HostLink struct {
+	Name     string
+	Index    int
+	MTU      int
+	Up       bool
+	Loopback bool
+	Addrs    []netip.Prefix // not masked
+}
+
+// Learned is a unicast route of netd in the main table with a gateway and no tunnel: what a BGP session gave. Where no
+// speaker can say what it knows, such a route is kept as long as the file still admits it.
+type Learned struct {
+	Prefix  netip.Prefix
+	NextHop netip.Addr
+}
+
+// Endpoint is a container that is attached to the network on this host, or is to be.
+type Endpoint struct {
+	ID        Place  // "file/<workload>", "cni/<container id>/<interface>", "docker/<endpoint id>"
+	Netns     string // path of its network namespace, which was there when it was looked at
+	Interface string // in the container
+	Addr      netip.Addr
+	MAC       MAC
+	Network   string
+}
+
+// Speaker is what the BGP speaker knows. The zero value is a speaker that cannot be asked: unknown, not empty.
+type Speaker struct {
+	Known bool // it answered with a whole snapshot
+	Peers []SpeakerPeer
+	Paths []BestPath
+}
+
+// SpeakerPeer is a neighbour of the speaker.
+type SpeakerPeer struct {
+	Addr   netip.Addr
+	Synced bool // its table is known: End-of-RIB was received, or the deferral time is over
+}
+
+// BestPath is a path that the speaker selected.
+type BestPath struct {
+	Prefix  netip.Prefix
+	NextHop netip.Addr
+	Peer    netip.Addr // who sent it
+}

@@ -1,0 +1,84 @@
+package object
+
+import (
+	"net/netip"
+	"strconv"
+
+	"netd/reconcile"
+)
+
+// LinkKey is the key of a link in a place. The container's end of a veth has no resource of its own: it is part of Veth.
+func LinkKey(in Place, name string) reconcile.Key {
+	return reconcile.Key{Kind: KindLink, Name: in.In(name)}
+}
+
+// Veth is a pair of links: the host's end, and a peer inside a workload's namespace. Its Key is the host's end.
+type Veth struct {
+	Name     string // host's end, VethName of the workload
+	MAC      MAC    // of the host's end
+	MTU      int    // of both ends
+	Up       bool   // both ends
+	Alias    string // "netd: <workload>", for people
+	Workload Place  // in whose namespace the peer is; when read, empty where it is in no namespace known
+	Peer     string // name of the peer, "eth0"
+	PeerMAC  MAC
+}
+
+func (v Veth) Key() reconcile.Key        { return LinkKey("", v.Name) }
+func (v Veth) Requires() []reconcile.Key { return nil }
+func (v Veth) Fields() []reconcile.Field {
+	return []reconcile.Field{
+		field("type", "veth"), field("peer", v.Workload.In(v.Peer)), field("mtu", strconv.Itoa(v.MTU)),
+		field("state", upDown(v.Up)), field("mac", v.MAC.String()), field("peer mac", v.PeerMAC.String()), field("alias", v.Alias),
+	}
+}
+
+// Replaces: a peer in another namespace or of another name cannot be reached through the host's end.
+func (v Veth) Replaces(have reconcile.Resource) bool {
+	h, ok := have.(Veth)
+	return !ok || h.Workload != v.Workload || h.Peer != v.Peer
+}
+
+// VXLAN is a VXLAN device of fixed tunnel endpoints (RFC 7348): it learns nothing, FDB and neighbours are given.
+type VXLAN struct {
+	Name     string
+	VNI      uint32
+	Port     uint16
+	Local    netip.Addr
+	Underlay string // the link that it sends by
+	MAC      MAC
+	MTU      int
+	Up       bool
+	Learning bool // always wanted off; here to be repaired
+	Alias    string
+}
+
+func (v VXLAN) Key() reconcile.Key        { return LinkKey("", v.Name) }
+func (v VXLAN) Requires() []reconcile.Key { return nil }
+func (v VXLAN) Fields() []reconcile.Field {
+	return []reconcile.Field{
+		field("type", "vxlan"), field("vni", strconv.FormatUint(uint64(v.VNI), 10)), field("port", strconv.Itoa(int(v.Port))),
+		field("local", addrText(v.Local)), field("dev", v.Underlay), field("mtu", strconv.Itoa(v.MTU)),
+		field("state", upDown(v.Up)), field("mac", v.MAC.String()), field("learning", onOff(v.Learning)), field("alias", v.Alias),
+	}
+}
+
+// Replaces: the kernel refuses to change VNI, port or learning of a device that exists (drivers/net/vxlan, vxlan_nl2conf).
+func (v VXLAN) Replaces(have reconcile.Resource) bool {
+	h, ok := have.(VXLAN)
+	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning
+}
+
+// IPIP is tunl0, the fallback device of the ipip module (net/ipv4/ipip.c): the kernel's own and shared, adopted rather
+// than made. Its MTU and up state are netd's while it is wanted; what they were before is kept and put back.
+type IPIP struct {
+	Name string // "tunl0"
+	MTU  int
+	Up   bool
+}
+
+func (t IPIP) Key() reconcile.Key        { return LinkKey("", t.Name) }
+func (t IPIP) Requires() []reconcile.Key { return nil }
+func (t IPIP) Fields() []reconcile.Field {
+	return []reconcile.Field{field("type", "ipip"), field("mtu", strconv.Itoa(t.MTU)), field("state", upDown(t.Up))}
+}

@@ -1,0 +1,88 @@
+package reconcile
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Key names a resource among all resources of one host. Name holds everything that the kernel (or the speaker) itself
+// keys on, so that two resources can never claim one place: "10.9.2.0/24" in the main table, "10.9.2.0/24 table 100"
+// in another. An object inside a container has the name "@<workload id>/…".
+type Key struct {
+	Kind string
+	Name string
+}
+
+func (k Key) String() string { return k.Kind + " " + k.Name }
+
+// Compare orders keys by kind, then by name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Kind, o.Kind), cmp.Compare(k.Name, o.Name))
+}
+
+// Field is one managed attribute of a resource as people read it.
+type Field struct {
+	Name  string
+	Value string
+}
+
+// Resource is a plain comparable value: two resources are equal when == says so. It holds no slice, map or pointer that
+// is not canonical, since == on an interface that holds a slice panics and 100,000 comparisons must cost milliseconds.
+type Resource interface {
+	// Key is where the resource lives.
+	Key() Key
+	// Requires names what the resource stands on: it is built after these and torn down before them. A key that is in
+	// no state is no obstacle (it is the host's own, such as the underlay link).
+	Requires() []Key
+	// Fields are all the attributes that netd manages, in the order in which people expect them. Two resources of one key
+	// that differ show different fields.
+	Fields() []Field
+}
+
+// Replacer is implemented by resources with attributes that cannot be changed in place (a VXLAN device's VNI).
+type Replacer interface {
+	// Replaces reports whether have must be deleted and the receiver created to get from have to the receiver.
+	Replaces(have Resource) bool
+}
+
+// State is a set of resources: wanted, or read from a host.
+type State map[Key]Resource
+
+// Add puts r in its place.
+func (s State) Add(r Resource) { s[r.Key()] = r }
+
+// Keys returns the keys in order.
+func (s State) Keys() []Key {
+	keys := make([]Key, 0, len(s))
+	for k := range s {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, Key.Compare)
+	return keys
+}
+
+// Cause says why a resource is wanted, or why a change is made.
+type Cause struct {
+	Text string `json:"text"`           // "network lab", "node baihl-node", "repair"
+	File string `json:"file,omitempty"` // the configuration file that asks for it
+	Line int    `json:"line,omitempty"` // 1-based; 0 where no line asks for it
+}
+
+// Want is a desired state with the reason of each resource.
+type Want struct {
+	State State
+	Why   map[Key]Cause
+}
+
+// Have is what was observed.
+type Have struct {
+	Own     State    // what netd owns, wanted or not
+	Foreign []Holder // what others hold where netd wants something
+}
+
+// Holder is a foreign object that stands in the place of a wanted one.
+type Holder struct {
+	Key  Key    `json:"key"`  // the wanted key
+	What string `json:"what"` // the object in words: "route 10.10.0.0/26 via 192.0.2.1 dev eth0"
+	Who  string `json:"who"`  // its owner in words: "protocol bird (12)"
+}
