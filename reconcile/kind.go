@@ -26,7 +26,7 @@ type Kind interface {
 
 // Batcher is implemented by kinds that send many changes to the kernel in one system call.
 type Batcher interface {
-	// Batch carries out changes, all of this kind and none standing on another of them, in order. It returns one error a
+	// Batch carries out changes of this kind in order (a later one may stand on an earlier one). It returns one error a
 	// change, nil where it succeeded.
 	Batch(ctx context.Context, changes []Change) []error
 }

@@ -64,6 +64,8 @@ type Conflict struct {
 type Plan struct {
 	Changes   []Change // in the order of execution
 	Conflicts []Conflict
+
+	stands map[Key][]Key // Want.Stands, by which a failed change's dependents are found
 }
 
 // Empty reports whether there is nothing to do and nothing in the way.

@@ -72,6 +72,44 @@ type Cause struct {
 type Want struct {
 	State State
 	Why   map[Key]Cause
+
+	// Stands adds to what a resource says itself of what it stands on: a route with a preferred source goes when that
+	// address goes, but does not tell on which link the address is.
+	Stands map[Key][]Key
+
+	// Gone says, by kind, why what is there and not wanted is removed: "no node has it".
+	Gone map[string]string
+
+	footings map[Key]bool // see isFooting
+}
+
+// Put adds a resource with its reason and what it stands on besides what it says itself.
+func (w *Want) Put(r Resource, why Cause, stands ...Key) {
+	if w.State == nil {
+		w.State, w.Why = State{}, map[Key]Cause{}
+	}
+	k := r.Key()
+	w.State[k], w.Why[k] = r, why
+	if len(stands) > 0 {
+		if w.Stands == nil {
+			w.Stands = map[Key][]Key{}
+		}
+		w.Stands[k] = append(w.Stands[k], stands...)
+	}
+}
+
+// requires is all that a wanted or observed resource stands on. What was read back does not say everything, so the
+// wanted twin's word is added to its own.
+func (w *Want) requires(r Resource) []Key {
+	k := r.Key()
+	on := r.Requires()
+	if twin, ok := w.State[k]; ok && twin != r {
+		on = append(on[:len(on):len(on)], twin.Requires()...)
+	}
+	if more := w.Stands[k]; len(more) > 0 {
+		on = append(on[:len(on):len(on)], more...)
+	}
+	return on
 }
 
 // Have is what was observed.

@@ -1,0 +1,158 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Event tells of one change that was carried out, failed or was skipped.
+type Event struct {
+	Change  Change
+	Err     error         // nil where it succeeded
+	Skipped bool          // not tried, for the reason in Err
+	Took    time.Duration // of the batch that the change was part of
+}
+
+// Outcome is what became of a plan.
+type Outcome struct {
+	Done    int     // changes carried out
+	Trouble []Event // failed and skipped ones, in order
+}
+
+// Err joins the errors of what failed; nil where everything succeeded. What was skipped because of a failure is counted,
+// not repeated.
+func (o Outcome) Err() error {
+	var errs []error
+	skipped := 0
+	for _, t := range o.Trouble {
+		if t.Skipped {
+			skipped++
+		} else {
+			errs = append(errs, fmt.Errorf("%s %s: %w", t.Change.Op, t.Change.Key, t.Err))
+		}
+	}
+	if skipped > 0 {
+		errs = append(errs, fmt.Errorf("skipped because of that: %d", skipped))
+	}
+	return errors.Join(errs...)
+}
+
+// Apply carries out a plan. A failed change is stepped over and what stands on it is skipped; if anything failed in
+// Teardown or Build, Leftover does not run, so that nothing is taken away for the sake of something that did not come.
+// on, which may be nil, hears of every change after it was tried.
+func (e *Engine) Apply(ctx context.Context, plan Plan, on func(Event)) Outcome {
+	run := run{engine: e, plan: plan, on: on, bad: map[Key]bool{}}
+	for i := 0; i < len(plan.Changes); {
+		j := i + 1
+		for j < len(plan.Changes) && plan.Changes[j].Key.Kind == plan.Changes[i].Key.Kind &&
+			plan.Changes[j].Phase == plan.Changes[i].Phase && (e.MaxBatch == 0 || j-i < e.MaxBatch) {
+			j++
+		}
+		run.batch(ctx, plan.Changes[i:j])
+		i = j
+	}
+	return run.out
+}
+
+type run struct {
+	engine *Engine
+	plan   Plan
+	on     func(Event)
+	bad    map[Key]bool // failed or skipped
+	out    Outcome
+}
+
+var (
+	errBehind   = errors.New("what it stands on is missing")
+	errLeftover = errors.New("not removed, since something before it failed")
+)
+
+func (r *run) batch(ctx context.Context, changes []Change) {
+	if len(r.bad) > 0 || ctx.Err() != nil {
+		changes = r.sift(ctx, changes)
+	}
+	if len(changes) == 0 {
+		return
+	}
+	began := time.Now()
+	errs := r.send(ctx, changes)
+	took := time.Since(began)
+	for i, c := range changes {
+		r.tell(Event{Change: c, Err: errs[i], Took: took})
+	}
+}
+
+// sift returns the changes that may go ahead and tells of the others.
+func (r *run) sift(ctx context.Context, changes []Change) []Change {
+	ok := make([]Change, 0, len(changes))
+	for _, c := range changes {
+		switch {
+		case ctx.Err() != nil:
+			r.tell(Event{Change: c, Err: context.Cause(ctx), Skipped: true})
+		case c.Phase == Leftover:
+			r.tell(Event{Change: c, Err: errLeftover, Skipped: true})
+		case c.Phase == Build && r.footless(c):
+			r.tell(Event{Change: c, Err: errBehind, Skipped: true})
+		default:
+			ok = append(ok, c)
+		}
+	}
+	return ok
+}
+
+func (r *run) footless(c Change) bool {
+	if r.bad[c.Key] { // its teardown failed
+		return true
+	}
+	for _, on := range c.Want.Requires() {
+		if r.bad[on] {
+			return true
+		}
+	}
+	for _, on := range r.plan.stands[c.Key] {
+		if r.bad[on] {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *run) send(ctx context.Context, changes []Change) []error {
+	kind := r.engine.kind(changes[0].Key.Kind)
+	if kind == nil {
+		errs := make([]error, len(changes))
+		for i := range errs {
+			errs[i] = fmt.Errorf("no such kind here: %s", changes[0].Key.Kind)
+		}
+		return errs
+	}
+	if b, ok := kind.(Batcher); ok {
+		return b.Batch(ctx, changes)
+	}
+	errs := make([]error, len(changes))
+	for i, c := range changes {
+		switch c.Op {
+		case Create:
+			errs[i] = kind.Create(ctx, c.Want)
+		case Update:
+			errs[i] = kind.Update(ctx, c.Have, c.Want)
+		case Delete:
+			errs[i] = kind.Delete(ctx, c.Have)
+		}
+	}
+	return errs
+}
+
+func (r *run) tell(ev Event) {
+	if ev.Err == nil {
+		r.out.Done++
+	} else {
+		r.bad[ev.Change.Key] = true
+		r.out.Trouble = append(r.out.Trouble, ev)
+	}
+	if r.on != nil {
+		r.on(ev)
+	}
+}

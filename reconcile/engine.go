@@ -1,0 +1,212 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+)
+
+// Engine leads one host to a wanted state through its kinds.
+type Engine struct {
+	Kinds    []Kind // in their soft order: build goes through it forwards, deletion backwards
+	MaxBatch int    // changes in one batch at most; 0: no limit
+}
+
+func (e *Engine) kind(name string) Kind {
+	for _, k := range e.Kinds {
+		if k.Name() == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// Order is the soft order of the kinds by name.
+func (e *Engine) Order() []string {
+	names := make([]string, len(e.Kinds))
+	for i, k := range e.Kinds {
+		names[i] = k.Name()
+	}
+	return names
+}
+
+// Observe reads everything of netd's on the host, and what foreigners hold where want has something. It succeeds whole
+// or not at all: on half a picture nothing may be pruned.
+func (e *Engine) Observe(ctx context.Context, want State) (Have, error) {
+	byKind := split(want, len(e.Kinds))
+	have := Have{Own: make(State, len(want))}
+	for _, kind := range e.Kinds {
+		own, foreign, err := kind.List(ctx, byKind[kind.Name()])
+		if err != nil {
+			return Have{}, fmt.Errorf("reading %s objects: %w", kind.Name(), err)
+		}
+		for _, r := range own {
+			have.Own[r.Key()] = r
+		}
+		have.Foreign = append(have.Foreign, foreign...)
+	}
+	return have, nil
+}
+
+func split(want State, kinds int) map[string][]Resource {
+	count := make(map[string]int, kinds)
+	for k := range want {
+		count[k.Kind]++
+	}
+	byKind := make(map[string][]Resource, len(count))
+	for kind, n := range count {
+		byKind[kind] = make([]Resource, 0, n)
+	}
+	for k, r := range want {
+		byKind[k.Kind] = append(byKind[k.Kind], r)
+	}
+	return byKind
+}
+
+// Plan observes the whole host and compares.
+func (e *Engine) Plan(ctx context.Context, want Want, before State) (Plan, error) {
+	have, err := e.Observe(ctx, want.State)
+	if err != nil {
+		return Plan{}, err
+	}
+	return Diff(want, have, e.Order(), before), nil
+}
+
+// PlanAt observes and compares only the places of keys and what stands on them. It prunes nothing that it did not read,
+// so it is right whatever else is on the host, and costs what it looks at.
+func (e *Engine) PlanAt(ctx context.Context, want Want, keys []Key, before State) (Plan, error) {
+	asked := map[string][]Key{}
+	narrow := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone}
+	for _, k := range want.Above(keys) {
+		asked[k.Kind] = append(asked[k.Kind], k)
+		if w, ok := want.State[k]; ok {
+			narrow.State[k] = w
+		}
+	}
+	byKind := split(narrow.State, len(e.Kinds))
+	have := Have{Own: State{}}
+	for _, kind := range e.Kinds {
+		at := asked[kind.Name()]
+		if len(at) == 0 {
+			continue
+		}
+		own, foreign, err := get(ctx, kind, at, byKind[kind.Name()])
+		if err != nil {
+			return Plan{}, fmt.Errorf("reading %s objects: %w", kind.Name(), err)
+		}
+		for _, r := range own {
+			have.Own[r.Key()] = r
+		}
+		have.Foreign = append(have.Foreign, foreign...)
+	}
+	return Diff(narrow, have, e.Order(), before), nil
+}
+
+// get reads single places, of a kind that can only list by listing.
+func get(ctx context.Context, kind Kind, at []Key, want []Resource) (own []Resource, foreign []Holder, err error) {
+	if g, ok := kind.(Getter); ok {
+		return g.Get(ctx, at, want)
+	}
+	all, foreign, err := kind.List(ctx, want)
+	if err != nil {
+		return nil, nil, err
+	}
+	asked := make(map[Key]bool, len(at))
+	for _, k := range at {
+		asked[k] = true
+	}
+	for _, r := range all {
+		if asked[r.Key()] {
+			own = append(own, r)
+		}
+	}
+	return own, foreign, nil
+}
+
+// Above returns keys and everything wanted that stands on them, directly or not.
+func (w *Want) Above(keys []Key) []Key {
+	seen := make(map[Key]bool, len(keys))
+	for _, k := range keys {
+		seen[k] = true
+	}
+	out := make([]Key, 0, len(seen))
+	for k := range seen {
+		out = append(out, k)
+	}
+	// Without a footing among the keys there is nothing above; that is the common case (a route) and must stay cheap.
+	var on map[Key][]Key
+	for i := 0; i < len(out); i++ {
+		if !w.isFooting(out[i]) {
+			continue
+		}
+		if on == nil {
+			on = map[Key][]Key{}
+			for k, r := range w.State {
+				for _, footing := range w.requires(r) {
+					on[footing] = append(on[footing], k)
+				}
+			}
+		}
+		for _, above := range on[out[i]] {
+			if !seen[above] {
+				seen[above] = true
+				out = append(out, above)
+			}
+		}
+	}
+	return out
+}
+
+// isFooting reports whether anything wanted stands on k. The answer is computed once for a desired state.
+func (w *Want) isFooting(k Key) bool {
+	if w.footings == nil {
+		w.footings = map[Key]bool{}
+		for _, r := range w.State {
+			for _, footing := range w.requires(r) {
+				w.footings[footing] = true
+			}
+		}
+	}
+	return w.footings[k]
+}
+
+// Converge leads the host to want and proves it: observe, compare, apply, observe and compare again. The error names
+// what failed, or what did not hold although every call succeeded.
+func (e *Engine) Converge(ctx context.Context, want Want, before State, on func(Event)) (Plan, Outcome, error) {
+	plan, err := e.Plan(ctx, want, before)
+	if err != nil {
+		return plan, Outcome{}, err
+	}
+	out, err := e.Execute(ctx, want, plan, on)
+	return plan, out, err
+}
+
+// Execute applies a plan and verifies it by reading back.
+func (e *Engine) Execute(ctx context.Context, want Want, plan Plan, on func(Event)) (Outcome, error) {
+	if len(plan.Changes) == 0 {
+		return Outcome{}, nil
+	}
+	out := e.Apply(ctx, plan, on)
+	if err := out.Err(); err != nil {
+		return out, err
+	}
+	left, err := e.Plan(ctx, want, want.State)
+	if err != nil {
+		return out, fmt.Errorf("verifying: %w", err)
+	}
+	if len(left.Changes) > 0 {
+		return out, &Unsettled{Changes: left.Changes}
+	}
+	return out, nil
+}
+
+// Unsettled is the error of a pass after which the host still differs although every call succeeded.
+type Unsettled struct{ Changes []Change }
+
+func (u *Unsettled) Error() string {
+	c := u.Changes[0]
+	text := fmt.Sprintf("verifying: %s is not as it was set: %s", c.Key, Difference(c.Have, c.Want))
+	if n := len(u.Changes) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text
+}
