@@ -10,6 +10,7 @@ type Host struct {
 	IPForward     bool     // net.ipv4.ip_forward
 	RPFilterAll   int      // net.ipv4.conf.all.rp_filter
 	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
+	IPv6          bool     // the kernel speaks IPv6 at all: it has net.ipv6
 	LearnedRoutes []Learned
 }
 

@@ -1,0 +1,69 @@
+package reconcile
+
+import "time"
+
+// Fights between netd and another program over one object. The first repairs are made at once; someone who keeps undoing
+// them meets a growing pause, so that two reconcilers do not burn the host between them.
+const (
+	fightFree   = 3                      // repairs of one object within fightWindow that are made at once
+	fightWindow = 10 * time.Second       // quiet for so long (or twice the pause, if longer): the fight is over
+	fightFirst  = 100 * time.Millisecond // pause after the free repairs, doubled each time
+	fightMost   = time.Minute
+)
+
+// fights remembers which objects were repaired of late.
+type fights map[Key]*fight
+
+type fight struct {
+	repairs int
+	last    time.Time
+	pause   time.Duration
+}
+
+// until returns the time before which k is not to be repaired again; the zero time where it may be now.
+func (f fights) until(k Key, now time.Time) time.Time {
+	x := f[k]
+	if x == nil || x.pause == 0 {
+		return time.Time{}
+	}
+	if again := x.last.Add(x.pause); again.After(now) {
+		return again
+	}
+	return time.Time{}
+}
+
+// repaired notes that k was repaired.
+func (f fights) repaired(k Key, now time.Time) {
+	x := f[k]
+	if x == nil {
+		x = &fight{}
+		f[k] = x
+	}
+	if now.Sub(x.last) > max(fightWindow, 2*x.pause) {
+		*x = fight{}
+	}
+	x.repairs++
+	x.last = now
+	switch {
+	case x.repairs <= fightFree:
+	case x.pause == 0:
+		x.pause = fightFirst
+	default:
+		x.pause = min(2*x.pause, fightMost)
+	}
+}
+
+// contested are the objects that someone keeps changing, in order. It forgets the fights that are over.
+func (f fights) contested(now time.Time) []Key {
+	var keys []Key
+	for k, x := range f {
+		switch {
+		case now.Sub(x.last) > max(fightWindow, 2*x.pause):
+			delete(f, k)
+		case x.pause > 0:
+			keys = append(keys, k)
+		}
+	}
+	sortKeys(keys)
+	return keys
+}

@@ -1,0 +1,91 @@
+package desired
+
+import (
+	"fmt"
+
+	"netd/config"
+)
+
+// Unbuilt is something that the file asks for and this version cannot do. It is an error of plan, never ignored.
+type Unbuilt struct {
+	What string // "network \"lab\": encapsulate = \"cross-subnet\""
+	Pos  config.Pos
+}
+
+func (u Unbuilt) Error() string {
+	return fmt.Sprintf("%s:%d: %s: netd cannot do this yet; take it out of the file", u.Pos.File, u.Pos.Line, u.What)
+}
+
+// CannotYet lists what the file asks for and this version cannot do.
+func CannotYet(c *config.Config) []Unbuilt {
+	var out []Unbuilt
+	add := func(p config.Pos, format string, args ...any) {
+		out = append(out, Unbuilt{fmt.Sprintf(format, args...), p})
+	}
+	for _, n := range c.Networks {
+		if n.Encapsulate == config.CrossSubnet {
+			add(n.Pos, "network %q: encapsulate = %q", n.Name, n.Encapsulate)
+		}
+		if len(n.Receive) > 0 {
+			add(n.Pos, "network %q: receive", n.Name)
+		}
+		if n.NATOutgoing6 {
+			add(n.Pos, "network %q: nat_outgoing6", n.Name)
+		}
+		if n.Family6 {
+			add(n.Pos, "network %q: vxlan over address6", n.Name)
+		}
+		for _, p := range n.Pools {
+			if p.Addr().Is6() {
+				add(n.Pos, "network %q: the IPv6 pool %s in pools", n.Name, p)
+			}
+		}
+	}
+	for _, n := range c.Nodes {
+		if n.Address6.IsValid() {
+			add(n.Pos, "node %q: address6", n.Name)
+		}
+		if n.RouteReflector.IsValid() {
+			add(n.Pos, "node %q: route_reflector", n.Name)
+		}
+		if n.ASN != c.BGP.ASN {
+			add(n.Pos, "node %q: an asn other than bgp.asn", n.Name)
+		}
+	}
+	for _, a := range c.BGP.Advertise {
+		if a != "blocks" {
+			add(c.BGP.Pos, "bgp: advertise = [%q]", a)
+		}
+	}
+	for _, p := range c.Peers {
+		add(p.Pos, "peer %q", p.Name)
+	}
+	for _, w := range c.Workloads {
+		switch {
+		case w.Docker != "":
+			add(w.Pos, "workload %q: docker", w.Name)
+		case w.Containerd != "":
+			add(w.Pos, "workload %q: containerd", w.Name)
+		}
+		for _, a := range w.Addresses {
+			if a.Is6() {
+				add(w.Pos, "workload %q: the IPv6 address %s", w.Name, a)
+			}
+		}
+	}
+	if c.Daemon.Hold {
+		add(c.Daemon.Pos, "daemon: on_change = \"hold\"")
+	}
+	if c.Daemon.HTTP != "" {
+		add(c.Daemon.Pos, "daemon: http")
+	}
+	return out
+}
+
+// count spells a number of things: "1 route", "2 routes".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
