@@ -64,6 +64,9 @@ type run struct {
 	out    Outcome
 }
 
+// ErrRolledBack is a Batch's error for a change that was undone, or not begun, because another of its transaction failed.
+var ErrRolledBack = errors.New("rolled back with its transaction")
+
 var (
 	errBehind   = errors.New("what it stands on is missing")
 	errLeftover = errors.New("not removed, since something before it failed")
@@ -80,7 +83,7 @@ func (r *run) batch(ctx context.Context, changes []Change) {
 	errs := r.send(ctx, changes)
 	took := time.Since(began)
 	for i, c := range changes {
-		r.tell(Event{Change: c, Err: errs[i], Took: took})
+		r.tell(Event{Change: c, Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took})
 	}
 }
 

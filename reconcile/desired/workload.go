@@ -51,7 +51,7 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 
 	b.put(object.Veth{
 		Name: veth, MAC: object.HostEndMAC, MTU: b.mtu(n), Up: true, Alias: "netd: " + string(e.ID),
-		Workload: e.ID, Peer: e.Interface, PeerMAC: e.MAC,
+		Workload: e.ID, Peer: e.Interface, PeerMAC: e.MAC, PeerMTU: b.mtu(n), PeerUp: true,
 	}, why)
 	b.put(object.Addr{Link: veth, Prefix: gateway, Scope: object.ScopeLink}, why)
 	for _, s := range [][3]string{

@@ -43,6 +43,12 @@ func (a Addr) Requires() []reconcile.Key { return requireLink(a.In, a.Link) }
 
 func (a Addr) Fields() []reconcile.Field { return []reconcile.Field{field("scope", a.Scope.String())} }
 
+// Replaces: the kernel changes an address's lifetime and protocol in place, not its scope (net/ipv4/devinet.c).
+func (a Addr) Replaces(reconcile.Resource) bool { return true }
+
+// Summary is the address as a plan prints it.
+func (a Addr) Summary() string { return "scope " + a.Scope.String() }
+
 // requireLink is what an object on a link stands on. The container's end of a veth belongs to the host's end.
 func requireLink(in Place, link string) []reconcile.Key {
 	if in != "" {
@@ -71,8 +77,13 @@ type FDB struct {
 	Dst  netip.Addr
 }
 
+// Key has the endpoint in it where the kernel lets one address have several: multicast and all-zero ones.
 func (f FDB) Key() reconcile.Key {
-	return reconcile.Key{Kind: KindFDB, Name: f.MAC.String() + " dev " + f.Link}
+	name := f.MAC.String() + " dev " + f.Link
+	if f.MAC[0]&1 != 0 || f.MAC == (MAC{}) {
+		name += " dst " + addrText(f.Dst)
+	}
+	return reconcile.Key{Kind: KindFDB, Name: name}
 }
 func (f FDB) Requires() []reconcile.Key { return []reconcile.Key{LinkKey("", f.Link)} }
 func (f FDB) Fields() []reconcile.Field { return []reconcile.Field{field("dst", addrText(f.Dst))} }

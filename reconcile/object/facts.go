@@ -22,6 +22,10 @@ type HostLink struct {
 	Up       bool
 	Loopback bool
 	Addrs    []netip.Prefix // not masked
+
+	// Forwarding is the IPv4 forwarding switch of the link as it is without netd. It is read of the links that netd might
+	// switch only.
+	Forwarding bool
 }
 
 // Learned is a unicast route of netd in the main table with a gateway and no tunnel: what a BGP session gave. Where no

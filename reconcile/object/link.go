@@ -15,22 +15,30 @@ func LinkKey(in Place, name string) reconcile.Key {
 // Veth is a pair of links: the host's end, and a peer inside a workload's namespace. Its Key is the host's end.
 type Veth struct {
 	Name     string // host's end, VethName of the workload
-	MAC      MAC    // of the host's end
-	MTU      int    // of both ends
-	Up       bool   // both ends
+	MAC      MAC
+	MTU      int
+	Up       bool
 	Alias    string // "netd: <workload>", for people
 	Workload Place  // in whose namespace the peer is; when read, empty where it is in no namespace known
 	Peer     string // name of the peer, "eth0"
 	PeerMAC  MAC
+	PeerMTU  int
+	PeerUp   bool
 }
 
 func (v Veth) Key() reconcile.Key        { return LinkKey("", v.Name) }
 func (v Veth) Requires() []reconcile.Key { return nil }
 func (v Veth) Fields() []reconcile.Field {
 	return []reconcile.Field{
-		field("type", "veth"), field("peer", v.Workload.In(v.Peer)), field("mtu", strconv.Itoa(v.MTU)),
-		field("state", upDown(v.Up)), field("mac", v.MAC.String()), field("peer mac", v.PeerMAC.String()), field("alias", v.Alias),
+		field("type", "veth"), field("mtu", strconv.Itoa(v.MTU)), field("state", upDown(v.Up)), field("mac", v.MAC.String()),
+		field("alias", v.Alias), field("peer", v.Workload.In(v.Peer)), field("peer mtu", strconv.Itoa(v.PeerMTU)),
+		field("peer state", upDown(v.PeerUp)), field("peer mac", v.PeerMAC.String()),
 	}
+}
+
+// Summary is the pair as a plan prints it.
+func (v Veth) Summary() string {
+	return "veth to " + v.Peer + " of " + string(v.Workload) + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up)
 }
 
 // Replaces: a peer in another namespace or of another name cannot be reached through the host's end.
@@ -63,6 +71,12 @@ func (v VXLAN) Fields() []reconcile.Field {
 	}
 }
 
+// Summary is the device as a plan prints it.
+func (v VXLAN) Summary() string {
+	return "vxlan, vni " + strconv.FormatUint(uint64(v.VNI), 10) + ", port " + strconv.Itoa(int(v.Port)) + ", local " + addrText(v.Local) +
+		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up)
+}
+
 // Replaces: the kernel refuses to change VNI, port or learning of a device that exists (drivers/net/vxlan, vxlan_nl2conf).
 func (v VXLAN) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(VXLAN)
@@ -82,3 +96,6 @@ func (t IPIP) Requires() []reconcile.Key { return nil }
 func (t IPIP) Fields() []reconcile.Field {
 	return []reconcile.Field{field("type", "ipip"), field("mtu", strconv.Itoa(t.MTU)), field("state", upDown(t.Up))}
 }
+
+// Summary is the device as a plan prints it.
+func (t IPIP) Summary() string { return "ipip, mtu " + strconv.Itoa(t.MTU) + ", " + upDown(t.Up) }

@@ -3,6 +3,7 @@ package object
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"netd/reconcile"
 )
@@ -82,6 +83,43 @@ func (r Route) Fields() []reconcile.Field {
 		field("type", r.Type.String()), field("via", addrText(r.Via)), field("dev", r.Dev), field("onlink", onOff(r.Onlink)),
 		field("src", addrText(r.Src)), field("scope", r.Scope.String()), field("nexthop", strconv.FormatUint(uint64(r.Nexthop), 10)),
 	}
+}
+
+// Summary is the route as iproute2 prints it.
+func (r Route) Summary() string {
+	var b strings.Builder
+	word := func(name, value string) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(name)
+		if value != "" {
+			b.WriteByte(' ')
+			b.WriteString(value)
+		}
+	}
+	if r.Type != Unicast {
+		word(r.Type.String(), "")
+	}
+	if r.Via.IsValid() {
+		word("via", r.Via.String())
+	}
+	if r.Dev != "" {
+		word("dev", r.Dev)
+	}
+	if r.Nexthop != 0 {
+		word("nhid", strconv.FormatUint(uint64(r.Nexthop), 10))
+	}
+	if r.Scope != ScopeGlobal {
+		word("scope", r.Scope.String())
+	}
+	if r.Src.IsValid() {
+		word("src", r.Src.String())
+	}
+	if r.Onlink {
+		word("onlink", "")
+	}
+	return b.String()
 }
 
 // Nexthop is a next hop object (RTM_NEWNEXTHOP): many routes share it, and the kernel finds it without a search.

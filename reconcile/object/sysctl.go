@@ -42,3 +42,6 @@ func (s Sysctl) Requires() []reconcile.Key {
 }
 
 func (s Sysctl) Fields() []reconcile.Field { return []reconcile.Field{field("value", s.Value)} }
+
+// Summary is the setting as a plan prints it.
+func (s Sysctl) Summary() string { return s.Value }

@@ -1,0 +1,4 @@
+package desired
+
+// sessions builds the BGP neighbours.
+func sessions(*builder) {}

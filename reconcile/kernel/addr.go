@@ -1,0 +1,143 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// addrs is the kind of IPv4 addresses. IFA_PROTO 142 (Linux 5.18) marks those of netd. An older kernel drops it: there an
+// address on a link of netd is netd's, and on tunl0 one with the label tunl0:netd.
+type addrs struct{ k *Kernel }
+
+func (addrs) Name() string { return object.KindAddr }
+
+const (
+	ifaProto   = 11 // IFA_PROTO
+	tunl0Label = "tunl0:netd"
+)
+
+// heldAddr is an address as RTM_NEWADDR tells of it.
+type heldAddr struct {
+	prefix netip.Prefix
+	scope  object.Scope
+	index  int
+	proto  uint8
+	label  string
+}
+
+func readAddrs(c *conn) ([]heldAddr, error) {
+	var out []heldAddr
+	req := make([]byte, unix.SizeofIfAddrmsg)
+	req[0] = unix.AF_INET
+	err := c.dump(unix.RTM_GETADDR, req, func() { out = out[:0] }, func(body []byte) error {
+		if len(body) < unix.SizeofIfAddrmsg {
+			return nil
+		}
+		h := heldAddr{scope: object.Scope(body[3]), index: int(native.Uint32(body[4:]))}
+		bits := int(body[1])
+		var local, address netip.Addr
+		for a := range attributes(body[unix.SizeofIfAddrmsg:]) {
+			switch a.typ {
+			case unix.IFA_LOCAL:
+				local = a.addr()
+			case unix.IFA_ADDRESS:
+				address = a.addr()
+			case unix.IFA_LABEL:
+				h.label = text(a.data)
+			case ifaProto:
+				if len(a.data) > 0 {
+					h.proto = a.data[0]
+				}
+			}
+		}
+		if !local.IsValid() {
+			local = address
+		}
+		h.prefix = netip.PrefixFrom(local, bits)
+		out = append(out, h)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading addresses: %w", err)
+	}
+	return out, nil
+}
+
+// owns reports whether an address on l is netd's.
+func (h heldAddr) owns(in object.Place, l link) bool {
+	return h.proto == object.Protocol || h.label == tunl0Label
+}
+
+func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	asked := wanted(want)
+	err = s.k.everywhere(func(p place) error {
+		held, err := readAddrs(p.c)
+		if err != nil {
+			return err
+		}
+		for _, h := range held {
+			l := p.links.byIndex[h.index]
+			r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
+			switch {
+			case h.owns(p.in, l):
+				own = append(own, r)
+			case asked[r.Key()]:
+				foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),
+					Who: "not put there by netd (address protocol " + fmt.Sprint(h.proto) + ")"})
+			}
+		}
+		return nil
+	})
+	return own, foreign, err
+}
+
+func (s addrs) Batch(_ context.Context, changes []reconcile.Change) []error {
+	return s.k.spread(changes, func(r reconcile.Resource) object.Place { return r.(object.Addr).In }, encodeAddr, unix.EADDRNOTAVAIL, unix.ENODEV)
+}
+
+func encodeAddr(b *batch, p place, c reconcile.Change) error {
+	r, _ := c.Want.(object.Addr)
+	typ, flags := uint16(unix.RTM_NEWADDR), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	if c.Op == reconcile.Delete {
+		r, _ = c.Have.(object.Addr)
+		typ, flags = unix.RTM_DELADDR, 0
+	}
+	index, err := p.links.index(r.Link)
+	if err != nil {
+		return err
+	}
+	b.begin(typ, flags)
+	var head [unix.SizeofIfAddrmsg]byte
+	head[0], head[1], head[3] = unix.AF_INET, uint8(r.Prefix.Bits()), uint8(r.Scope)
+	native.PutUint32(head[4:], uint32(index))
+	b.raw(head[:]...)
+	b.addr(unix.IFA_LOCAL, r.Prefix.Addr())
+	b.addr(unix.IFA_ADDRESS, r.Prefix.Addr())
+	if c.Op != reconcile.Delete {
+		b.u8(ifaProto, object.Protocol)
+		if p.in == "" && r.Link == "tunl0" {
+			b.attr(unix.IFA_LABEL, append([]byte(tunl0Label), 0))
+		}
+	}
+	b.end()
+	return nil
+}
+
+func (s addrs) Create(ctx context.Context, want reconcile.Resource) error {
+	return one(func(c []reconcile.Change) []error { return s.Batch(ctx, c) }, reconcile.Change{Op: reconcile.Create, Want: want})
+}
+
+// Update is never planned: Addr.Replaces says so.
+func (s addrs) Update(_ context.Context, _, want reconcile.Resource) error {
+	return fmt.Errorf("%s cannot be changed in place", want.Key())
+}
+
+func (s addrs) Delete(ctx context.Context, have reconcile.Resource) error {
+	return one(func(c []reconcile.Change) []error { return s.Batch(ctx, c) }, reconcile.Change{Op: reconcile.Delete, Have: have})
+}

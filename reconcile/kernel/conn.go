@@ -1,0 +1,377 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn is a NETLINK_ROUTE socket that sends many requests at a time and reads each one's answer. The library makes one
+// system call pair a request (73,000 routes a second); batches of 512 reach four times that. It serves one goroutine.
+type conn struct {
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+const (
+	batchMost  = 512     // requests in one send; their answers must fit into the receive buffer
+	batchBytes = 1 << 17 // and bytes: the kernel allocates a send in one piece
+	rcvBuffer  = 8 << 20
+	sndBuffer  = 16 << 20 // a transaction of nftables is one send, whatever its size
+)
+
+// dial opens a NETLINK_ROUTE socket in the network namespace of the calling thread.
+func dial() (*conn, error) { return dialProtocol(unix.NETLINK_ROUTE) }
+
+func dialProtocol(protocol int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	c := &conn{fd: fd, buf: make([]byte, 1<<17)}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("binding a netlink socket: %w", err)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rcvBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuffer) // without CAP_NET_ADMIN, as much as is allowed
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*batchBytes)
+	}
+	// All three are of kernels that netd needs anyway (4.20): texts with errors, no echo of requests, filters that count.
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1)
+	}
+	// An answer that never comes must not hang the daemon.
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 30})
+	return c, nil
+}
+
+// dialAt opens a socket in the network namespace at path. The descriptor of the namespace is closed again; the socket
+// keeps the namespace alive, so it is to be closed soon.
+func dialAt(path string) (*conn, error) {
+	var c *conn
+	err := inNetns(path, func() (err error) {
+		c, err = dial()
+		return err
+	})
+	return c, err
+}
+
+// inNetns runs f on a thread that is in the network namespace at path.
+func inNetns(path string, f func() error) error {
+	target, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the network namespace %s: %w", path, err)
+	}
+	defer unix.Close(target)
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("opening the own network namespace: %w", err)
+	}
+	defer unix.Close(home)
+	if err := unix.Setns(target, unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("entering the network namespace %s: %w", path, err)
+	}
+	ferr := f()
+	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+		// The thread is lost in a foreign namespace: still locked, it ends with the goroutine.
+		return errors.Join(ferr, fmt.Errorf("leaving the network namespace %s: %w", path, err))
+	}
+	runtime.UnlockOSThread()
+	return ferr
+}
+
+func (c *conn) close() { _ = unix.Close(c.fd) }
+
+// portid is the socket's address, which events that it causes carry.
+func (c *conn) portid() uint32 {
+	sa, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return 0
+	}
+	if nl, ok := sa.(*unix.SockaddrNetlink); ok {
+		return nl.Pid
+	}
+	return 0
+}
+
+// request is one message of a batch: append its payload to it by the methods of encoder.
+type batch struct {
+	encoder
+	starts []int
+}
+
+// begin starts a message; end ends it.
+func (b *batch) begin(typ, flags uint16) {
+	b.starts = append(b.starts, len(b.b))
+	b.b = append(b.b, make([]byte, unix.SizeofNlMsghdr)...)
+	h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[len(b.starts)-1]]))
+	h.Type, h.Flags = typ, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK
+}
+
+func (b *batch) end() {
+	start := b.starts[len(b.starts)-1]
+	h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[start]))
+	h.Len = uint32(len(b.b) - start)
+}
+
+// noAck takes the message that was just begun out of those that are answered one by one.
+func (b *batch) noAck() {
+	h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[len(b.starts)-1]]))
+	h.Flags &^= unix.NLM_F_ACK
+}
+
+// failure is the first message of a transaction that the kernel refused, and why.
+type failure struct {
+	at  int
+	err error
+}
+
+// transact sends a batch that the kernel takes whole or not at all, in one datagram: its first and last message are the
+// frame and not answered, unless the frame itself is refused.
+func (c *conn) transact(b *batch) failure {
+	base := c.seq + 1
+	for _, start := range b.starts {
+		c.seq++
+		(*unix.NlMsghdr)(unsafe.Pointer(&b.b[start])).Seq = c.seq
+	}
+	if err := unix.Sendto(c.fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return failure{0, fmt.Errorf("sending to the kernel: %w", err)}
+	}
+	var first failure
+	for pending := len(b.starts) - 2; pending > 0; {
+		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
+			if h.Type != unix.NLMSG_ERROR || h.Seq < base {
+				return nil
+			}
+			at := int(h.Seq - base)
+			err := answer(h, body)
+			if err != nil && first.err == nil {
+				first = failure{at, err}
+			}
+			if at == 0 || at == len(b.starts)-1 {
+				pending = 0 // the frame: nothing more comes
+			} else {
+				pending--
+			}
+			return nil
+		})
+		if err != nil {
+			return failure{0, fmt.Errorf("reading the kernel's answer: %w", err)}
+		}
+	}
+	return first
+}
+
+// run sends all messages, many at a time, and returns the kernel's answer to each.
+func (c *conn) run(b *batch) []error {
+	errs := make([]error, len(b.starts))
+	for first := 0; first < len(b.starts); {
+		last := first + 1
+		for last < len(b.starts) && last-first < batchMost && b.offset(last+1)-b.starts[first] <= batchBytes {
+			last++
+		}
+		c.exchange(b, first, last, errs)
+		first = last
+	}
+	return errs
+}
+
+func (b *batch) offset(i int) int {
+	if i >= len(b.starts) {
+		return len(b.b)
+	}
+	return b.starts[i]
+}
+
+func (c *conn) exchange(b *batch, first, last int, errs []error) {
+	base := c.seq + 1
+	for i := first; i < last; i++ {
+		c.seq++
+		(*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[i]])).Seq = c.seq
+	}
+	fail := func(err error) {
+		for i := first; i < last; i++ {
+			if errs[i] == nil {
+				errs[i] = err
+			}
+		}
+	}
+	if err := unix.Sendto(c.fd, b.b[b.starts[first]:b.offset(last)], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		fail(fmt.Errorf("sending to the kernel: %w", err))
+		return
+	}
+	for pending := last - first; pending > 0; {
+		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
+			if h.Type != unix.NLMSG_ERROR || h.Seq < base || h.Seq > c.seq {
+				return nil
+			}
+			pending--
+			errs[first+int(h.Seq-base)] = answer(h, body)
+			return nil
+		})
+		if err != nil {
+			fail(fmt.Errorf("reading the kernel's answer: %w", err))
+			return
+		}
+	}
+}
+
+// answer is the error in an NLMSG_ERROR message: an errno, and where the kernel says so a text.
+func answer(h *unix.NlMsghdr, body []byte) error {
+	if len(body) < 4 {
+		return errors.New("short answer from the kernel")
+	}
+	code := -int32(native.Uint32(body))
+	if code == 0 {
+		return nil
+	}
+	errno := unix.Errno(code)
+	if h.Flags&unix.NLM_F_ACK_TLVS != 0 && len(body) >= 4+unix.SizeofNlMsghdr {
+		skip := 4 + unix.SizeofNlMsghdr // CAP_ACK: the request's header only
+		if h.Flags&unix.NLM_F_CAPPED == 0 {
+			skip = 4 + align(int(native.Uint32(body[4:])))
+		}
+		if skip <= len(body) {
+			for a := range attributes(body[skip:]) {
+				if a.typ == unix.NLMSGERR_ATTR_MSG {
+					return fmt.Errorf("%w (%s)", errno, text(a.data))
+				}
+			}
+		}
+	}
+	return errno
+}
+
+// receive reads one datagram and calls each with its messages.
+func (c *conn) receive(each func(h *unix.NlMsghdr, body []byte) error) error {
+	for {
+		n, _, _, from, err := unix.Recvmsg(c.fd, c.buf, nil, unix.MSG_TRUNC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("recvmsg", err)
+		}
+		if n > len(c.buf) {
+			return fmt.Errorf("a message of %d bytes", n)
+		}
+		if nl, ok := from.(*unix.SockaddrNetlink); ok && nl.Pid != 0 {
+			continue // not from the kernel
+		}
+		return messages(c.buf[:n], each)
+	}
+}
+
+func messages(b []byte, each func(h *unix.NlMsghdr, body []byte) error) error {
+	for len(b) >= unix.SizeofNlMsghdr {
+		h := (*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
+		if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
+			return errors.New("a message that does not fit")
+		}
+		if err := each(h, b[unix.SizeofNlMsghdr:h.Len]); err != nil {
+			return err
+		}
+		b = b[min(align(int(h.Len)), len(b)):]
+	}
+	return nil
+}
+
+var errInterrupted = errors.New("the dump was interrupted by changes again and again")
+
+// dump asks for all objects of a type, body being the request's fixed header and filters, and calls each with the payload
+// of every answer. A dump that changes interrupted is made again from the start, after again has forgotten the first one.
+func (c *conn) dump(typ uint16, body []byte, again func(), each func(body []byte) error) error {
+	for range 10 {
+		again()
+		interrupted, err := c.dumpOnce(typ, body, each)
+		if err != nil || !interrupted {
+			return err
+		}
+	}
+	return errInterrupted
+}
+
+func (c *conn) dumpOnce(typ uint16, body []byte, each func(body []byte) error) (interrupted bool, err error) {
+	if err := c.send(typ, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, body); err != nil {
+		return false, err
+	}
+	var found error
+	for done := false; !done; {
+		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
+			if h.Seq != c.seq {
+				return nil
+			}
+			interrupted = interrupted || h.Flags&unix.NLM_F_DUMP_INTR != 0
+			switch h.Type {
+			case unix.NLMSG_DONE:
+				done = true
+				if len(body) >= 4 {
+					if code := -int32(native.Uint32(body)); code != 0 && found == nil {
+						found = unix.Errno(code)
+					}
+				}
+			case unix.NLMSG_ERROR:
+				done = true
+				found = answer(h, body)
+			default:
+				if found == nil { // after an error the rest is read and forgotten, to keep the socket in step
+					found = each(body)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return interrupted, found
+}
+
+// get asks for one object. Its absence is the kernel's error (ENOENT, ESRCH, ENODEV, ENETUNREACH).
+func (c *conn) get(typ, flags uint16, body []byte, each func(body []byte) error) error {
+	if err := c.send(typ, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags, body); err != nil {
+		return err
+	}
+	var found error
+	for done := false; !done; {
+		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
+			switch {
+			case h.Seq != c.seq:
+			case h.Type == unix.NLMSG_ERROR:
+				done = true
+				if found == nil {
+					found = answer(h, body)
+				}
+			default:
+				found = each(body)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return found
+}
+
+func (c *conn) send(typ, flags uint16, body []byte) error {
+	c.seq++
+	msg := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
+	msg = append(msg, body...)
+	*(*unix.NlMsghdr)(unsafe.Pointer(&msg[0])) = unix.NlMsghdr{Len: uint32(len(msg)), Type: typ, Flags: flags, Seq: c.seq}
+	if err := unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("sending to the kernel: %w", err)
+	}
+	return nil
+}

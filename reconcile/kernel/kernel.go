@@ -1,0 +1,225 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// Store keeps what a setting was before netd first wrote it, so that it can be put back. A value kept before the last boot
+// is not returned.
+type Store interface {
+	Before(name string) (value string, ok bool)
+	Names() []string
+	Keep(name, value string) error // a value that is kept already stays
+	Forget(name string) error
+}
+
+// Kernel is the kernel of this host, in the network namespace in which New was called; all threads of the process have to
+// be in it. It serves one goroutine.
+type Kernel struct {
+	c         *conn
+	store     Store
+	endpoints map[object.Place]string // path of each workload's namespace
+	nft       *nft
+}
+
+// New opens the kernel.
+func New(store Store) (*Kernel, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	n, err := newNft()
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return &Kernel{c: c, store: store, nft: n}, nil
+}
+
+// Close closes the kernel's sockets.
+func (k *Kernel) Close() {
+	k.c.close()
+	k.nft.close()
+}
+
+// PortIDs are the netlink addresses that this Kernel writes from: events that carry one are its own doing.
+func (k *Kernel) PortIDs() []uint32 { return []uint32{k.c.portid(), k.nft.portid()} }
+
+// SetEndpoints says where the workloads' namespaces are. It is called before a pass.
+func (k *Kernel) SetEndpoints(es []object.Endpoint) {
+	k.endpoints = make(map[object.Place]string, len(es))
+	for _, e := range es {
+		k.endpoints[e.ID] = e.Netns
+	}
+}
+
+// Kinds are the registry, in soft order: guards first, routes last.
+func (k *Kernel) Kinds() []reconcile.Kind {
+	return []reconcile.Kind{
+		k.nft,
+		links{k},
+		sysctls{k},
+		addrs{k},
+		nexthops{k},
+		neighs{k},
+		fdbs{k},
+		routes{k},
+	}
+}
+
+// place is a network namespace with a socket in it and its links.
+type place struct {
+	in    object.Place
+	c     *conn
+	links linkTable
+}
+
+// host is the host's own namespace as it is now.
+func (k *Kernel) host() (place, error) {
+	t, err := readLinks(k.c)
+	return place{"", k.c, t}, err
+}
+
+// inside calls f in the namespace of a workload. gone is true where there is no such namespace (any more).
+func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err error) {
+	path, ok := k.endpoints[in]
+	if !ok {
+		return true, nil
+	}
+	c, err := dialAt(path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	t, err := readLinks(c)
+	if err != nil {
+		return false, err
+	}
+	return false, f(place{in, c, t})
+}
+
+// everywhere calls f in the host's namespace and in that of each workload.
+func (k *Kernel) everywhere(f func(place) error) error {
+	h, err := k.host()
+	if err != nil {
+		return err
+	}
+	if err := f(h); err != nil {
+		return err
+	}
+	for in := range k.endpoints {
+		if _, err := k.inside(in, f); err != nil {
+			return fmt.Errorf("in %s: %w", in, err)
+		}
+	}
+	return nil
+}
+
+// spread sends changes to the namespaces that they are for, keeping their order in each. encode appends the request for
+// one change; absent errors of deletions are success.
+func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resource) object.Place,
+	encode func(b *batch, p place, c reconcile.Change) error, absent ...error) []error {
+	errs := make([]error, len(changes))
+	var places []object.Place
+	at := map[object.Place][]int{}
+	for i, c := range changes {
+		r := c.Want
+		if r == nil {
+			r = c.Have
+		}
+		in := where(r)
+		if at[in] == nil {
+			places = append(places, in)
+		}
+		at[in] = append(at[in], i)
+	}
+	for _, in := range places {
+		send := func(p place) error {
+			k.sendAt(p, changes, at[in], errs, encode, absent)
+			return nil
+		}
+		gone, err := false, error(nil)
+		if in == "" {
+			var h place
+			if h, err = k.host(); err == nil {
+				err = send(h)
+			}
+		} else if gone, err = k.inside(in, send); gone {
+			err = fmt.Errorf("the network namespace of %s is gone", in)
+		}
+		if err != nil {
+			for _, i := range at[in] {
+				if !(gone && changes[i].Op == reconcile.Delete) {
+					errs[i] = err
+				}
+			}
+		}
+	}
+	return errs
+}
+
+func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs []error,
+	encode func(b *batch, p place, c reconcile.Change) error, absent []error) {
+	b := &batch{}
+	sent := make([]int, 0, len(which))
+	for _, i := range which {
+		undo := len(b.b)
+		starts := len(b.starts)
+		if err := encode(b, p, changes[i]); err != nil {
+			b.b, b.starts = b.b[:undo], b.starts[:starts]
+			if !(errors.Is(err, errNoLink) && changes[i].Op == reconcile.Delete) { // it went with its link
+				errs[i] = err
+			}
+			continue
+		}
+		sent = append(sent, i)
+	}
+	for j, err := range p.c.run(b) {
+		i := sent[j]
+		if changes[i].Op == reconcile.Delete {
+			for _, a := range absent {
+				if errors.Is(err, a) {
+					err = nil
+				}
+			}
+		}
+		errs[i] = err
+	}
+}
+
+// one is a Batch of a single change, for the methods of Kind.
+func one(batch func([]reconcile.Change) []error, c reconcile.Change) error {
+	return batch([]reconcile.Change{c})[0]
+}
+
+// wanted is the set of keys of resources.
+func wanted(rs []reconcile.Resource) map[reconcile.Key]bool {
+	keys := make(map[reconcile.Key]bool, len(rs))
+	for _, r := range rs {
+		keys[r.Key()] = true
+	}
+	return keys
+}
+
+// protocols are the names of rtnetlink's route protocols (include/uapi/linux/rtnetlink.h) that one meets.
+var protocols = map[uint8]string{
+	0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 11: "zebra", 12: "bird", 14: "xorp",
+	16: "dhcp", 17: "kube-router", 18: "keepalived", 42: "babel", 80: "calico", 99: "openr", 142: "netd", 186: "bgp (FRR)", 187: "isis (FRR)",
+	188: "ospf (FRR)", 189: "rip (FRR)", 192: "eigrp (FRR)",
+}
+
+func protocolName(p uint8) string {
+	if name, ok := protocols[p]; ok {
+		return fmt.Sprintf("protocol %s (%d)", name, p)
+	}
+	return fmt.Sprintf("protocol %d", p)
+}

@@ -1,0 +1,176 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile/object"
+)
+
+// link is a network device as RTM_NEWLINK tells of it.
+type link struct {
+	index  int
+	name   string
+	typ    string // IFLA_INFO_KIND; empty for physical devices
+	flags  uint32
+	mtu    int
+	mac    object.MAC
+	group  uint32
+	alias  string
+	peer   int // IFLA_LINK: the other end of a veth, the lower device of a vxlan
+	nsid   int // IFLA_LINK_NETNSID: the namespace of peer; -1: this one
+	vxlan  vxlanData
+	tunnel tunnelData
+}
+
+type vxlanData struct {
+	vni      uint32
+	port     uint16
+	local    []byte
+	lower    int
+	learning bool
+}
+
+type tunnelData struct{ local, remote []byte }
+
+func (l link) up() bool { return l.flags&unix.IFF_UP != 0 }
+
+// isNetdVeth reports whether a link is the host's end of a veth of netd: by its name's pattern and its group.
+func (l link) isNetdVeth() bool {
+	return l.typ == "veth" && l.group == object.LinkGroup && len(l.name) == 15 && strings.HasPrefix(l.name, "netd") && isHex(l.name[4:])
+}
+
+func (l link) isNetdVXLAN() bool {
+	return l.typ == "vxlan" && l.group == object.LinkGroup && (l.name == "vxlan.netd" || strings.HasPrefix(l.name, "netdvx"))
+}
+
+// isNetdTunnel is a tunl0 that netd made itself, where the kernel keeps its own out of the namespace.
+func (l link) isNetdTunnel() bool {
+	return l.typ == "ipip" && l.name == "tunl0" && l.group == object.LinkGroup
+}
+
+func (l link) isNetd() bool { return l.isNetdVeth() || l.isNetdVXLAN() || l.isNetdTunnel() }
+
+func isHex(s string) bool {
+	for _, c := range s {
+		if !strings.ContainsRune("0123456789abcdef", c) {
+			return false
+		}
+	}
+	return true
+}
+
+// linkTable is the links of a namespace.
+type linkTable struct {
+	byName  map[string]link
+	byIndex map[int]link
+}
+
+var errNoLink = errors.New("no such link")
+
+func (t linkTable) index(name string) (int, error) {
+	l, ok := t.byName[name]
+	if !ok {
+		return 0, fmt.Errorf("%w: %s", errNoLink, name)
+	}
+	return l.index, nil
+}
+
+const (
+	rtextFilterSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	iflaIPTunLocal       = 2      // IFLA_IPTUN_LOCAL
+	iflaIPTunRemote      = 3      // IFLA_IPTUN_REMOTE
+)
+
+func readLinks(c *conn) (linkTable, error) {
+	var t linkTable
+	var req encoder
+	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	req.u32(unix.IFLA_EXT_MASK, rtextFilterSkipStats)
+	err := c.dump(unix.RTM_GETLINK, req.b, func() {
+		t = linkTable{map[string]link{}, map[int]link{}}
+	}, func(body []byte) error {
+		l := decodeLink(body)
+		t.byName[l.name], t.byIndex[l.index] = l, l
+		return nil
+	})
+	if err != nil {
+		return t, fmt.Errorf("reading links: %w", err)
+	}
+	return t, nil
+}
+
+func decodeLink(body []byte) link {
+	l := link{nsid: -1}
+	if len(body) < unix.SizeofIfInfomsg {
+		return l
+	}
+	l.index = int(int32(native.Uint32(body[4:])))
+	l.flags = native.Uint32(body[8:])
+	for a := range attributes(body[unix.SizeofIfInfomsg:]) {
+		switch a.typ {
+		case unix.IFLA_IFNAME:
+			l.name = text(a.data)
+		case unix.IFLA_MTU:
+			l.mtu = int(a.u32())
+		case unix.IFLA_ADDRESS:
+			if len(a.data) == 6 {
+				l.mac = object.MAC(a.data)
+			}
+		case unix.IFLA_GROUP:
+			l.group = a.u32()
+		case unix.IFLA_IFALIAS:
+			l.alias = text(a.data)
+		case unix.IFLA_LINK:
+			l.peer = int(a.u32())
+		case unix.IFLA_LINK_NETNSID:
+			l.nsid = int(int32(a.u32()))
+		case unix.IFLA_LINKINFO:
+			decodeLinkInfo(&l, a.data)
+		}
+	}
+	return l
+}
+
+func decodeLinkInfo(l *link, b []byte) {
+	var data []byte
+	for a := range attributes(b) {
+		switch a.typ {
+		case unix.IFLA_INFO_KIND:
+			l.typ = text(a.data)
+		case unix.IFLA_INFO_DATA:
+			data = a.data
+		}
+	}
+	switch l.typ {
+	case "vxlan":
+		for a := range attributes(data) {
+			switch a.typ {
+			case unix.IFLA_VXLAN_ID:
+				l.vxlan.vni = a.u32()
+			case unix.IFLA_VXLAN_PORT: // big endian
+				if len(a.data) == 2 {
+					l.vxlan.port = uint16(a.data[0])<<8 | uint16(a.data[1])
+				}
+			case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
+				l.vxlan.local = append([]byte(nil), a.data...)
+			case unix.IFLA_VXLAN_LINK:
+				l.vxlan.lower = int(a.u32())
+			case unix.IFLA_VXLAN_LEARNING:
+				l.vxlan.learning = len(a.data) > 0 && a.data[0] != 0
+			}
+		}
+	case "ipip", "gre", "sit":
+		for a := range attributes(data) {
+			switch a.typ {
+			case iflaIPTunLocal:
+				l.tunnel.local = append([]byte(nil), a.data...)
+			case iflaIPTunRemote:
+				l.tunnel.remote = append([]byte(nil), a.data...)
+			}
+		}
+	}
+}

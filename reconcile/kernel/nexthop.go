@@ -1,0 +1,108 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// nexthops is the kind of next hop objects of protocol 142. The library has none.
+type nexthops struct{ k *Kernel }
+
+func (nexthops) Name() string { return object.KindNexthop }
+
+const sizeofNhmsg = 8 // struct nhmsg: family, scope, protocol, reserved, flags
+
+func (s nexthops) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	h, err := s.k.host()
+	if err != nil {
+		return nil, nil, err
+	}
+	asked := wanted(want)
+	err = h.c.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhmsg), func() { own, foreign = own[:0], foreign[:0] }, func(body []byte) error {
+		if len(body) < sizeofNhmsg {
+			return nil
+		}
+		n := object.Nexthop{Onlink: native.Uint32(body[4:])&unix.RTNH_F_ONLINK != 0}
+		for a := range attributes(body[sizeofNhmsg:]) {
+			switch a.typ {
+			case unix.NHA_ID:
+				n.ID = a.u32()
+			case unix.NHA_OIF:
+				n.Dev = h.links.byIndex[int(a.u32())].name
+			case unix.NHA_GATEWAY:
+				n.Via = a.addr()
+			}
+		}
+		switch {
+		case body[2] == object.Protocol:
+			own = append(own, n)
+		case asked[n.Key()]:
+			foreign = append(foreign, reconcile.Holder{Key: n.Key(), What: fmt.Sprintf("next hop object %d", n.ID), Who: protocolName(body[2])})
+		}
+		return nil
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) && len(want) == 0 {
+		return nil, nil, nil // a kernel before 5.3
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading next hop objects: %w", err)
+	}
+	return own, foreign, nil
+}
+
+func (s nexthops) Batch(_ context.Context, changes []reconcile.Change) []error {
+	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNexthop, unix.ENOENT)
+}
+
+func encodeNexthop(b *batch, p place, c reconcile.Change) error {
+	n, _ := c.Want.(object.Nexthop)
+	typ, flags := uint16(unix.RTM_NEWNEXTHOP), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	switch c.Op {
+	case reconcile.Update:
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	case reconcile.Delete:
+		n, _ = c.Have.(object.Nexthop)
+		b.begin(unix.RTM_DELNEXTHOP, 0)
+		b.raw(make([]byte, sizeofNhmsg)...)
+		b.u32(unix.NHA_ID, n.ID)
+		b.end()
+		return nil
+	}
+	index, err := p.links.index(n.Dev)
+	if err != nil {
+		return err
+	}
+	b.begin(typ, flags)
+	var head [sizeofNhmsg]byte
+	head[0], head[2] = unix.AF_INET, object.Protocol
+	if n.Onlink {
+		native.PutUint32(head[4:], unix.RTNH_F_ONLINK)
+	}
+	b.raw(head[:]...)
+	b.u32(unix.NHA_ID, n.ID)
+	b.u32(unix.NHA_OIF, uint32(index))
+	if n.Via != (netip.Addr{}) {
+		b.addr(unix.NHA_GATEWAY, n.Via)
+	}
+	b.end()
+	return nil
+}
+
+func (s nexthops) Create(ctx context.Context, want reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Create, Want: want}})[0]
+}
+
+func (s nexthops) Update(ctx context.Context, have, want reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Update, Have: have, Want: want}})[0]
+}
+
+func (s nexthops) Delete(ctx context.Context, have reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Delete, Have: have}})[0]
+}

@@ -1,0 +1,442 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Rules are text in the part of nft's syntax that netd needs (what `nft list` prints can be compared by eye), and are
+// compiled here to the kernel's expressions.
+//
+//	match      iifname|oifname [!=] "NAME"|@SET      meta nfproto ipv4|ipv6        tcp|udp dport N
+//	           ip saddr|daddr [!=] @SET              meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
+//	           iifname . ip saddr [!=] @SET          ip protocol N                 meta skuid >= 0
+//	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
+//	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
+//	           meta mark set meta mark | X           tcp option maxseg size set rt mtu
+
+// compiledExpr is one expression as the kernel takes it: its name and its attributes, encoded.
+type compiledExpr struct {
+	name string
+	data []byte
+}
+
+// Registers: the first two of 16 bytes. A concatenation of a name (16 bytes) and an address fills the first and the start
+// of the second.
+const (
+	reg1 = unix.NFT_REG_1
+	reg2 = unix.NFT_REG_2
+)
+
+type ruleCompiler struct {
+	family uint8
+	words  []string
+	out    []expr.Any
+	raw    map[int]compiledExpr // instead of out[i], where the library encodes wrongly
+	ip, l4 bool                 // a check of the protocol is there already
+}
+
+// compileRule compiles one rule of a table of the family (unix.NFPROTO_*).
+func compileRule(family uint8, rule string) ([]compiledExpr, error) {
+	c := ruleCompiler{family: family, words: strings.Fields(rule), raw: map[int]compiledExpr{}}
+	for len(c.words) > 0 {
+		if err := c.term(); err != nil {
+			return nil, fmt.Errorf("rule %q: %w", rule, err)
+		}
+	}
+	out := make([]compiledExpr, len(c.out))
+	for i, e := range c.out {
+		if r, ok := c.raw[i]; ok {
+			out[i] = r
+			continue
+		}
+		b, err := expr.Marshal(family, e)
+		if err != nil {
+			return nil, fmt.Errorf("rule %q: %w", rule, err)
+		}
+		for a := range attributes(b) {
+			switch a.typ {
+			case unix.NFTA_EXPR_NAME:
+				out[i].name = text(a.data)
+			case unix.NFTA_EXPR_DATA:
+				out[i].data = a.data
+			}
+		}
+	}
+	return out, nil
+}
+
+// take removes the words if they come next; a word "%" stands for any one word, which is returned.
+func (c *ruleCompiler) take(words ...string) (args []string, ok bool) {
+	if len(c.words) < len(words) {
+		return nil, false
+	}
+	for i, w := range words {
+		switch {
+		case w == "%":
+			args = append(args, c.words[i])
+		case w != c.words[i]:
+			return nil, false
+		}
+	}
+	c.words = c.words[len(words):]
+	return args, true
+}
+
+func (c *ruleCompiler) emit(es ...expr.Any) { c.out = append(c.out, es...) }
+
+// compare compares register 1 with a value.
+func (c *ruleCompiler) compare(op expr.CmpOp, value []byte) {
+	c.emit(&expr.Cmp{Op: op, Register: reg1, Data: value})
+}
+
+func (c *ruleCompiler) meta(key expr.MetaKey) { c.emit(&expr.Meta{Key: key, Register: reg1}) }
+
+func (c *ruleCompiler) payload(register uint32, base expr.PayloadBase, offset, length uint32) {
+	c.emit(&expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length})
+}
+
+// needIPv4 makes sure that what follows reads an IPv4 header; in family inet it may be another.
+func (c *ruleCompiler) needIPv4() {
+	if c.family == unix.NFPROTO_INET && !c.ip {
+		c.meta(expr.MetaKeyNFPROTO)
+		c.compare(expr.CmpOpEq, []byte{unix.NFPROTO_IPV4})
+		c.ip = true
+	}
+}
+
+func (c *ruleCompiler) needL4(proto uint8) {
+	if !c.l4 {
+		c.meta(expr.MetaKeyL4PROTO)
+		c.compare(expr.CmpOpEq, []byte{proto})
+		c.l4 = true
+	}
+}
+
+var l4Protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
+
+func (c *ruleCompiler) term() error {
+	if c.words[0] == "iifname" || c.words[0] == "oifname" {
+		return c.interfaceTerm()
+	}
+	if ok, err := c.matchTerm(); ok || err != nil {
+		return err
+	}
+	if ok, err := c.statement(); ok || err != nil {
+		return err
+	}
+	return fmt.Errorf("unknown words at %q", strings.Join(c.words, " "))
+}
+
+// operand reads "[!=] @SET" or "[!=] "NAME"" and emits the comparison of register 1 with it.
+func (c *ruleCompiler) operand() error {
+	_, not := c.take("!=")
+	arg, ok := c.take("%")
+	if !ok {
+		return fmt.Errorf("an operand is missing")
+	}
+	if set, ok := strings.CutPrefix(arg[0], "@"); ok {
+		c.emit(&expr.Lookup{SourceRegister: reg1, SetName: set, Invert: not})
+		return nil
+	}
+	name, err := strconv.Unquote(arg[0])
+	if err != nil || len(name) >= unix.IFNAMSIZ {
+		return fmt.Errorf("%s is neither a set nor the name of a link", arg[0])
+	}
+	op := expr.CmpOpEq
+	if not {
+		op = expr.CmpOpNeq
+	}
+	c.compare(op, nameKey(name))
+	return nil
+}
+
+// nameKey is a link's name as sets and comparisons have it: 16 bytes.
+func nameKey(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+func (c *ruleCompiler) interfaceTerm() error {
+	key := expr.MetaKeyIIFNAME
+	if c.words[0] == "oifname" {
+		key = expr.MetaKeyOIFNAME
+	}
+	if _, ok := c.take("iifname", ".", "ip", "saddr"); ok {
+		c.needIPv4()
+		c.meta(key)
+		c.payload(reg2, expr.PayloadBaseNetworkHeader, 12, 4)
+		return c.operand()
+	}
+	if _, ok := c.take("iifname", ".", "arp", "saddr", "ip"); ok {
+		c.meta(key)
+		c.payload(reg2, expr.PayloadBaseNetworkHeader, 14, 4)
+		return c.operand()
+	}
+	c.words = c.words[1:]
+	c.meta(key)
+	return c.operand()
+}
+
+func (c *ruleCompiler) matchTerm() (bool, error) {
+	for field, offset := range map[string]uint32{"saddr": 12, "daddr": 16} {
+		if _, ok := c.take("ip", field); ok {
+			c.needIPv4()
+			c.payload(reg1, expr.PayloadBaseNetworkHeader, offset, 4)
+			return true, c.operand()
+		}
+	}
+	if args, ok := c.take("ip", "protocol", "%"); ok {
+		n, err := strconv.ParseUint(args[0], 10, 8)
+		c.needIPv4()
+		c.payload(reg1, expr.PayloadBaseNetworkHeader, 9, 1)
+		c.compare(expr.CmpOpEq, []byte{byte(n)})
+		return true, err
+	}
+	if args, ok := c.take("meta", "nfproto", "%"); ok {
+		family, known := map[string]uint8{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}[args[0]]
+		if !known {
+			return true, fmt.Errorf("unknown family %q", args[0])
+		}
+		c.meta(expr.MetaKeyNFPROTO)
+		c.compare(expr.CmpOpEq, []byte{family})
+		c.ip = true
+		return true, nil
+	}
+	if args, ok := c.take("meta", "l4proto", "%"); ok {
+		proto, known := l4Protocols[args[0]]
+		if !known {
+			return true, fmt.Errorf("unknown protocol %q", args[0])
+		}
+		c.needL4(proto)
+		return true, nil
+	}
+	for name, proto := range l4Protocols {
+		if args, ok := c.take(name, "dport", "%"); ok {
+			n, err := strconv.ParseUint(args[0], 10, 16)
+			c.needL4(proto)
+			c.payload(reg1, expr.PayloadBaseTransportHeader, 2, 2)
+			c.compare(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, uint16(n)))
+			return true, err
+		}
+	}
+	if args, ok := c.take("@th,96,24", "%"); ok { // UDP 8 bytes, VXLAN flags 4, VNI 3
+		n, err := strconv.ParseUint(args[0], 10, 24)
+		c.payload(reg1, expr.PayloadBaseTransportHeader, 12, 3)
+		c.compare(expr.CmpOpEq, []byte{byte(n >> 16), byte(n >> 8), byte(n)})
+		return true, err
+	}
+	if _, ok := c.take("meta", "skuid", ">=", "0"); ok { // there is a socket, whoever's
+		c.meta(expr.MetaKeySKUID)
+		c.compare(expr.CmpOpGte, make([]byte, 4))
+		return true, nil
+	}
+	if args, ok := c.take("meta", "mark", "&", "%", "==", "0"); ok {
+		bit, err := strconv.ParseUint(args[0], 0, 32)
+		c.meta(expr.MetaKeyMARK)
+		c.emit(&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: native.AppendUint32(nil, uint32(bit)), Xor: make([]byte, 4)})
+		c.compare(expr.CmpOpEq, make([]byte, 4))
+		return true, err
+	}
+	if _, ok := c.take("tcp", "flags", "&", "(syn", "|", "rst)", "==", "syn"); ok {
+		c.needL4(unix.IPPROTO_TCP)
+		c.payload(reg1, expr.PayloadBaseTransportHeader, 13, 1)
+		c.emit(&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{0x06}, Xor: []byte{0}})
+		c.compare(expr.CmpOpEq, []byte{0x02})
+		return true, nil
+	}
+	return false, nil
+}
+
+func (c *ruleCompiler) statement() (bool, error) {
+	if _, ok := c.take("counter"); ok {
+		c.emit(&expr.Counter{})
+		return true, nil
+	}
+	for name, kind := range map[string]expr.VerdictKind{"drop": expr.VerdictDrop, "accept": expr.VerdictAccept, "return": expr.VerdictReturn} {
+		if _, ok := c.take(name); ok {
+			c.emit(&expr.Verdict{Kind: kind})
+			return true, nil
+		}
+	}
+	if args, ok := c.take("meta", "mark", "set", "meta", "mark", "|", "%"); ok {
+		bit, err := strconv.ParseUint(args[0], 0, 32)
+		c.meta(expr.MetaKeyMARK)
+		c.emit(&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4,
+			Mask: native.AppendUint32(nil, ^uint32(bit)), Xor: native.AppendUint32(nil, uint32(bit))},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg1})
+		return true, err
+	}
+	if _, ok := c.take("tcp", "option", "maxseg", "size", "set", "rt", "mtu"); ok {
+		const maxseg, offset, length = 2, 2, 2 // TCPOPT_MAXSEG: kind, length, then the size
+		c.emit(&expr.Rt{Register: reg1, Key: expr.RtTCPMSS},
+			&expr.Byteorder{SourceRegister: reg1, DestRegister: reg1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+			&expr.Exthdr{SourceRegister: reg1, Type: maxseg, Offset: offset, Len: length, Op: expr.ExthdrOpTcpopt})
+		return true, nil
+	}
+	if _, ok := c.take("masquerade"); ok {
+		return true, c.masquerade()
+	}
+	return false, nil
+}
+
+// masquerade encodes by hand: the library sends a port range without the flag that makes the kernel heed it.
+func (c *ruleCompiler) masquerade() error {
+	var flags uint32
+	var low, high []byte
+	if args, ok := c.take("to", "%"); ok {
+		from, to, ok := strings.Cut(strings.TrimPrefix(args[0], ":"), "-")
+		a, err := strconv.ParseUint(from, 10, 16)
+		b, err2 := strconv.ParseUint(to, 10, 16)
+		if !ok || err != nil || err2 != nil {
+			return fmt.Errorf("%q is no range of ports", args[0])
+		}
+		low, high = binary.BigEndian.AppendUint16(nil, uint16(a)), binary.BigEndian.AppendUint16(nil, uint16(b))
+		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
+	}
+	if _, ok := c.take("fully-random"); ok {
+		flags |= unix.NF_NAT_RANGE_PROTO_RANDOM_FULLY
+	}
+	var e encoder
+	e.attr(unix.NFTA_MASQ_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
+	if low != nil {
+		c.emit(&expr.Immediate{Register: reg1, Data: low}, &expr.Immediate{Register: reg2, Data: high})
+		e.attr(unix.NFTA_MASQ_REG_PROTO_MIN, binary.BigEndian.AppendUint32(nil, reg1))
+		e.attr(unix.NFTA_MASQ_REG_PROTO_MAX, binary.BigEndian.AppendUint32(nil, reg2))
+	}
+	c.raw[len(c.out)] = compiledExpr{"masq", e.b}
+	c.emit(&expr.Masq{})
+	return nil
+}
+
+// canonical is an expression's form for comparison: attributes in the order of their numbers, without what the kernel
+// adds by itself or counts.
+func (x compiledExpr) canonical() string {
+	type attr struct {
+		typ  uint16
+		data string
+	}
+	var as []attr
+	for a := range attributes(x.data) {
+		data := string(a.data)
+		switch {
+		case x.name == "counter",
+			x.name == "lookup" && a.typ == unix.NFTA_LOOKUP_SET_ID,
+			x.name == "bitwise" && a.typ == nftaBitwiseOp && isZero(a.data),
+			x.name == "lookup" && a.typ == unix.NFTA_LOOKUP_FLAGS && isZero(a.data),
+			x.name == "exthdr" && a.typ == unix.NFTA_EXTHDR_FLAGS && isZero(a.data),
+			x.name == "payload" && isZero(a.data) && a.typ >= unix.NFTA_PAYLOAD_CSUM_TYPE:
+			continue
+		case nestedData[x.name] != nil && slices.Contains(nestedData[x.name], a.typ):
+			data = ""
+			for inner := range attributes(a.data) { // NFTA_DATA_VALUE or NFTA_DATA_VERDICT
+				d := inner.data
+				if inner.typ == unix.NFTA_DATA_VERDICT {
+					d = nil
+					for v := range attributes(inner.data) {
+						d = append(d, fmt.Sprint(v.typ, v.data)...)
+					}
+				}
+				data += fmt.Sprint(inner.typ, d)
+			}
+		case x.name == "lookup" && a.typ == unix.NFTA_LOOKUP_SET:
+			data = text(a.data)
+		}
+		as = append(as, attr{a.typ, data})
+	}
+	slices.SortFunc(as, func(a, b attr) int { return int(a.typ) - int(b.typ) })
+	return fmt.Sprint(x.name, as)
+}
+
+const nftaBitwiseOp = 6 // NFTA_BITWISE_OP
+
+// nestedData are the attributes that hold data of their own (struct nft_data), by expression.
+var nestedData = map[string][]uint16{
+	"cmp":       {unix.NFTA_CMP_DATA},
+	"immediate": {unix.NFTA_IMMEDIATE_DATA},
+	"bitwise":   {unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR},
+	"range":     {unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA},
+}
+
+func isZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// elemKey is the key of a set's element as the kernel has it; for a prefix its first address, and end the one behind its
+// last.
+func elemKey(typ, elem string) (key, end []byte, err error) {
+	switch typ {
+	case "ifname":
+		name, err := strconv.Unquote(elem)
+		return nameKey(name), nil, err
+	case "ifname . ipv4_addr":
+		quoted, addr, _ := strings.Cut(elem, " . ")
+		name, err := strconv.Unquote(quoted)
+		if err != nil {
+			return nil, nil, err
+		}
+		a, err := netip.ParseAddr(addr)
+		return append(nameKey(name), a.AsSlice()...), nil, err
+	case "ipv4_addr":
+		if !strings.Contains(elem, "/") {
+			a, err := netip.ParseAddr(elem)
+			if err != nil {
+				return nil, nil, err
+			}
+			return a.AsSlice(), a.Next().AsSlice(), nil
+		}
+		p, err := netip.ParsePrefix(elem)
+		if err != nil {
+			return nil, nil, err
+		}
+		first := p.Masked().Addr().As4()
+		n := uint64(binary.BigEndian.Uint32(first[:])) + 1<<(32-p.Bits())
+		return first[:], binary.BigEndian.AppendUint32(nil, uint32(n)), nil
+	}
+	return nil, nil, fmt.Errorf("a set of type %q", typ)
+}
+
+// elemText is the inverse of elemKey for single keys.
+func elemText(typ string, key []byte) string {
+	switch {
+	case typ == "ifname" && len(key) == unix.IFNAMSIZ:
+		return strconv.Quote(text(key))
+	case typ == "ifname . ipv4_addr" && len(key) == unix.IFNAMSIZ+4:
+		a, _ := netip.AddrFromSlice(key[unix.IFNAMSIZ:])
+		return strconv.Quote(text(key[:unix.IFNAMSIZ])) + " . " + a.String()
+	case len(key) == 4:
+		a, _ := netip.AddrFromSlice(key)
+		return a.String()
+	}
+	return fmt.Sprintf("0x%x", key)
+}
+
+// rangeText spells the addresses from first to before end.
+func rangeText(first, end uint64) string {
+	addr := func(n uint64) netip.Addr {
+		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(n))))
+	}
+	size := end - first
+	for bits := 0; bits <= 32; bits++ {
+		if size == 1<<(32-bits) && first%size == 0 {
+			if bits == 32 {
+				return addr(first).String()
+			}
+			return netip.PrefixFrom(addr(first), bits).String()
+		}
+	}
+	return addr(first).String() + "-" + addr(end-1).String()
+}

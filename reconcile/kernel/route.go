@@ -1,0 +1,287 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// routes is the kind of IPv4 routes of protocol 142 in the main table.
+type routes struct{ k *Kernel }
+
+func (routes) Name() string { return object.KindRoute }
+
+// heldRoute is a route as RTM_NEWROUTE tells of it.
+type heldRoute struct {
+	dst      netip.Prefix
+	via, src netip.Addr
+	table    uint32
+	metric   uint32
+	oif      int
+	nexthop  uint32
+	protocol uint8
+	typ      uint8
+	scope    uint8
+	tos      uint8
+	onlink   bool
+	several  bool // multipath
+	cloned   bool
+}
+
+const (
+	rtaTable = unix.RTA_TABLE
+	rtaNHID  = 30 // RTA_NH_ID
+)
+
+func decodeRoute(body []byte) (h heldRoute, ok bool) {
+	if len(body) < unix.SizeofRtMsg {
+		return h, false
+	}
+	bits := int(body[1])
+	h.tos, h.protocol, h.scope, h.typ = body[3], body[5], body[6], body[7]
+	h.table = uint32(body[4])
+	flags := native.Uint32(body[8:])
+	h.onlink, h.cloned = flags&unix.RTNH_F_ONLINK != 0, flags&unix.RTM_F_CLONED != 0
+	dst := netip.IPv4Unspecified()
+	if body[0] == unix.AF_INET6 {
+		dst = netip.IPv6Unspecified()
+	}
+	for b := body[unix.SizeofRtMsg:]; len(b) >= 4; {
+		n := int(native.Uint16(b))
+		if n < 4 || n > len(b) {
+			break
+		}
+		a := attribute{native.Uint16(b[2:]) & typeMask, b[4:n]}
+		switch a.typ {
+		case unix.RTA_DST:
+			dst = a.addr()
+		case unix.RTA_GATEWAY:
+			h.via = a.addr()
+		case unix.RTA_PREFSRC:
+			h.src = a.addr()
+		case unix.RTA_OIF:
+			h.oif = int(a.u32())
+		case unix.RTA_PRIORITY:
+			h.metric = a.u32()
+		case rtaTable:
+			h.table = a.u32()
+		case rtaNHID:
+			h.nexthop = a.u32()
+		case unix.RTA_MULTIPATH:
+			h.several = true
+		}
+		b = b[min(align(n), len(b)):]
+	}
+	h.dst = netip.PrefixFrom(dst, bits)
+	return h, true
+}
+
+// routeKey is what the kernel keys a route of the main table on.
+type routeKey struct {
+	dst    netip.Prefix
+	metric uint32
+}
+
+// value is the route as a resource; names resolves links.
+func (h heldRoute) value(in object.Place, names linkTable) object.Route {
+	r := object.Route{In: in, Dst: h.dst, Table: h.table, Metric: h.metric, Type: object.RouteType(h.typ), Via: h.via, Src: h.src,
+		Onlink: h.onlink, Scope: object.Scope(h.scope), Nexthop: h.nexthop}
+	switch {
+	case h.nexthop != 0: // the kernel also spells out what the object says
+		r.Via, r.Onlink = netip.Addr{}, false
+	case h.several:
+		r.Dev = "(several)"
+	case h.oif != 0:
+		r.Dev = names.byIndex[h.oif].name
+	}
+	return r
+}
+
+func (s routes) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	byPlace := map[object.Place][]object.Route{}
+	for _, r := range want {
+		if route, ok := r.(object.Route); ok {
+			byPlace[route.In] = append(byPlace[route.In], route)
+		}
+	}
+	err = s.k.everywhere(func(p place) error {
+		o, f, err := listRoutes(p, byPlace[p.in])
+		own, foreign = append(own, o...), append(foreign, f...)
+		return err
+	})
+	return own, foreign, err
+}
+
+func listRoutes(p place, want []object.Route) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	var asked map[routeKey]bool // made when the first foreign route is met
+	req := make([]byte, unix.SizeofRtMsg)
+	req[0], req[4] = unix.AF_INET, unix.RT_TABLE_MAIN
+	own = make([]reconcile.Resource, 0, len(want))
+	err = p.c.dump(unix.RTM_GETROUTE, req, func() { own, foreign = own[:0], foreign[:0] }, func(body []byte) error {
+		h, ok := decodeRoute(body)
+		if !ok || h.table != unix.RT_TABLE_MAIN || h.cloned {
+			return nil
+		}
+		if h.protocol == object.Protocol && h.tos == 0 {
+			own = append(own, h.value(p.in, p.links))
+			return nil
+		}
+		if asked == nil {
+			asked = make(map[routeKey]bool, len(want))
+			for _, w := range want {
+				asked[routeKey{w.Dst, w.Metric}] = true
+			}
+		}
+		if h.tos == 0 && asked[routeKey{h.dst, h.metric}] {
+			foreign = append(foreign, h.holder(p))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading routes: %w", err)
+	}
+	return own, foreign, nil
+}
+
+func (h heldRoute) holder(p place) reconcile.Holder {
+	r := h.value(p.in, p.links)
+	return reconcile.Holder{Key: r.Key(), What: "route " + r.Key().Name + " " + r.Summary(), Who: protocolName(h.protocol)}
+}
+
+// Get reads single routes by asking the kernel where it would send their first address. An answer that is less specific
+// than the route asked for proves that the route is not there; whatever else is not clear is read by a dump.
+func (s routes) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	if len(keys) > 256 || len(want) != len(keys) {
+		all, foreign, err := s.List(ctx, want)
+		return only(all, keys), foreign, err
+	}
+	h, err := s.k.host()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range want {
+		w := r.(object.Route)
+		clear := false
+		if w.In == "" && w.Table == unix.RT_TABLE_MAIN {
+			found, there, ok, err := lookup(h.c, w)
+			if err != nil {
+				return nil, nil, err
+			}
+			clear = ok
+			switch {
+			case !ok || !there:
+			case found.protocol == object.Protocol:
+				own = append(own, found.value("", h.links))
+			default:
+				foreign = append(foreign, found.holder(h))
+			}
+		}
+		if !clear {
+			all, foreign, err := s.List(ctx, want)
+			return only(all, keys), foreign, err
+		}
+	}
+	return own, foreign, nil
+}
+
+// lookup finds the route of w's key. clear is false where the answer leaves open whether it is there.
+func lookup(c *conn, w object.Route) (found heldRoute, there, clear bool, err error) {
+	var req encoder
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1] = unix.AF_INET, 32
+	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
+	req.raw(head...)
+	req.addr(unix.RTA_DST, w.Dst.Addr())
+	err = c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
+		found, _ = decodeRoute(body)
+		return nil
+	})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH):
+		return found, false, true, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES), errors.Is(err, unix.EHOSTUNREACH): // a blackhole, prohibit or unreachable route
+		return found, false, false, nil
+	case err != nil:
+		return found, false, false, fmt.Errorf("looking up %s: %w", w.Dst, err)
+	case found.table != unix.RT_TABLE_MAIN || found.tos != 0:
+		return found, false, false, nil
+	case found.dst == w.Dst && found.metric == w.Metric:
+		return found, true, true, nil
+	case found.dst.Bits() < w.Dst.Bits():
+		return found, false, true, nil
+	}
+	return found, false, false, nil
+}
+
+func (s routes) Batch(_ context.Context, changes []reconcile.Change) []error {
+	return s.k.spread(changes, func(r reconcile.Resource) object.Place { return r.(object.Route).In }, encodeRoute, unix.ESRCH, unix.ENODEV)
+}
+
+func encodeRoute(b *batch, p place, c reconcile.Change) error {
+	r, _ := c.Want.(object.Route)
+	typ, flags := uint16(unix.RTM_NEWROUTE), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	switch c.Op {
+	case reconcile.Update:
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	case reconcile.Delete:
+		r, _ = c.Have.(object.Route)
+		typ, flags = unix.RTM_DELROUTE, 0
+	}
+	index := 0
+	if r.Dev != "" && c.Op != reconcile.Delete {
+		var err error
+		if index, err = p.links.index(r.Dev); err != nil {
+			return err
+		}
+	}
+	b.begin(typ, flags)
+	var head [unix.SizeofRtMsg]byte
+	head[0], head[1], head[4], head[5] = unix.AF_INET, uint8(r.Dst.Bits()), unix.RT_TABLE_UNSPEC, object.Protocol
+	head[6], head[7] = uint8(r.Scope), uint8(r.Type)
+	if c.Op == reconcile.Delete {
+		head[6] = unix.RT_SCOPE_NOWHERE // any; the protocol in the request keeps a foreign route that came in between
+	}
+	if r.Onlink && c.Op != reconcile.Delete {
+		native.PutUint32(head[8:], unix.RTNH_F_ONLINK)
+	}
+	b.raw(head[:]...)
+	b.addr(unix.RTA_DST, r.Dst.Addr())
+	b.u32(rtaTable, r.Table)
+	if r.Metric != 0 {
+		b.u32(unix.RTA_PRIORITY, r.Metric)
+	}
+	if c.Op != reconcile.Delete {
+		if r.Via.IsValid() {
+			b.addr(unix.RTA_GATEWAY, r.Via)
+		}
+		if index != 0 {
+			b.u32(unix.RTA_OIF, uint32(index))
+		}
+		if r.Src.IsValid() {
+			b.addr(unix.RTA_PREFSRC, r.Src)
+		}
+		if r.Nexthop != 0 {
+			b.u32(rtaNHID, r.Nexthop)
+		}
+	}
+	b.end()
+	return nil
+}
+
+func (s routes) Create(ctx context.Context, want reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Create, Want: want}})[0]
+}
+
+func (s routes) Update(ctx context.Context, have, want reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Update, Have: have, Want: want}})[0]
+}
+
+func (s routes) Delete(ctx context.Context, have reconcile.Resource) error {
+	return s.Batch(ctx, []reconcile.Change{{Op: reconcile.Delete, Have: have}})[0]
+}

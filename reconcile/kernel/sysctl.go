@@ -1,0 +1,140 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// sysctls is the kind of kernel settings. Before the first write of one that is not of a link of netd's own the value found
+// is kept; Delete puts it back. What is neither wanted nor kept is not looked at.
+type sysctls struct{ k *Kernel }
+
+func (sysctls) Name() string { return object.KindSysctl }
+
+func readSysctl(s object.Sysctl) (value string, there bool, err error) {
+	b, err := os.ReadFile(s.Path())
+	if errors.Is(err, os.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("reading %s: %w", s.Name, err)
+	}
+	return strings.TrimSpace(string(b)), true, nil
+}
+
+func (s sysctls) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
+	asked := make(map[string]bool, len(want))
+	look := func(name string) error {
+		r := object.Sysctl{Name: name}
+		value, there, err := readSysctl(r)
+		if there {
+			r.Value = value
+			own = append(own, r)
+		}
+		return err
+	}
+	for _, r := range want {
+		name := r.Key().Name
+		asked[name] = true
+		if err := look(name); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, name := range s.k.store.Names() {
+		if asked[name] || strings.HasPrefix(name, "link/") {
+			continue
+		}
+		if err := look(name); err != nil {
+			return nil, nil, err
+		}
+	}
+	return own, nil, nil
+}
+
+func (s sysctls) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	all, _, err := s.List(ctx, want)
+	return only(all, keys), nil, err
+}
+
+// withLink reports whether a setting goes with a link of netd, so that there is nothing to put back.
+func withLink(x object.Sysctl) bool {
+	l := link{name: x.Link(), group: object.LinkGroup}
+	for _, l.typ = range []string{"veth", "vxlan"} {
+		if l.isNetd() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s sysctls) Create(ctx context.Context, want reconcile.Resource) error {
+	return s.Update(ctx, nil, want)
+}
+
+func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
+	w, ok := want.(object.Sysctl)
+	if !ok {
+		return fmt.Errorf("not a sysctl: %T", want)
+	}
+	if !withLink(w) {
+		before, there, err := readSysctl(w)
+		if err != nil {
+			return err
+		}
+		if there {
+			if err := s.k.store.Keep(w.Name, before); err != nil {
+				return fmt.Errorf("keeping what %s was: %w", w.Name, err)
+			}
+		}
+	}
+	return writeSysctl(w)
+}
+
+func writeSysctl(w object.Sysctl) error {
+	f, err := os.OpenFile(w.Path(), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", w.Name, err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(w.Value + "\n"); err != nil {
+		return fmt.Errorf("writing %s to %s: %w", w.Value, w.Name, err)
+	}
+	return nil
+}
+
+// Delete puts a setting back. A link's forwarding switch goes to what ip_forward says now, since that is what it would be
+// had netd never been there.
+func (s sysctls) Delete(_ context.Context, have reconcile.Resource) error {
+	h, ok := have.(object.Sysctl)
+	if !ok {
+		return fmt.Errorf("not a sysctl: %T", have)
+	}
+	before, kept := s.k.store.Before(h.Name)
+	if !kept {
+		return nil
+	}
+	to := object.Sysctl{Name: h.Name, Value: before}
+	if strings.HasPrefix(h.Name, "net.ipv4.conf.") && strings.HasSuffix(h.Name, ".forwarding") {
+		all, there, err := readSysctl(object.Sysctl{Name: "net.ipv4.ip_forward"})
+		if err != nil {
+			return err
+		}
+		if there {
+			to.Value = all
+		}
+	}
+	if _, there, err := readSysctl(h); err != nil {
+		return err
+	} else if there {
+		if err := writeSysctl(to); err != nil {
+			return err
+		}
+	}
+	return s.k.store.Forget(h.Name)
+}

@@ -1,0 +1,111 @@
+package object
+
+import (
+	"strconv"
+	"strings"
+
+	"netd/reconcile"
+)
+
+// NftTable is one of netd's nftables tables. All of its contents are netd's.
+type NftTable struct {
+	Family string // "inet", "arp"
+	Name   string
+}
+
+func nftKey(parts ...string) reconcile.Key {
+	return reconcile.Key{Kind: KindNft, Name: strings.Join(parts, " ")}
+}
+
+func (t NftTable) Key() reconcile.Key        { return nftKey(t.Family, t.Name) }
+func (t NftTable) Requires() []reconcile.Key { return nil }
+func (t NftTable) Fields() []reconcile.Field { return nil }
+
+// Summary is the table as a plan prints it.
+func (t NftTable) Summary() string { return "table" }
+
+// NftChain is a base chain with all its rules: it is compared and replaced as one.
+type NftChain struct {
+	Table    NftTable
+	Name     string
+	Type     string // "filter", "nat"
+	Hook     string // "prerouting", "input", "forward", "output", "postrouting"
+	Priority int
+	Rules    string // one a line, in nft's syntax, without counters' values
+}
+
+func (c NftChain) Key() reconcile.Key { return nftKey(c.Table.Family, c.Table.Name, "chain", c.Name) }
+
+// Requires: the table, and the sets that the rules look up.
+func (c NftChain) Requires() []reconcile.Key {
+	on := []reconcile.Key{c.Table.Key()}
+	for _, word := range strings.Fields(c.Rules) {
+		if name, ok := strings.CutPrefix(word, "@"); ok && !strings.HasPrefix(name, "th,") {
+			on = append(on, nftKey(c.Table.Family, c.Table.Name, "set", name))
+		}
+	}
+	return on
+}
+
+func (c NftChain) Fields() []reconcile.Field {
+	return []reconcile.Field{field("type", c.Type), field("hook", c.Hook), field("priority", strconv.Itoa(c.Priority)), field("rules", c.Rules)}
+}
+
+// Replaces: the kernel changes neither hook, type nor priority of a chain that is there.
+func (c NftChain) Replaces(have reconcile.Resource) bool {
+	h, ok := have.(NftChain)
+	return !ok || h.Type != c.Type || h.Hook != c.Hook || h.Priority != c.Priority
+}
+
+// Summary is the chain as a plan prints it.
+func (c NftChain) Summary() string {
+	n := strings.Count(c.Rules, "\n") + 1
+	if c.Rules == "" {
+		n = 0
+	}
+	rules := " rules"
+	if n == 1 {
+		rules = " rule"
+	}
+	return c.Type + " " + c.Hook + " " + strconv.Itoa(c.Priority) + ", " + strconv.Itoa(n) + rules
+}
+
+// NftSet is the head of a named set.
+type NftSet struct {
+	Table    NftTable
+	Name     string
+	Type     string // "ipv4_addr", "ifname", "ifname . ipv4_addr"
+	Interval bool   // its elements are prefixes
+}
+
+func (s NftSet) Key() reconcile.Key        { return nftKey(s.Table.Family, s.Table.Name, "set", s.Name) }
+func (s NftSet) Requires() []reconcile.Key { return []reconcile.Key{s.Table.Key()} }
+func (s NftSet) Fields() []reconcile.Field {
+	return []reconcile.Field{field("type", s.Type), field("interval", onOff(s.Interval))}
+}
+
+// Replaces: a set's type is fixed.
+func (s NftSet) Replaces(reconcile.Resource) bool { return true }
+
+// Summary is the set as a plan prints it.
+func (s NftSet) Summary() string { return "type " + s.Type }
+
+// NftElem is one element of a set: "192.168.170.138", "10.10.0.0/16", `"netd1f0c" . 10.10.40.129`.
+type NftElem struct {
+	Set  NftSet
+	Elem string
+}
+
+func (e NftElem) Key() reconcile.Key {
+	return nftKey(e.Set.Table.Family, e.Set.Table.Name, "set", e.Set.Name, "element", e.Elem)
+}
+func (e NftElem) Requires() []reconcile.Key { return []reconcile.Key{e.Set.Key()} }
+
+// Fields: the element is its key; the set's head is a resource of its own, but shown where it differs.
+func (e NftElem) Fields() []reconcile.Field { return e.Set.Fields() }
+
+// Replaces: an element has nothing that could be changed.
+func (e NftElem) Replaces(reconcile.Resource) bool { return true }
+
+// Summary is empty: the name says it all.
+func (e NftElem) Summary() string { return "" }
