@@ -1,0 +1,120 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	api "github.com/osrg/gobgp/v3/api"
+)
+
+// watch follows gobgp's events until ctx ends. They come through one queue and in order: the paths of a neighbour before
+// its End-of-RIB. The callback must not fail, since nobody would catch it.
+func (s *sessions) watch(ctx context.Context) error {
+	err := s.bgp.WatchEvent(ctx, &api.WatchEventRequest{
+		Peer: &api.WatchEventRequest_Peer{},
+		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
+			{Type: api.WatchEventRequest_Table_Filter_BEST, Init: true},
+			{Type: api.WatchEventRequest_Table_Filter_EOR, Init: true},
+		}},
+	}, func(r *api.WatchEventResponse) {
+		if p := r.GetPeer().GetPeer(); p != nil {
+			if addr, err := netip.ParseAddr(p.GetState().GetNeighborAddress()); err == nil {
+				s.moved(addr, p.GetState().GetSessionState(), p.GetState().GetAdminState())
+			}
+		}
+		if paths := r.GetTable().GetPaths(); len(paths) > 0 {
+			s.heard(paths)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watching gobgp: %w", err)
+	}
+	return nil
+}
+
+// heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal.
+func (s *sessions) heard(paths []*api.Path) {
+	var (
+		at   netip.Prefix
+		hops []hop
+		open bool
+	)
+	flush := func() {
+		if open {
+			s.rib.setPath(at, hops)
+		}
+	}
+	for _, p := range paths {
+		if p.GetNlri() == nil { // an End-of-RIB
+			if addr, err := netip.ParseAddr(p.GetNeighborIp()); err == nil && p.GetFamily().GetAfi() == api.Family_AFI_IP {
+				s.synced(addr)
+			}
+			continue
+		}
+		prefix, h, err := readPath(p)
+		if err != nil {
+			s.log("warn", "a path that cannot be read", map[string]any{"error": err.Error()})
+			continue
+		}
+		if !open || prefix != at {
+			flush()
+			at, hops, open = prefix, hops[:0], true
+		}
+		if !p.GetIsWithdraw() {
+			hops = append(hops, h)
+		}
+	}
+	flush()
+}
+
+// readPath reads the prefix, the next hop and the sender of a path. A withdrawal has no next hop.
+func readPath(p *api.Path) (netip.Prefix, hop, error) {
+	var n api.IPAddressPrefix
+	if err := p.GetNlri().UnmarshalTo(&n); err != nil {
+		return netip.Prefix{}, hop{}, fmt.Errorf("reading a prefix: %w", err)
+	}
+	addr, err := netip.ParseAddr(n.GetPrefix())
+	if err != nil {
+		return netip.Prefix{}, hop{}, fmt.Errorf("reading a prefix: %w", err)
+	}
+	prefix := netip.PrefixFrom(addr, int(n.GetPrefixLen())).Masked()
+	if !prefix.IsValid() {
+		return netip.Prefix{}, hop{}, fmt.Errorf("reading a prefix: %s/%d", addr, n.GetPrefixLen())
+	}
+	h := hop{}
+	if peer, err := netip.ParseAddr(p.GetNeighborIp()); err == nil { // "<nil>" for a path of this host's own
+		h.peer = peer
+	}
+	if p.GetIsWithdraw() {
+		return prefix, h, nil
+	}
+	for _, a := range p.GetPattrs() {
+		text := ""
+		switch {
+		case a.MessageIs((*api.NextHopAttribute)(nil)):
+			var nh api.NextHopAttribute
+			if err := a.UnmarshalTo(&nh); err != nil {
+				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
+			}
+			text = nh.GetNextHop()
+		case a.MessageIs((*api.MpReachNLRIAttribute)(nil)):
+			var mp api.MpReachNLRIAttribute
+			if err := a.UnmarshalTo(&mp); err != nil {
+				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
+			}
+			if len(mp.GetNextHops()) > 0 {
+				text = mp.GetNextHops()[0]
+			}
+		default:
+			continue
+		}
+		if h.nextHop, err = netip.ParseAddr(text); err != nil {
+			return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
+		}
+	}
+	if !h.nextHop.IsValid() {
+		return prefix, h, fmt.Errorf("%s has no next hop", prefix)
+	}
+	return prefix, h, nil
+}

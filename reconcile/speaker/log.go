@@ -1,0 +1,161 @@
+package speaker
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+
+	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// LogFunc takes one event. level is "debug", "info", "warn" or "error".
+type LogFunc func(level, msg string, fields map[string]any)
+
+// gobgpLog is gobgp's logger. gobgp's API tells of no error, so that what it logs is the only word on why a session is not
+// up: heard gets that, by neighbour.
+type gobgpLog struct {
+	log   LogFunc
+	heard func(peer netip.Addr, words string, expired bool) // expired: the hold timer ran out
+	fatal chan<- error
+}
+
+func (l *gobgpLog) Panic(msg string, f gobgplog.Fields) {
+	l.tell("error", msg, f)
+	panic(msg)
+}
+
+// Fatal is gobgp's word for "exit". The goroutine ends here and Serve returns the error.
+func (l *gobgpLog) Fatal(msg string, f gobgplog.Fields) {
+	l.tell("error", msg, f)
+	err := fmt.Errorf("gobgp: %s", msg)
+	if cause, ok := f["Err"].(error); ok {
+		err = fmt.Errorf("gobgp: %s: %w", msg, cause)
+	}
+	select {
+	case l.fatal <- err:
+	default:
+	}
+	runtime.Goexit()
+}
+
+func (l *gobgpLog) Error(msg string, f gobgplog.Fields) { l.tell("error", msg, f) }
+func (l *gobgpLog) Warn(msg string, f gobgplog.Fields)  { l.tell("warn", msg, f) }
+func (l *gobgpLog) Info(msg string, f gobgplog.Fields)  { l.tell("info", msg, f) }
+func (l *gobgpLog) Debug(string, gobgplog.Fields)       {}
+func (l *gobgpLog) SetLevel(gobgplog.LogLevel)          {}
+func (l *gobgpLog) GetLevel() gobgplog.LogLevel         { return gobgplog.InfoLevel }
+
+func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
+	fields := make(map[string]any, len(f))
+	for k, v := range f {
+		switch k {
+		case "Topic":
+		case "Key":
+			fields["peer"] = fmt.Sprint(v)
+		default:
+			fields[strings.ToLower(k)] = fmt.Sprint(v)
+		}
+	}
+	l.log(level, msg, fields)
+	key, _ := f["Key"].(string)
+	if peer, err := netip.ParseAddr(key); err == nil {
+		if words := inWords(msg, f); words != "" {
+			l.heard(peer, words, msg == "hold timer expired")
+		}
+	}
+}
+
+// inWords is what a message of gobgp's means for the session that it is about; empty where it is no error.
+func inWords(msg string, f gobgplog.Fields) string {
+	switch msg {
+	case "Peer Down":
+		reason := fmt.Sprint(f["Reason"])
+		switch reason {
+		case "read-failed", "write-failed":
+			return "the connection was lost"
+		case "graceful-restart":
+			return "the connection was lost; its routes stay for its restart time"
+		case "admin-down":
+			return "shut down by hand"
+		case "dying", "de-configured", "hold-timer-expired":
+			return "" // said better elsewhere, or our own doing
+		}
+		if strings.HasPrefix(reason, "notification-") {
+			return "" // logged by itself, with more detail
+		}
+		return reason
+	case "hold timer expired":
+		return "hold timer expired: nothing was heard from it"
+	case "graceful restart timer expired":
+		return "did not come back within its restart time"
+	case "sent notification", "received notification":
+		return notificationInWords(msg, f)
+	case "prefix limit reached":
+		if f["Pct"] == nil {
+			return "max_prefixes: it announces more prefixes than it may"
+		}
+	case "Mismatched local address":
+		return fmt.Sprintf("it dials %v, the session is bound to %v", f["Addr"], f["Configured addr"])
+	case "failed to set md5":
+		return fmt.Sprintf("setting the password on the listener: %v", f["Err"])
+	}
+	return ""
+}
+
+func notificationInWords(msg string, f gobgplog.Fields) string {
+	who := "it closed the session"
+	if msg == "sent notification" {
+		who = "this end closed the session"
+	}
+	if e, ok := f["Data"].(*bgp.MessageError); ok {
+		return who + ": " + e.Message
+	}
+	code, ok1 := f["Code"].(uint8)
+	sub, ok2 := f["Subcode"].(uint8)
+	if !ok1 || !ok2 {
+		return who
+	}
+	words := who + ": " + bgp.NewNotificationErrorCode(code, sub).String()
+	if text, _ := f["Communicated-Reason"].(string); text != "" {
+		words += ": " + printable(text)
+	}
+	return words
+}
+
+// printable keeps what a neighbour says from writing on a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// bound keeps a log that nobody rotates, since this process alone has it open, below a size: past it the older half goes.
+func bound(f *os.File, size int64) error {
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Size() <= size {
+		return err
+	}
+	tail := make([]byte, size/2)
+	n, err := f.ReadAt(tail, st.Size()-size/2)
+	if err != nil {
+		return fmt.Errorf("shortening the log: %w", err)
+	}
+	tail = tail[:n]
+	if i := strings.IndexByte(string(tail), '\n'); i >= 0 {
+		tail = tail[i+1:]
+	}
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("shortening the log: %w", err)
+	}
+	// Opened for appending, so that this lands at the beginning of what is empty now.
+	if _, err := f.Write(tail); err != nil {
+		return fmt.Errorf("shortening the log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package speaker
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+)
+
+// hurry gets a neighbour out of IDLE. gobgp stays there for five seconds after any failure, a constant.
+//
+// Where no stale route of the neighbour is kept, it is taken out and put back, which begins anew at once. Where some are,
+// that would lose them; but an administrative stop and start resets the pause to IdleHoldTimeAfterReset, which is a second.
+// In IDLE, and only there, neither says a word to the neighbour nor drops a route.
+func (s *sessions) hurry(addr netip.Addr) {
+	s.api.Lock()
+	defer s.api.Unlock()
+	p := s.look(addr)
+	if p == nil || p.GetState().GetSessionState() != api.PeerState_IDLE || p.GetState().GetAdminState() != api.PeerState_UP {
+		return
+	}
+	if !p.GetGracefulRestart().GetPeerRestarting() {
+		s.renew(addr)
+		return
+	}
+	name := addr.String()
+	if err := s.bgp.ResetPeer(s.ctx, &api.ResetPeerRequest{Address: name}); err != nil {
+		s.log("warn", "hurrying a session", map[string]any{"peer": name, "error": err.Error()})
+		return
+	}
+	if err := s.bgp.DisablePeer(s.ctx, &api.DisablePeerRequest{Address: name}); err != nil {
+		s.log("warn", "hurrying a session", map[string]any{"peer": name, "error": err.Error()})
+		return
+	}
+	// gobgp has room for one such order and loses the next without a word, which would leave the neighbour shut down.
+	s.until(addr, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_DOWN })
+	for range 10 {
+		if err := s.bgp.EnablePeer(s.ctx, &api.EnablePeerRequest{Address: name}); err != nil {
+			break
+		}
+		if s.until(addr, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_UP }) {
+			return
+		}
+	}
+	s.log("warn", "a neighbour stayed shut down: it is added anew", map[string]any{"peer": name})
+	s.renew(addr)
+}
+
+// until looks at a neighbour until it is as wanted, for a quarter of a second at most.
+func (s *sessions) until(addr netip.Addr, is func(*api.Peer) bool) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, 250*time.Millisecond)
+	defer cancel()
+	for {
+		p := s.look(addr)
+		if p == nil {
+			return false
+		}
+		if is(p) {
+			return true
+		}
+		if wait(ctx, time.Millisecond) != nil {
+			return false
+		}
+	}
+}
+
+func (s *sessions) look(addr netip.Addr) *api.Peer {
+	var found *api.Peer
+	_ = s.bgp.ListPeer(s.ctx, &api.ListPeerRequest{Address: addr.String()}, func(p *api.Peer) { found = p })
+	return found
+}
+
+// expired takes the routes of a neighbour away that was not heard of for its hold time. gobgp takes that for a restart, as
+// RFC 8538 would, and keeps the routes of a dead host for two minutes; RFC 4724 knows no such thing, and neither do the
+// containers that cannot reach it. What is known of its table stays known, so that the routes do go.
+func (s *sessions) expired(addr netip.Addr) {
+	s.api.Lock()
+	defer s.api.Unlock()
+	s.renew(addr)
+}
+
+// renew takes a neighbour out and puts it back as it was. s.api is held for writing.
+func (s *sessions) renew(addr netip.Addr) {
+	s.mu.Lock()
+	x := s.peers[addr]
+	if x == nil {
+		s.mu.Unlock()
+		return
+	}
+	conf := proto.Clone(x.conf).(*api.Peer)
+	x.state, x.since = api.PeerState_IDLE, time.Now() // so that the end of the old session is no loss to be hurried about
+	if x.stopDial != nil {
+		x.stopDial()
+		x.stopDial = nil
+	}
+	s.mu.Unlock()
+	if g := conf.GetGracefulRestart(); g != nil {
+		g.LocalRestarting = false
+	}
+	name := addr.String()
+	if err := s.bgp.DeletePeer(s.ctx, &api.DeletePeerRequest{Address: name}); err != nil {
+		s.log("warn", "taking a neighbour out to put it back", map[string]any{"peer": name, "error": err.Error()})
+	}
+	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
+		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
+		s.removed(addr) // it is missing now, and the next pass will find that
+	}
+}

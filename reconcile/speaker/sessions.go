@@ -1,0 +1,250 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/server"
+	"google.golang.org/protobuf/proto"
+)
+
+// deferral is how long the table of a neighbour may stay unknown: after that, what it has not announced is taken to be
+// gone. gobgp's own default is six minutes; an End-of-RIB comes within a second where there is anyone to send it.
+const deferral = 20 * time.Second
+
+// sessions does for the neighbours what gobgp does not: it dials, gets a lost session up again soon, takes the routes of a
+// neighbour away that fell silent, and knows whose table is known. It learns of neighbours by the requests of gobgp's API,
+// which pass through its interceptors, and of their state by gobgp's events.
+type sessions struct {
+	bgp *server.BgpServer
+	rib *rib
+	log LogFunc
+	ctx context.Context // the process's: parent of everything started here
+
+	// api is held for reading by every request, and for writing while a neighbour is taken out and put back, so that no
+	// request ever sees it missing or shut down.
+	api sync.RWMutex
+
+	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
+
+	mu    sync.Mutex
+	peers map[netip.Addr]*session
+	first time.Time // when this process was given its first neighbour
+	tasks sync.WaitGroup
+}
+
+// session is one neighbour. Its fields are guarded by sessions.mu.
+type session struct {
+	conf     *api.Peer // as it was last given
+	state    api.PeerState_SessionState
+	since    time.Time
+	hurries  int                // times a lost session was hurried since it last held
+	stopDial context.CancelFunc // nil where nobody dials
+	unknown  *time.Timer        // ends the time in which its table is unknown
+}
+
+func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
+	return &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}}
+}
+
+// fresh reports whether this process had no neighbour until just now: then its sessions are restarts of those that its
+// predecessor had, and it says so in its OPENs (RFC 4724 §4.1).
+func (s *sessions) fresh() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first.IsZero() || time.Since(s.first) < 5*time.Second
+}
+
+// start runs f in a goroutine that close waits for.
+func (s *sessions) start(f func()) {
+	s.tasks.Add(1)
+	go func() {
+		defer s.tasks.Done()
+		f()
+	}()
+}
+
+// added notes a neighbour. It must be known before gobgp has it, or its first events would be taken for a stranger's.
+func (s *sessions) added(conf *api.Peer) (undo func(), err error) {
+	addr, err := netip.ParseAddr(conf.GetConf().GetNeighborAddress())
+	if err != nil {
+		return nil, fmt.Errorf("adding a neighbour: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers[addr] != nil { // gobgp will say so
+		return func() {}, nil
+	}
+	if s.first.IsZero() {
+		s.first = time.Now()
+	}
+	x := &session{conf: proto.Clone(conf).(*api.Peer), state: api.PeerState_IDLE, since: time.Now()}
+	s.peers[addr] = x
+	s.rib.addNeighbour(addr)
+	x.unknown = time.AfterFunc(deferral, func() { s.synced(addr) })
+	return func() { s.removed(addr) }, nil
+}
+
+func (s *sessions) updated(conf *api.Peer) {
+	addr, err := netip.ParseAddr(conf.GetConf().GetNeighborAddress())
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.peers[addr]
+	if x == nil {
+		return
+	}
+	x.conf = proto.Clone(conf).(*api.Peer)
+	if x.stopDial != nil { // with the new password, or not at all
+		x.stopDial()
+		x.stopDial = nil
+		s.dials(addr, x)
+	}
+}
+
+func (s *sessions) removed(addr netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.peers[addr]; x != nil {
+		x.end()
+		delete(s.peers, addr)
+		s.rib.removeNeighbour(addr)
+	}
+}
+
+func (x *session) end() {
+	x.unknown.Stop()
+	if x.stopDial != nil {
+		x.stopDial()
+		x.stopDial = nil
+	}
+}
+
+// stopped forgets all neighbours.
+func (s *sessions) stopped() {
+	s.mu.Lock()
+	for addr, x := range s.peers {
+		x.end()
+		delete(s.peers, addr)
+		s.rib.removeNeighbour(addr)
+	}
+	s.mu.Unlock()
+	s.rib.forget()
+}
+
+// started takes up the router that was started.
+func (s *sessions) started() error {
+	ch, err := acceptChannel(s.bgp)
+	if err != nil {
+		return err
+	}
+	s.accept.Store(&ch)
+	return nil
+}
+
+// close ends everything that was started here. The context must be over.
+func (s *sessions) close() {
+	s.mu.Lock()
+	for _, x := range s.peers {
+		x.end()
+	}
+	s.mu.Unlock()
+	s.tasks.Wait()
+}
+
+// synced notes that the table of a neighbour is known.
+func (s *sessions) synced(addr netip.Addr) {
+	s.rib.neighbour(addr, func(n *Neighbour) { n.Synced = true })
+}
+
+// failed notes why a session is not up.
+func (s *sessions) failed(addr netip.Addr, words string) {
+	s.rib.neighbour(addr, func(n *Neighbour) {
+		if n.Error == words && time.Since(n.ErrorAt) < 10*time.Second {
+			return // the same again, while dialling: not worth telling every reader
+		}
+		n.Error, n.ErrorAt = words, time.Now()
+	})
+}
+
+// moved follows the state machine of a neighbour.
+func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admin api.PeerState_AdminState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.peers[addr]
+	if x == nil {
+		return
+	}
+	before, held := x.state, time.Since(x.since)
+	if state == before && state != api.PeerState_ACTIVE {
+		return
+	}
+	x.state, x.since = state, time.Now()
+	s.rib.neighbour(addr, func(n *Neighbour) { n.State, n.Since = strings.ToLower(state.String()), x.since })
+	if state != api.PeerState_ACTIVE && x.stopDial != nil {
+		x.stopDial()
+		x.stopDial = nil
+	}
+	switch state {
+	case api.PeerState_ACTIVE:
+		s.dials(addr, x)
+	case api.PeerState_ESTABLISHED:
+		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
+		x.unknown.Reset(deferral)
+	case api.PeerState_IDLE:
+		if before == api.PeerState_ESTABLISHED && held > 5*time.Second {
+			x.hurries = 0
+		}
+		// What fails again and again is a mistake of the configuration: gobgp's pause of five seconds is right for it.
+		if admin == api.PeerState_UP && before != api.PeerState_ACTIVE && before != api.PeerState_IDLE && x.hurries < 3 {
+			x.hurries++
+			s.start(func() { s.hurry(addr) })
+		}
+	}
+}
+
+// dials begins to dial a neighbour that this end dials. s.mu is held.
+func (s *sessions) dials(addr netip.Addr, x *session) {
+	if x.stopDial != nil || x.conf.GetConf().GetDescription() != describeDials || x.state != api.PeerState_ACTIVE {
+		return
+	}
+	t := target{addr: addr, port: uint16(x.conf.GetTransport().GetRemotePort()), password: x.conf.GetConf().GetAuthPassword(),
+		ttlSecurity: x.conf.GetTtlSecurity().GetEnabled()}
+	if t.port == 0 {
+		t.port = 179
+	}
+	var err error
+	if t.local, err = netip.ParseAddr(x.conf.GetTransport().GetLocalAddress()); err != nil {
+		s.failed(addr, "no local address to dial from")
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	x.stopDial = cancel
+	s.start(func() {
+		defer cancel()
+		dial(ctx, t, s.hand, func(err error) { s.failed(addr, err.Error()) })
+	})
+}
+
+// hand gives gobgp a connection as if it had accepted it.
+func (s *sessions) hand(ctx context.Context, conn *net.TCPConn) error {
+	ch := s.accept.Load()
+	if ch == nil {
+		return fmt.Errorf("the router is not started")
+	}
+	select {
+	case *ch <- conn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

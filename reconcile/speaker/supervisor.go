@@ -1,0 +1,173 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supervisor sees to it that a speaker runs. One that runs already is adopted; one of another version is replaced, without
+// a word to its neighbours; one that dies is started again. Life is judged by the socket: an adopted speaker is not a
+// child, and a process that lives and does not answer is of no use.
+type Supervisor struct {
+	Options  StartOptions
+	External bool // someone else starts it: only look, and wait
+
+	// Launch starts a speaker; nil: Start.
+	Launch func(context.Context, StartOptions) (*Process, error)
+
+	mu    sync.Mutex
+	state SupervisorState
+}
+
+// SupervisorState is what is known of the speaker's process.
+type SupervisorState struct {
+	PID     int // 0: none runs
+	Adopted bool
+	Since   time.Time
+	Starts  int   // times that it was started or adopted
+	Err     error // why none runs
+}
+
+// Pauses before a speaker that died is started again. The first is short: its neighbours wait. One that lived for
+// supervisorSettled died of something new.
+const (
+	supervisorFirst   = 50 * time.Millisecond
+	supervisorMost    = 30 * time.Second
+	supervisorSettled = 30 * time.Second
+)
+
+// State returns what is known now.
+func (s *Supervisor) State() SupervisorState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+func (s *Supervisor) set(change func(*SupervisorState)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.state)
+}
+
+// Run keeps a speaker running until ctx ends, and leaves it running then. It always returns ctx's cause.
+func (s *Supervisor) Run(ctx context.Context) error {
+	pause := supervisorFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > supervisorSettled {
+			pause = supervisorFirst
+		}
+		s.set(func(st *SupervisorState) { st.PID, st.Err, st.Since = 0, err, time.Now() })
+		if !s.External || !errors.Is(err, ErrNotRunning) {
+			s.Options.Log("warn", "no speaker: trying again", map[string]any{"error": err.Error(), "pause": pause.String()})
+		}
+		if wait(ctx, pause) != nil {
+			break
+		}
+		pause = min(2*pause, supervisorMost)
+	}
+	return context.Cause(ctx)
+}
+
+// once finds or starts a speaker and stays with it until it ends. The error says how.
+func (s *Supervisor) once(ctx context.Context) error {
+	l, err := openLink(ctx, s.Options.Dir())
+	var other *VersionError
+	switch {
+	case err == nil && l.hello.Version == s.Options.Version:
+		s.Options.Log("info", "adopted the speaker that runs", map[string]any{"pid": l.hello.PID})
+		return s.stay(ctx, l, true)
+	case err == nil:
+		other = &VersionError{Have: l.hello.Version}
+		if !s.External {
+			_, err = l.ask(opExit)
+		}
+		l.close()
+	case errors.As(err, &other) && !s.External:
+		err = killListener(s.Options.Dir()) // it speaks another protocol
+	case errors.Is(err, ErrNotRunning):
+		err = nil
+	}
+	if other != nil && s.External {
+		return other
+	}
+	if err != nil {
+		return err
+	}
+	if s.External {
+		return ErrNotRunning
+	}
+	if other != nil {
+		s.Options.Log("info", "replacing the speaker that runs", map[string]any{"version": other.Have})
+		c := Open(s.Options.Dir(), Secrets{})
+		if err := c.gone(ctx); err != nil {
+			return err
+		}
+	}
+	launch := s.Launch
+	if launch == nil {
+		launch = Start
+	}
+	p, err := launch(ctx, s.Options)
+	if err != nil {
+		return err
+	}
+	s.Options.Log("info", "started the speaker", map[string]any{"pid": p.PID})
+	l, err = openLink(ctx, s.Options.Dir())
+	if err != nil {
+		return err
+	}
+	return s.stay(ctx, l, false)
+}
+
+// stay holds on to a speaker until it or ctx ends.
+func (s *Supervisor) stay(ctx context.Context, l *link, adopted bool) error {
+	defer l.close()
+	s.set(func(st *SupervisorState) {
+		*st = SupervisorState{PID: l.hello.PID, Adopted: adopted, Since: time.Now(), Starts: st.Starts + 1}
+	})
+	if err := writeJSON(l.conn, frameRequest, request{Op: opHold}); err != nil {
+		return fmt.Errorf("the speaker ended: %w", err)
+	}
+	_, err := l.r.ReadByte()
+	return fmt.Errorf("the speaker, process %d, ended: %w", l.hello.PID, err)
+}
+
+// gone waits until no speaker answers.
+func (c *Client) gone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		l, err := c.link(ctx)
+		if errors.Is(err, ErrNotRunning) {
+			return nil
+		}
+		if err == nil {
+			l.close()
+		}
+		if werr := wait(ctx, 2*time.Millisecond); werr != nil {
+			return fmt.Errorf("waiting for the speaker to end: %w", werr)
+		}
+	}
+}
+
+// killListener ends the process that serves paths.sock, as the kernel names it.
+func killListener(dir string) error {
+	pid, err := listenerPID(dir)
+	if err != nil {
+		return fmt.Errorf("ending a speaker of another version: %w", err)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("ending a speaker of another version, process %d: %w", pid, err)
+	}
+	return nil
+}

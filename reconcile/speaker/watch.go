@@ -1,0 +1,222 @@
+package speaker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"netd/reconcile/object"
+)
+
+// view is a client's copy of a speaker's rib.
+type view struct {
+	known      bool // the mark was received: this is all
+	paths      map[netip.Prefix][]hop
+	neighbours map[netip.Addr]Neighbour
+	sets       map[string][]hop // decoded hops by their bytes: few sets serve many prefixes
+}
+
+func newView() view {
+	return view{paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}}
+}
+
+// take applies a frame. It reports whether anything became visible.
+func (v *view) take(t frameType, b []byte) (changed bool, err error) {
+	switch t {
+	case framePaths:
+		var scratch []hop
+		for len(b) > 0 {
+			p, hops, rest, err := cutEntry(b, scratch)
+			if err != nil {
+				return false, err
+			}
+			if hops == nil {
+				delete(v.paths, p)
+			} else {
+				scratch = hops
+				at := len(appendAddr(nil, p.Addr())) + 1
+				v.paths[p] = v.intern(string(b[at:len(b)-len(rest)]), hops)
+			}
+			b = rest
+		}
+		return v.known, nil
+	case frameNeighbours:
+		var ns []Neighbour
+		if err := json.Unmarshal(b, &ns); err != nil {
+			return false, fmt.Errorf("a frame of neighbours: %w", err)
+		}
+		for _, n := range ns {
+			if n.Gone {
+				delete(v.neighbours, n.Addr)
+			} else {
+				v.neighbours[n.Addr] = n
+			}
+		}
+		return v.known, nil
+	case frameMark:
+		v.known = true
+		return true, nil
+	}
+	return false, fmt.Errorf("a frame of unknown type %q", byte(t))
+}
+
+// intern returns the one copy of a set of hops. Sets that nothing uses any more are dropped when they are many.
+func (v *view) intern(key string, hops []hop) []hop {
+	if one, ok := v.sets[key]; ok {
+		return one
+	}
+	if len(v.sets) > 1024+2*len(v.paths) {
+		clear(v.sets)
+	}
+	one := slices.Clone(hops)
+	v.sets[key] = one
+	return one
+}
+
+// facts is the view as desired state takes it, in order.
+func (v *view) facts() object.Speaker {
+	if !v.known {
+		return object.Speaker{}
+	}
+	s := object.Speaker{Known: true, Paths: make([]object.BestPath, 0, len(v.paths))}
+	for _, a := range slices.SortedFunc(maps.Keys(v.neighbours), netip.Addr.Compare) {
+		s.Peers = append(s.Peers, object.SpeakerPeer{Addr: a, Synced: v.neighbours[a].Synced})
+	}
+	for p, hops := range v.paths {
+		for _, h := range hops {
+			if h.peer.IsValid() { // what this host announces itself it does not learn
+				s.Paths = append(s.Paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer})
+			}
+		}
+	}
+	slices.SortFunc(s.Paths, func(a, b object.BestPath) int {
+		if c := a.Prefix.Compare(b.Prefix); c != 0 {
+			return c
+		}
+		return a.NextHop.Compare(b.NextHop)
+	})
+	return s
+}
+
+// Pokes delivers when what Snapshot returns changed. The channel has room for one.
+func (c *Client) Pokes() <-chan struct{} { return c.pokes }
+
+func (c *Client) poke() {
+	select {
+	case c.pokes <- struct{}{}:
+	default:
+	}
+}
+
+// Snapshot is what the speaker knew at the last moment that Watch heard of it. It is unknown while there is none.
+// The slices are shared: they are not to be written.
+func (c *Client) Snapshot() object.Speaker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.speaker == nil {
+		s := c.view.facts()
+		c.speaker = &s
+	}
+	return *c.speaker
+}
+
+// Neighbours are the speaker's, in order, and whether it was heard at all.
+func (c *Client) Neighbours() ([]Neighbour, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.view.inOrder(), c.view.known
+}
+
+func (v *view) inOrder() []Neighbour {
+	return slices.SortedFunc(maps.Values(v.neighbours), func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+}
+
+// Read asks a running speaker once for everything that it knows.
+func (c *Client) Read(ctx context.Context) (object.Speaker, []Neighbour, error) {
+	l, err := c.link(ctx)
+	if err != nil {
+		return object.Speaker{}, nil, err
+	}
+	defer l.close()
+	v := newView()
+	if err := l.follow(func(t frameType, b []byte) error {
+		if _, err := v.take(t, b); err != nil {
+			return err
+		}
+		if v.known {
+			return errEnough
+		}
+		return nil
+	}); err != errEnough {
+		return object.Speaker{}, nil, fmt.Errorf("asking the speaker what it knows: %w", err)
+	}
+	return v.facts(), v.inOrder(), nil
+}
+
+var errEnough = fmt.Errorf("enough")
+
+// follow asks for the rib and gives each frame to take until that or the connection fails.
+func (l *link) follow(take func(frameType, []byte) error) error {
+	if err := writeJSON(l.conn, frameRequest, request{Op: opWatch}); err != nil {
+		return err
+	}
+	var buf []byte
+	for {
+		t, b, err := readFrame(l.r, &buf)
+		if err != nil {
+			return err
+		}
+		if err := take(t, b); err != nil {
+			return err
+		}
+	}
+}
+
+// Watch keeps the client's view of the speaker, and its kinds, connected until ctx ends; a speaker that restarts is found
+// again. It always returns ctx's cause.
+func (c *Client) Watch(ctx context.Context) error {
+	const first, most = 10 * time.Millisecond, time.Second
+	pause := first
+	for {
+		l, err := c.link(ctx)
+		if err == nil {
+			if err = c.connect(l.hello); err == nil {
+				pause = first
+				_ = l.follow(c.heard)
+			}
+			l.close()
+			c.lost()
+		}
+		if wait(ctx, pause) != nil {
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, most)
+	}
+}
+
+func (c *Client) heard(t frameType, b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed, err := c.view.take(t, b)
+	if changed {
+		c.speaker = nil
+		c.poke()
+	}
+	return err
+}
+
+// lost forgets the speaker: unknown, which is not empty.
+func (c *Client) lost() {
+	c.disconnect()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.view.known
+	c.view, c.speaker = newView(), nil
+	if was {
+		c.poke()
+	}
+}
