@@ -15,6 +15,9 @@ type Facts struct {
 	Host      object.Host
 	Endpoints []object.Endpoint // containers that run here
 	Speaker   object.Speaker
+
+	Sessions  bool              // a speaker can be asked: its router, paths and neighbours are part of the desired state
+	Passwords map[string]string // fingerprints of the passwords that were read, by password_file
 }
 
 // Result is what a node should have.
