@@ -2,7 +2,10 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/hashicorp/hcl/v2"
 )
 
 // Config is a whole configuration with every default filled in. It was checked: blocks lie in pools, names resolve,
@@ -15,6 +18,9 @@ type Config struct {
 	Workloads []Workload
 	Daemon    Daemon
 	Digest    string // SHA-256 of everything read (bytes, variables, files), hex; people are shown its first 7 digits
+
+	nodes map[string]int // position in Nodes
+	pools []poolOf       // sorted
 }
 
 // Pos is where the file says something: file, 1-based line and column.
@@ -56,6 +62,8 @@ type Network struct {
 	Family6      bool           // vxlan: the tunnel runs over address6
 	Reserved     []netip.Prefix // single addresses are /32 and /128
 	Pos          Pos
+
+	rng, poolsRange, mtuRange, vxlanRange hcl.Range
 }
 
 // Node is one host.
@@ -71,12 +79,15 @@ type Node struct {
 	Labels         map[string]string
 	Pos            Pos
 	BlocksPos      Pos
+
+	rng, blocksRange, addressRange hcl.Range
 }
 
 // BGP holds what all sessions share.
 type BGP struct {
 	ASN             uint32
 	Mesh            bool
+	MeshSet         bool // mesh is written; else it is on while no node is a reflector
 	ListenPort      uint16
 	PasswordFile    string
 	GracefulRestart time.Duration
@@ -99,6 +110,7 @@ type Peer struct {
 	Address      netip.Addr
 	ASN          uint32
 	Nodes        []string // names of the nodes that have this session, in the file's order of nodes
+	MatchLabels  map[string]string
 	Port         uint16
 	PasswordFile string
 	Multihop     int // 0: directly attached
@@ -116,6 +128,8 @@ type Peer struct {
 	NextHopSelf  bool
 	DefaultRoute bool
 	Pos          Pos
+
+	rng, nodesRange hcl.Range
 }
 
 // Workload is a container declared in the file.
@@ -130,6 +144,8 @@ type Workload struct {
 	MAC        [6]byte // zero: computed from the name
 	Network    string  // the network whose pool holds the first address
 	Pos        Pos
+
+	rng, addressRange, nodeRange, networkRange hcl.Range
 }
 
 // Daemon is how `netd run` behaves.
@@ -141,22 +157,27 @@ type Daemon struct {
 
 // Node returns the node of that name.
 func (c *Config) Node(name string) (Node, bool) {
-	for _, n := range c.Nodes {
-		if n.Name == name {
-			return n, true
-		}
+	i, ok := c.nodes[name]
+	if !ok {
+		return Node{}, false
 	}
-	return Node{}, false
+	return c.Nodes[i], true
 }
 
 // NetworkOf returns the network with the pool that p lies in.
 func (c *Config) NetworkOf(p netip.Prefix) (Network, bool) {
-	for _, n := range c.Networks {
-		for _, pool := range n.Pools {
-			if pool.Bits() <= p.Bits() && pool.Contains(p.Addr()) {
-				return n, true
-			}
+	// Pools do not overlap: only the last one that begins at or before p can hold it.
+	i, _ := slices.BinarySearchFunc(c.pools, p.Addr(), func(pool poolOf, a netip.Addr) int {
+		if pool.prefix.Addr().Compare(a) <= 0 {
+			return -1
 		}
+		return 1
+	})
+	if i == 0 {
+		return Network{}, false
+	}
+	if pool := c.pools[i-1]; pool.prefix.Bits() <= p.Bits() && pool.prefix.Contains(p.Addr()) {
+		return c.Networks[pool.network], true
 	}
 	return Network{}, false
 }

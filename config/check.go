@@ -1,0 +1,566 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// check finds what is wrong between blocks, all of it, and fills in what follows from the whole file.
+func (p *parser) check() {
+	c := &p.config
+	c.index()
+	if len(c.Networks) == 0 {
+		p.report.errorf(p.start(), "no network", "The file declares no network: add network \"NAME\" { pools = [\"10.10.0.0/16\"], mode = \"vxlan\" } on lines of its own.")
+	}
+	if len(c.Nodes) == 0 {
+		p.report.warnf(p.start(), "no node", "The file declares no node: no host will find itself in it.")
+	}
+	p.checkNames()
+	p.checkPools()
+	p.checkNodes()
+	p.checkBlocks()
+	p.checkModes()
+	p.checkBGP()
+	p.checkPeers()
+	p.checkWorkloads()
+}
+
+func (p *parser) start() hcl.Range { return lineRange(p.source.Files[0].Name, 1) }
+
+// index makes looking up nodes by name and networks by address cheap.
+func (c *Config) index() {
+	c.nodes = make(map[string]int, len(c.Nodes))
+	for i, n := range c.Nodes {
+		if _, twice := c.nodes[n.Name]; !twice {
+			c.nodes[n.Name] = i
+		}
+	}
+	for i, n := range c.Networks {
+		for _, pool := range n.Pools {
+			c.pools = append(c.pools, poolOf{pool, i})
+		}
+	}
+	slices.SortFunc(c.pools, func(a, b poolOf) int { return comparePrefix(a.prefix, b.prefix) })
+}
+
+type poolOf struct {
+	prefix  netip.Prefix
+	network int
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// where spells a position for a message about another one.
+func where(r hcl.Range) string { return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line) }
+
+func (p *parser) checkNames() {
+	unique := func(kind string) func(name string, rng hcl.Range) {
+		first := map[string]hcl.Range{}
+		return func(name string, rng hcl.Range) {
+			if r, twice := first[name]; twice {
+				p.report.errorf(rng, fmt.Sprintf("%s %q: declared twice", kind, name), "%s has it already; give one of them another name.", where(r))
+				return
+			}
+			first[name] = rng
+		}
+	}
+	network, node, peer, workload := unique("network"), unique("node"), unique("peer"), unique("workload")
+	for _, n := range p.config.Networks {
+		network(n.Name, n.rng)
+	}
+	for _, n := range p.config.Nodes {
+		node(n.Name, n.rng)
+	}
+	for _, x := range p.config.Peers {
+		peer(x.Name, x.rng)
+	}
+	for _, w := range p.config.Workloads {
+		workload(w.Name, w.rng)
+	}
+}
+
+// owned is a prefix of somebody, for finding overlaps.
+type owned struct {
+	prefix netip.Prefix
+	owner  int
+	side   int // overlaps are sought between sides, within a side, or both, as the caller says
+}
+
+// overlaps calls found for each prefix and the nearest one around it (or equal) of the side that it is compared with.
+func overlaps(list []owned, between bool, found func(outer, inner owned)) {
+	slices.SortStableFunc(list, func(a, b owned) int { return comparePrefix(a.prefix, b.prefix) })
+	var around [2][]owned
+	for _, o := range list {
+		for side := range around {
+			for s := around[side]; len(s) > 0 && !s[len(s)-1].prefix.Overlaps(o.prefix); s = around[side] {
+				around[side] = s[:len(s)-1]
+			}
+		}
+		against := o.side
+		if between {
+			against = 1 - o.side
+		}
+		if s := around[against]; len(s) > 0 {
+			found(s[len(s)-1], o)
+		}
+		around[o.side] = append(around[o.side], o)
+	}
+}
+
+func (p *parser) checkPools() {
+	var list []owned
+	for i, n := range p.config.Networks {
+		for _, pool := range n.Pools {
+			list = append(list, owned{pool, i, 0})
+		}
+	}
+	overlaps(list, false, func(a, b owned) {
+		x, y := p.config.Networks[a.owner], p.config.Networks[b.owner]
+		if a.owner > b.owner {
+			a, b, x, y = b, a, y, x
+		}
+		p.report.errorf(y.poolsRange, fmt.Sprintf("network %q: pools overlap", y.Name), "%s overlaps %s of network %q (%s). Every address belongs to one pool: make one of them smaller.",
+			b.prefix, a.prefix, x.Name, where(x.poolsRange))
+	})
+}
+
+func (p *parser) checkNodes() {
+	first := map[netip.Addr]Node{}
+	for _, n := range p.config.Nodes {
+		for _, a := range []netip.Prefix{n.Address, n.Address6} {
+			if !a.IsValid() {
+				continue
+			}
+			if other, twice := first[a.Addr()]; twice {
+				p.report.errorf(n.addressRange, fmt.Sprintf("node %q: address taken", n.Name), "%s is the address of node %q (%s) already; each host has its own.", a.Addr(), other.Name, where(other.addressRange))
+				continue
+			}
+			first[a.Addr()] = n
+		}
+	}
+}
+
+func (p *parser) checkBlocks() {
+	c := &p.config
+	var list, mixed []owned
+	for i, n := range c.Nodes {
+		for _, b := range n.Blocks {
+			list = append(list, owned{b, i, 0})
+			if _, ok := c.NetworkOf(b); !ok {
+				p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: block outside every pool", n.Name), "%s lies in no network's pool%s. Correct the block, or add a pool that holds it.", b, c.poolNames())
+			}
+		}
+	}
+	overlaps(list, false, func(a, b owned) {
+		x, y := c.Nodes[a.owner], c.Nodes[b.owner]
+		if a.owner > b.owner {
+			a, b, x, y = b, a, y, x
+		}
+		if a.owner == b.owner {
+			p.report.errorf(y.blocksRange, fmt.Sprintf("node %q: blocks overlap", y.Name), "%s overlaps %s of the same node; keep one of them.", b.prefix, a.prefix)
+			return
+		}
+		p.report.errorf(y.blocksRange, fmt.Sprintf("node %q: block overlaps one of node %q", y.Name, x.Name), "%s of node %q (%s) overlaps %s of node %q (%s). Each node needs blocks of its own.",
+			b.prefix, y.Name, where(y.blocksRange), a.prefix, x.Name, where(x.blocksRange))
+	})
+
+	// The underlay: what is routed to containers cannot be where the hosts themselves are.
+	subnets := map[netip.Prefix]int{}
+	for i, n := range c.Nodes {
+		for _, a := range []netip.Prefix{n.Address, n.Address6} {
+			if a.IsValid() {
+				if _, seen := subnets[a.Masked()]; !seen {
+					subnets[a.Masked()] = i
+				}
+			}
+		}
+	}
+	mixed = append(mixed, list...)
+	for s, i := range subnets {
+		mixed = append(mixed, owned{s, i, 1})
+	}
+	reported := map[int]bool{} // blocks of a node
+	overlaps(mixed, true, func(a, b owned) {
+		if a.side == 1 {
+			a, b = b, a
+		}
+		n, host := c.Nodes[a.owner], c.Nodes[b.owner]
+		if reported[a.owner] {
+			return
+		}
+		reported[a.owner] = true
+		p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: block overlaps the underlay", n.Name), "%s overlaps %s, the subnet of node %q's address (%s): hosts would no longer be reached. Take another block.",
+			a.prefix, b.prefix, host.Name, where(host.addressRange))
+	})
+	var pools []owned
+	for i, n := range c.Networks {
+		for _, pool := range n.Pools {
+			pools = append(pools, owned{pool, i, 0})
+		}
+	}
+	for s, i := range subnets {
+		pools = append(pools, owned{s, i, 1})
+	}
+	warned := map[int]bool{}
+	overlaps(pools, true, func(a, b owned) {
+		if a.side == 1 {
+			a, b = b, a
+		}
+		if n := c.Networks[a.owner]; !warned[a.owner] {
+			warned[a.owner] = true
+			p.report.warnf(n.poolsRange, fmt.Sprintf("network %q: pool overlaps the underlay", n.Name), "%s overlaps %s, the subnet of node %q's address: a block there would cut hosts off.", a.prefix, b.prefix, c.Nodes[b.owner].Name)
+		}
+	})
+}
+
+func (c *Config) poolNames() string {
+	var out []string
+	for _, n := range c.Networks {
+		for _, pool := range n.Pools {
+			if len(out) == 5 {
+				return " (" + strings.Join(out, ", ") + ", …)"
+			}
+			out = append(out, pool.String())
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(out, ", ") + ")"
+}
+
+func (p *parser) checkModes() {
+	c := &p.config
+	vni := map[uint32]Network{}
+	var ipip *Network
+	for i := range c.Networks {
+		n := &c.Networks[i]
+		title := fmt.Sprintf("network %q: ", n.Name)
+		v6 := slices.ContainsFunc(n.Pools, func(q netip.Prefix) bool { return q.Addr().Is6() })
+		if low, family := 68, "IPv4"; n.MTU != 0 {
+			if v6 {
+				low, family = 1280, "IPv6"
+			}
+			if n.MTU < low {
+				p.report.errorf(n.mtuRange, title+"mtu too small", "%s needs at least %d bytes; %d is given.", family, low, n.MTU)
+			}
+		}
+		switch n.Mode {
+		case ModeIPIP:
+			if v6 {
+				p.report.errorf(n.poolsRange, title+"ipip carries IPv4 only", "Take the IPv6 pool out, or put it in a network of mode \"vxlan\" or \"bgp\".")
+			}
+			if ipip != nil && ipip.MTU != n.MTU {
+				p.report.errorf(n.mtuRange, title+"ipip networks share one mtu", "All ipip networks use tunl0; network %q (%s) has another mtu. Give both the same.", ipip.Name, where(ipip.rng))
+			}
+			if ipip == nil {
+				ipip = n
+			}
+		case ModeVXLAN:
+			if other, twice := vni[n.VNI]; twice {
+				rng := n.rng
+				if n.vxlanRange.Filename != "" {
+					rng = n.vxlanRange
+				}
+				same := "vni"
+				if other.Port == n.Port {
+					same = "(vni, port)"
+				}
+				p.report.errorf(rng, title+"vxlan "+same+" taken", "Network %q (%s) has vni %d; a VNI has one device on a host. Give this one its own: vxlan { vni = %d }.", other.Name, where(other.rng), n.VNI, n.VNI+1)
+			} else {
+				vni[n.VNI] = *n
+			}
+		}
+		p.checkFamily(n)
+	}
+	for _, n := range c.Nodes {
+		for _, net := range c.Networks {
+			if net.Mode == ModeBGP {
+				continue
+			}
+			var had [2]bool
+			for _, b := range c.BlocksIn(n, net.Name) {
+				had[b.Addr().BitLen()/128] = true
+			}
+			for i, v6 := range []bool{false, true} {
+				if _, ok := c.Tunnel(n, net.Name, v6); had[i] && !ok {
+					p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: no address for the tunnel", n.Name), "All its blocks in network %q hold a single address; mode %q needs a block of two or more, whose first address is the tunnel's.", net.Name, net.Mode)
+				}
+			}
+		}
+	}
+}
+
+// checkFamily finds the IP version that a network's packets travel in between nodes.
+func (p *parser) checkFamily(n *Network) {
+	c := &p.config
+	var without4, without6 []Node
+	for _, node := range c.Nodes {
+		blocks := c.BlocksIn(node, n.Name)
+		if len(blocks) == 0 {
+			continue
+		}
+		if !node.Address.IsValid() {
+			without4 = append(without4, node)
+		}
+		if !node.Address6.IsValid() {
+			without6 = append(without6, node)
+		}
+		if n.Mode != ModeBGP {
+			continue
+		}
+		for _, b := range blocks {
+			switch {
+			case b.Addr().Is4() && !node.Address.IsValid():
+				p.report.errorf(node.rng, fmt.Sprintf("node %q: no address", node.Name), "Its block %s in network %q (mode \"bgp\") needs an IPv4 next hop: give address.", b, n.Name)
+			case b.Addr().Is6() && !node.Address6.IsValid():
+				p.report.errorf(node.rng, fmt.Sprintf("node %q: no address6", node.Name), "Its block %s in network %q (mode \"bgp\") needs an IPv6 next hop: give address6.", b, n.Name)
+			}
+		}
+	}
+	switch {
+	case n.Mode == ModeIPIP && len(without4) > 0:
+		p.report.errorf(n.rng, fmt.Sprintf("network %q: nodes without address", n.Name), "ipip runs over IPv4; give address to %s.", some(without4))
+	case n.Mode == ModeVXLAN && len(without4) > 0 && len(without6) > 0:
+		p.report.errorf(n.rng, fmt.Sprintf("network %q: no family for all nodes", n.Name), "A vxlan network runs over IPv4 where all its nodes have address, else over IPv6 where all have address6. Without address: %s. Without address6: %s.",
+			some(without4), some(without6))
+	case n.Mode == ModeVXLAN && len(without4) > 0:
+		n.Family6 = true
+	}
+}
+
+// some names nodes, not more than people read.
+func some(nodes []Node) string {
+	if len(nodes) > 5 {
+		return names(nodes[:5]) + fmt.Sprintf(" and %d more", len(nodes)-5)
+	}
+	return names(nodes)
+}
+
+func (p *parser) checkBGP() {
+	c := &p.config
+	var reflector *Node
+	for i := range c.Nodes {
+		if c.Nodes[i].RouteReflector.IsValid() && reflector == nil {
+			reflector = &c.Nodes[i]
+		}
+	}
+	if !c.BGP.MeshSet {
+		c.BGP.Mesh = reflector == nil
+	}
+	speaks := len(c.Peers) > 0
+	for _, net := range c.Networks {
+		if net.Mode != ModeBGP {
+			continue
+		}
+		speaks = true
+		var first *Node
+		for i := range c.Nodes {
+			n := &c.Nodes[i]
+			if len(c.BlocksIn(*n, net.Name)) == 0 || !n.Address.IsValid() {
+				continue
+			}
+			if first == nil {
+				first = n
+			}
+			if n.Address.Masked() != first.Address.Masked() && len(c.Peers) == 0 {
+				p.report.errorf(n.addressRange, fmt.Sprintf("node %q: no way to node %q", n.Name, first.Name), "Network %q is routed without a tunnel, but %s (%s) and %s (%s) are in different subnets: the routers between must know the blocks. Add a peer block for them, or use mode \"ipip\" or \"vxlan\".",
+					net.Name, n.Name, n.Address.Masked(), first.Name, first.Address.Masked())
+				break
+			}
+		}
+	}
+	if !speaks {
+		return
+	}
+	ids := map[netip.Addr]Node{}
+	for _, n := range c.Nodes {
+		if reflector != nil && n.ASN != reflector.ASN {
+			p.report.errorf(n.rng, fmt.Sprintf("node %q: another AS than its reflector", n.Name), "It has AS %d, the route reflector %q (%s) AS %d: reflection is within one AS (RFC 4456).", n.ASN, reflector.Name, where(reflector.rng), reflector.ASN)
+		}
+		if !n.RouterID.IsValid() {
+			p.report.errorf(n.rng, fmt.Sprintf("node %q: no router_id", n.Name), "BGP needs an identifier of 32 bits: give router_id, since the node has no address.")
+			continue
+		}
+		if other, twice := ids[n.RouterID]; twice && other.Name != n.Name {
+			p.report.errorf(n.rng, fmt.Sprintf("node %q: router_id taken", n.Name), "Node %q (%s) has the BGP identifier %s already.", other.Name, where(other.rng), n.RouterID)
+			continue
+		}
+		ids[n.RouterID] = n
+	}
+}
+
+func (p *parser) checkPeers() {
+	c := &p.config
+	type end struct {
+		node string
+		addr netip.Addr
+	}
+	taken := map[end]Peer{}
+	hosts := map[netip.Addr]string{}
+	if len(c.Peers) > 0 {
+		for _, n := range c.Nodes {
+			hosts[n.Address.Addr()], hosts[n.Address6.Addr()] = n.Name, n.Name
+		}
+	}
+	for i := range c.Peers {
+		x := &c.Peers[i]
+		title := fmt.Sprintf("peer %q: ", x.Name)
+		if name, ok := hosts[x.Address]; ok && x.Address.IsValid() {
+			p.report.errorf(x.rng, title+"a node of the file", "%s is node %q; nodes have their sessions from the bgp block.", x.Address, name)
+		}
+		given := x.Nodes
+		x.Nodes = nil
+		for _, name := range given {
+			if _, ok := c.Node(name); !ok {
+				p.report.errorf(x.nodesRange, title+"unknown node", "The file has no node %q.%s", name, didYouMean(name, c.Nodes))
+			}
+		}
+		for _, n := range c.Nodes {
+			if given != nil && !slices.Contains(given, n.Name) || !matches(n.Labels, x.MatchLabels) {
+				continue
+			}
+			x.Nodes = append(x.Nodes, n.Name)
+			e := end{n.Name, x.Address}
+			if other, twice := taken[e]; twice {
+				p.report.errorf(x.rng, title+"address taken", "Node %q has a session with %s from peer %q (%s) already.", n.Name, x.Address, other.Name, where(other.rng))
+				break
+			}
+			taken[e] = *x
+		}
+		if len(x.Nodes) == 0 && len(x.MatchLabels) > 0 {
+			p.report.warnf(x.rng, title+"no node matches", "No node has all of match_labels: nobody has this session.")
+		}
+	}
+}
+
+func matches(labels, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *parser) checkWorkloads() {
+	c := &p.config
+	addrs := map[netip.Addr]Workload{}
+	containers := map[string]Workload{}
+	for i := range c.Workloads {
+		w := &c.Workloads[i]
+		title := fmt.Sprintf("workload %q: ", w.Name)
+		node, ok := c.Node(w.Node)
+		if !ok {
+			p.report.errorf(w.nodeRange, title+"unknown node", "The file has no node %q.%s", w.Node, didYouMean(w.Node, c.Nodes))
+		}
+		container := strings.Join([]string{w.Node, w.Docker, w.Containerd, w.Netns}, "\x00")
+		if other, twice := containers[container]; twice {
+			p.report.errorf(w.rng, title+"container taken", "Workload %q (%s) names the same container; each has a network namespace of its own.", other.Name, where(other.rng))
+		} else {
+			containers[container] = *w
+		}
+		given := w.Network
+		fits := given == ""
+		for j, a := range w.Addresses {
+			if other, twice := addrs[a]; twice {
+				p.report.errorf(w.addressRange, title+"address taken", "%s is the address of workload %q (%s) already.", a, other.Name, where(other.addressRange))
+			} else {
+				addrs[a] = *w
+			}
+			if !ok {
+				continue
+			}
+			single := netip.PrefixFrom(a, a.BitLen())
+			if !slices.ContainsFunc(node.Blocks, func(b netip.Prefix) bool { return b.Contains(a) }) {
+				p.report.errorf(w.addressRange, title+"address outside its node's blocks", "%s is in none of the blocks of node %q (%s).%s", a, node.Name, prefixList(node.Blocks), c.whose(a))
+				continue
+			}
+			net, found := c.NetworkOf(single)
+			if !found {
+				continue // the block is outside every pool: said already
+			}
+			if j == 0 {
+				w.Network = net.Name
+			}
+			fits = fits || net.Name == given
+			if tunnel, ok := c.Tunnel(node, net.Name, a.Is6()); ok && tunnel == a && net.Mode != ModeBGP {
+				p.report.errorf(w.addressRange, title+"the tunnel's address", "%s, the first of node %q's blocks in network %q, is the address of its tunnel device in mode %q. Take another.", a, node.Name, net.Name, net.Mode)
+			}
+		}
+		switch {
+		case given != "" && !slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Name == given }):
+			p.report.errorf(w.networkRange, title+"unknown network", "The file has no network %q.", given)
+		case !fits && ok && w.Network != given:
+			p.report.errorf(w.networkRange, title+"another network", "Its address lies in a pool of network %q, not %q.", w.Network, given)
+		}
+	}
+}
+
+// whose says which node has the block that an address lies in.
+func (c *Config) whose(a netip.Addr) string {
+	for _, n := range c.Nodes {
+		for _, b := range n.Blocks {
+			if b.Contains(a) {
+				return fmt.Sprintf(" It lies in %s of node %q.", b, n.Name)
+			}
+		}
+	}
+	return ""
+}
+
+func prefixList(list []netip.Prefix) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, b := range list {
+		out = append(out, b.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// didYouMean proposes the node whose name is nearest, if one is near.
+func didYouMean(name string, nodes []Node) string {
+	if len(nodes) > 1000 {
+		return ""
+	}
+	best, distance := "", 3
+	for _, n := range nodes {
+		if d := edits(name, n.Name); d < distance {
+			best, distance = n.Name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" Did you mean %q?", best)
+}
+
+// edits is the Levenshtein distance.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,316 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const smallest = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "ipip"
+}
+
+node "baihl-master" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+
+node "baihl-node" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+
+workload "nginx-master" {
+  node    = "baihl-master"
+  address = "10.10.40.129"
+  netns   = "/run/netns/nginx"
+}
+`
+
+func parse(t testing.TB, name, text string, vars map[string]string) (*Config, Diagnostics) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read(path, vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Parse()
+}
+
+func TestSmallest(t *testing.T) {
+	c, ds := parse(t, "netd.hcl", smallest, nil)
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	if n := c.Networks[0]; n.VNI != 4096 || n.Port != 4789 || !n.NATOutgoing || n.Encapsulate != Always || n.MTU != 0 {
+		t.Errorf("defaults of the network: %+v", n)
+	}
+	if b := c.BGP; b.ASN != 64512 || !b.Mesh || b.ListenPort != 179 || b.HoldTime.Seconds() != 9 || b.GracefulRestart.Seconds() != 120 {
+		t.Errorf("defaults of bgp: %+v", b)
+	}
+	w := c.Workloads[0]
+	if w.Network != "lab" || w.Interface != "eth0" || w.Addresses[0].String() != "10.10.40.129" {
+		t.Errorf("the workload: %+v", w)
+	}
+	tunnel, ok := c.Tunnel(c.Nodes[0], "lab", false)
+	if !ok || tunnel.String() != "10.10.40.128" {
+		t.Errorf("the tunnel's address: %v", tunnel)
+	}
+}
+
+// TestFaults has a fault a case and words that its message must have.
+func TestFaults(t *testing.T) {
+	for _, x := range []struct{ name, replace, with, want string }{
+		{"blocks overlap", `"10.10.194.128/26"`, `"10.10.40.0/24"`, `node "baihl-node": block overlaps one of node "baihl-master"`},
+		{"block outside", `"10.10.194.128/26"`, `"10.11.0.0/26"`, "block outside every pool"},
+		{"two nodes, one address", "192.168.170.138", "192.168.170.137", "address taken"},
+		{"outside its blocks", `"10.10.40.129"`, `"10.10.194.129"`, `It lies in 10.10.194.128/26 of node "baihl-node"`},
+		{"on the tunnel", `"10.10.40.129"`, `"10.10.40.128"`, "the tunnel's address"},
+		{"unknown node", `"baihl-master"
+  address = "10.10.40.129"`, `"baihl-mster"
+  address = "10.10.40.129"`, `Did you mean "baihl-master"?`},
+		{"bad ASN", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
+  asn = 4294967295`, "wrong asn"},
+		{"ipip and IPv6", `"10.10.0.0/16"`, `"10.10.0.0/16", "fd00::/48"`, "ipip carries IPv4 only"},
+		{"small MTU", `mode  = "ipip"`, `mode = "ipip"
+  mtu = 60`, "mtu too small"},
+		{"pool in the underlay", `["10.10.0.0/16"]`, `["10.10.0.0/16", "192.168.170.0/24"]`, "pool overlaps the underlay"},
+		{"block in the underlay", `["10.10.194.128/26"]`, `["192.168.170.0/26"]`, "block overlaps the underlay"},
+		{"a misspelled attribute", "pools =", "pols =", `Did you mean "pools"?`},
+		{"two subnets in bgp", `mode  = "ipip"
+}`, `mode = "bgp"
+}
+node "far" {
+ address = "10.1.1.1/24"
+ blocks = ["10.10.1.0/24"]
+}`, "are in different subnets"},
+		{"no such mode", `"ipip"`, `"gre"`, `"gre" is unknown`},
+		{"host bits", `"10.10.194.128/26"`, `"10.10.194.129/26"`, `is "10.10.194.128/26" meant?`},
+		{"single addresses", `"10.10.194.128/26"`, `"10.10.194.128/32"`, "no address for the tunnel"},
+		{"a name twice", `node "baihl-node"`, `node "baihl-master"`, "declared twice"},
+		{"an address without length", `"192.168.170.138/24"`, `"192.168.170.138"`, "the same as on the host's interface"},
+		{"reflector in another AS", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
+  asn = 65001
+  route_reflector = "1.1.1.1"
+}
+peer "tor" {
+  address = "192.168.170.1"
+  asn = 65100`, "another AS than its reflector"},
+		{"a peer's unknown node", `network "lab"`, `peer "tor" {
+  address = "192.168.170.1"
+  asn = 65100
+  nodes = ["nobody"]
+}
+network "lab"`, `The file has no node "nobody"`},
+		{"a NUL", "10.10.40.129", "10.10.40.129\x00", "not a text file"},
+		{"a file cut short", "192.168.170.138/24\"", "192.168.170.138", "Invalid multi-line string"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			if !strings.Contains(smallest, x.replace) {
+				t.Fatalf("the file does not hold %s", x.replace)
+			}
+			_, ds := parse(t, "netd.hcl", strings.Replace(smallest, x.replace, x.with, 1), nil)
+			var b strings.Builder
+			_ = ds.Write(&b, func(_, s string) string { return s })
+			if !strings.Contains(b.String(), x.want) {
+				t.Errorf("want %q in:\n%s", x.want, b.String())
+			}
+			for _, d := range ds {
+				if d.File == "" || d.Line == 0 || d.Column == 0 || d.Source == "" {
+					t.Errorf("without a place: %+v", d)
+				}
+			}
+		})
+	}
+}
+
+func TestAllFaultsAtOnce(t *testing.T) {
+	text := strings.NewReplacer("192.168.170.138", "192.168.170.137", "10.10.40.129", "10.10.99.1", "10.10.194.128/26", "10.10.40.128/26").Replace(smallest)
+	_, ds := parse(t, "netd.hcl", text, nil)
+	if len(ds) != 3 {
+		t.Errorf("3 faults wanted: %+v", []Diagnostic(ds))
+	}
+}
+
+func TestLanguage(t *testing.T) {
+	c, ds := parse(t, "netd.hcl", `
+variable "count" { default = 2 }
+variable "mode" {}
+locals {
+  base = cidrsubnet(local.pool, 2, 1)
+  pool = "10.10.0.0/16"
+}
+network "lab" {
+  pools = [local.pool]
+  mode  = var.mode
+}
+dynamic "node" {
+  for_each = { for i in range(var.count) : format("web-%03d", i) => i }
+  labels   = [node.key]
+  content {
+    address = "${cidrhost("192.168.168.0/22", node.value + 10)}/22"
+    blocks  = [cidrsubnet(local.base, 10, node.value)]
+    labels  = merge({ rack = "r1" }, { n = "n${node.value}" })
+  }
+}
+`, map[string]string{"count": "200", "mode": "vxlan"})
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	if len(c.Nodes) != 200 {
+		t.Fatalf("%d nodes", len(c.Nodes))
+	}
+	n, _ := c.Node("web-199")
+	if n.Address.String() != "192.168.168.209/22" || n.Blocks[0].String() != "10.10.76.112/28" || n.Labels["n"] != "n199" {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	c, ds := parse(t, "netd.hcl.json", `{
+  "locals": {"pool": "10.10.0.0/16"},
+  "network": {"lab": {"pools": ["${local.pool}"], "mode": "vxlan", "vxlan": {"vni": 7}}},
+  "node": {"a": {"address": "192.168.1.1/24", "blocks": ["10.10.1.0/24"]}}
+}`, nil)
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	if c.Networks[0].VNI != 7 || c.Nodes[0].Name != "a" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestReference holds reference.hcl against the schema: every attribute is shown, and the layout is the canonical one.
+func TestReference(t *testing.T) {
+	s, err := Read("reference.hcl", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ds := s.Parse()
+	if len(ds) > 0 {
+		t.Fatal([]Diagnostic(ds))
+	}
+	text := string(s.Files[0].Bytes)
+	var walk func([]BlockDoc)
+	walk = func(blocks []BlockDoc) {
+		for _, b := range blocks {
+			for _, a := range b.Attributes {
+				if !strings.Contains(text, "  "+a.Name+" ") {
+					t.Errorf("reference.hcl does not show %s of %s", a.Name, b.Type)
+				}
+			}
+			walk(b.Blocks)
+		}
+	}
+	walk(Schema)
+	formatted, ds := Format("reference.hcl", s.Files[0].Bytes)
+	if len(ds) > 0 || string(formatted) != text {
+		t.Errorf("reference.hcl is not in the canonical layout: %v\n%s", ds, formatted)
+	}
+}
+
+func TestFormat(t *testing.T) {
+	in := "# a\r\nnetwork \"lab\"   {\npools=[\"10.10.0.0/16\"] // b\n\n\n\n  mode = \"ipip\"\n}\n\n\n"
+	want := "# a\nnetwork \"lab\" {\n  pools = [\"10.10.0.0/16\"] // b\n\n  mode = \"ipip\"\n}\n"
+	got, ds := Format("x.hcl", []byte(in))
+	if len(ds) > 0 || string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s %v", got, want, ds)
+	}
+	if _, ds := Format("x.hcl", []byte("network {")); !ds.HasErrors() {
+		t.Error("a broken file is formatted")
+	}
+}
+
+func TestKeptSource(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.hcl": smallest, "b.hcl": "locals {\n  x = trimspace(file(\"x\"))\n}\n", "x": " hello \n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Read(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, ds := s.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	kept, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Unmarshal(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, ds := again.Parse()
+	if ds.HasErrors() || second.Digest != first.Digest {
+		t.Errorf("the kept source: %v, digests %s and %s", ds, first.Digest, second.Digest)
+	}
+}
+
+// hostile is what would overflow a stack or fill the memory.
+var hostile = map[string]string{
+	"brackets":         "locals {\n a = " + strings.Repeat("[", 200_000) + strings.Repeat("]", 200_000) + "\n}",
+	"parentheses":      "locals {\n a = " + strings.Repeat("(", 200_000) + "1" + strings.Repeat(")", 200_000) + "\n}",
+	"blocks":           strings.Repeat("a {", 200_000),
+	"templates":        "locals {\n a = " + strings.Repeat(`"${`, 200_000) + "1" + strings.Repeat(`}"`, 200_000) + "\n}",
+	"unary":            "locals {\n a = " + strings.Repeat("!", 200_000) + "true\n}",
+	"minus":            "locals {\n a = " + strings.Repeat("-", 200_000) + "1\n}",
+	"ternary":          "locals {\n a = " + strings.Repeat("true ? 1 : ", 200_000) + "1\n}",
+	"additions":        "locals {\n a = " + strings.Repeat("1+", 200_000) + "1\n}",
+	"splats":           "locals {\n a = x" + strings.Repeat("[*]", 200_000) + "\n}",
+	"range":            "locals {\n a = range(100000000)\n}",
+	"nested for":       "locals {\n a = [for i in range(60000) : [for j in range(60000) : i * j]]\n}",
+	"self-reference":   "locals {\n a = local.b\n b = local.a\n}",
+	"JSON in a string": "locals {\n a = jsondecode(\"" + strings.Repeat("[", 200_000) + "\")\n}",
+}
+
+func TestHostile(t *testing.T) {
+	for name, text := range hostile {
+		t.Run(name, func(t *testing.T) {
+			_, ds := parse(t, "netd.hcl", text+"\n"+smallest, nil)
+			if !ds.HasErrors() {
+				t.Error("accepted")
+			}
+			if len(ds) > 3 {
+				t.Errorf("%d messages: %+v", len(ds), ds[:3])
+			}
+		})
+	}
+	for cut := range smallest { // cut between two blocks it is a configuration, elsewhere none
+		whole := strings.HasSuffix(strings.TrimSpace(smallest[:cut]), "\n}")
+		if _, ds := parse(t, "netd.hcl", smallest[:cut], nil); ds.HasErrors() == whole {
+			t.Errorf("cut at byte %d: %v", cut, ds)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(smallest))
+	f.Add([]byte("locals {\n a = [for i in range(10) : \"${i}\"]\n}"))
+	f.Add([]byte(`{"network": {"a": {"pools": ["10.0.0.0/8"], "mode": "bgp"}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, name := range []string{"x.hcl", "x.hcl.json"} {
+			s := &Source{Path: name, Files: []File{{Name: name, Bytes: b}}, saved: true}
+			c, ds := s.Parse()
+			if (c == nil) != ds.HasErrors() {
+				t.Errorf("a configuration and errors, or neither: %v", ds)
+			}
+		}
+		if out, ds := Format("x.hcl", b); !ds.HasErrors() {
+			if again, ds := Format("x.hcl", out); ds.HasErrors() || string(again) != string(out) {
+				t.Errorf("formatting twice differs:\n%q\n%q", out, again)
+			}
+		}
+	})
+}

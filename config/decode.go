@@ -1,0 +1,606 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// block decodes one block: each method reads one attribute, and what is wrong with it is reported, not returned.
+type block struct {
+	p     *parser
+	title string // `node "web-1"`, for messages
+	rng   hcl.Range
+	attrs hcl.Attributes
+	subs  hcl.Blocks
+}
+
+// open reads a block's body against the attributes that the schema knows.
+func (p *parser) open(b *hcl.Block) *block {
+	doc := docOf(b.Type)
+	schema := &hcl.BodySchema{}
+	for _, a := range doc.Attributes {
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a.Name, Required: a.Required})
+	}
+	for _, sub := range doc.Blocks {
+		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: sub.Type})
+	}
+	content, diags := b.Body.Content(schema)
+	p.report.hcl(diags)
+	title := b.Type
+	for _, l := range b.Labels {
+		title += fmt.Sprintf(" %q", l)
+	}
+	return &block{p: p, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks}
+}
+
+func (b *block) pos() Pos { return posOf(b.rng) }
+
+func posOf(r hcl.Range) Pos { return Pos{r.Filename, r.Start.Line, r.Start.Column} }
+
+// at is the range of an attribute's value, or the block's head where it is not written.
+func (b *block) at(name string) hcl.Range {
+	if a, ok := b.attrs[name]; ok {
+		return a.Expr.Range()
+	}
+	return b.rng
+}
+
+func (b *block) has(name string) bool { _, ok := b.attrs[name]; return ok }
+
+func (b *block) fail(name, format string, args ...any) {
+	b.p.report.errorf(b.at(name), b.title+": wrong "+name, format, args...)
+}
+
+// value evaluates an attribute and converts it. ok is false where it is not written, null, or wrong.
+func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
+	a, there := b.attrs[name]
+	if !there {
+		return v, false
+	}
+	v, diags := a.Expr.Value(b.p.ctx)
+	b.p.report.hcl(diags)
+	if diags.HasErrors() {
+		return v, false
+	}
+	if v.IsNull() {
+		return v, false
+	}
+	c, err := convert.Convert(v, t)
+	if err != nil {
+		b.fail(name, "%s is wanted here: %s.", friendly(t), err)
+		return v, false
+	}
+	if !c.IsWhollyKnown() {
+		b.fail(name, "The value is not known.")
+		return v, false
+	}
+	return c, true
+}
+
+func friendly(t cty.Type) string {
+	switch {
+	case t == cty.String:
+		return "A string"
+	case t == cty.Number:
+		return "A number"
+	case t == cty.Bool:
+		return "true or false"
+	case t.IsListType():
+		return "A list of strings"
+	}
+	return "A map of strings"
+}
+
+func (b *block) str(name, def string) string {
+	if v, ok := b.value(name, cty.String); ok {
+		return v.AsString()
+	}
+	return def
+}
+
+func (b *block) boolean(name string, def bool) bool {
+	if v, ok := b.value(name, cty.Bool); ok {
+		return v.True()
+	}
+	return def
+}
+
+func (b *block) integer(name string, def, low, high int64) int64 {
+	v, ok := b.value(name, cty.Number)
+	if !ok {
+		return def
+	}
+	n, accuracy := v.AsBigFloat().Int64()
+	if accuracy != big.Exact || n < low || n > high {
+		b.fail(name, "%s is wanted between %d and %d.", "A whole number", low, high)
+		return def
+	}
+	return n
+}
+
+func (b *block) list(name string) []string {
+	v, ok := b.value(name, cty.List(cty.String))
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, e := range v.AsValueSlice() {
+		if e.IsNull() {
+			b.fail(name, "The list has a null in it.")
+			continue
+		}
+		out = append(out, e.AsString())
+	}
+	return out
+}
+
+func (b *block) stringMap(name string) map[string]string {
+	v, ok := b.value(name, cty.Map(cty.String))
+	if !ok {
+		return nil
+	}
+	out := map[string]string{}
+	for k, e := range v.AsValueMap() {
+		if !e.IsNull() {
+			out[k] = e.AsString()
+		}
+	}
+	return out
+}
+
+func (b *block) oneOf(name, def string, words ...string) string {
+	s := b.str(name, def)
+	if !slices.Contains(words, s) {
+		b.fail(name, "%q is unknown; one of %s is wanted.", s, strings.Join(quoteAll(words), ", "))
+		return def
+	}
+	return s
+}
+
+func quoteAll(words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = strconv.Quote(w)
+	}
+	return out
+}
+
+func (b *block) duration(name string, def time.Duration) time.Duration {
+	v, ok := b.value(name, cty.String)
+	if !ok {
+		return def
+	}
+	d, err := time.ParseDuration(v.AsString())
+	if err != nil || d < 0 {
+		b.fail(name, "%q is no duration such as \"9s\" or \"2m\".", v.AsString())
+		return def
+	}
+	return d
+}
+
+func (b *block) addr(name string) netip.Addr {
+	v, ok := b.value(name, cty.String)
+	if !ok {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(v.AsString())
+	if err != nil || a.Is4In6() {
+		b.fail(name, "%q is no IP address.", v.AsString())
+		return netip.Addr{}
+	}
+	return a
+}
+
+// prefixes reads a list of CIDRs. An address with bits behind its length set is an error that names the prefix meant.
+func (b *block) prefixes(name string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range b.list(name) {
+		p, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil:
+			hint := ""
+			if _, err := netip.ParseAddr(s); err == nil {
+				hint = fmt.Sprintf(" A single address is %q.", s+map[bool]string{true: "/32", false: "/128"}[!strings.Contains(s, ":")])
+			}
+			b.fail(name, "%q is no CIDR such as \"10.10.0.0/16\".%s", s, hint)
+		case p.Masked() != p:
+			b.fail(name, "%q has bits set behind its length; is %q meant?", s, p.Masked())
+		default:
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`)
+
+func (b *block) name(label string) string {
+	if !nameForm.MatchString(label) {
+		b.p.report.errorf(b.rng, b.title+": wrong name", "A name has 1 to 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.")
+	}
+	return label
+}
+
+// decode fills the configuration. Order: what others take their defaults from comes first.
+func (p *parser) decode(blocks hcl.Blocks) {
+	p.decodeBGP(blocks.OfType("bgp"))
+	for _, b := range blocks.OfType("network") {
+		p.decodeNetwork(b)
+	}
+	for _, b := range blocks.OfType("node") {
+		p.decodeNode(b)
+	}
+	for _, b := range blocks.OfType("peer") {
+		p.decodePeer(b)
+	}
+	for _, b := range blocks.OfType("workload") {
+		p.decodeWorkload(b)
+	}
+	p.decodeDaemon(blocks.OfType("daemon"))
+}
+
+func (p *parser) single(blocks hcl.Blocks) *block {
+	if len(blocks) == 0 {
+		return nil
+	}
+	for _, b := range blocks[1:] {
+		p.report.errorf(b.DefRange, b.Type+": only one block", "The file has a %s block at %s:%d already.", b.Type, blocks[0].DefRange.Filename, blocks[0].DefRange.Start.Line)
+	}
+	return p.open(blocks[0])
+}
+
+func (p *parser) decodeBGP(blocks hcl.Blocks) {
+	g := BGP{ASN: 64512, Mesh: true, ListenPort: 179, GracefulRestart: 120 * time.Second, HoldTime: 9 * time.Second, Multipath: true, Advertise: []string{"blocks"}}
+	if b := p.single(blocks); b != nil {
+		g.Pos = b.pos()
+		g.ASN = b.asn("asn", g.ASN)
+		g.Mesh = b.boolean("mesh", true)
+		g.MeshSet = b.has("mesh")
+		g.ListenPort = uint16(b.integer("listen_port", 179, 1, 65535))
+		g.PasswordFile = b.str("password_file", "")
+		g.GracefulRestart = b.duration("graceful_restart", g.GracefulRestart)
+		if g.GracefulRestart > 4095*time.Second {
+			b.fail("graceful_restart", "The restart time has 12 bits (RFC 4724): \"4095s\" at most.")
+		}
+		g.HoldTime = b.holdTime(g.HoldTime)
+		g.Multipath = b.boolean("multipath", true)
+		if b.has("advertise") {
+			g.Advertise = b.list("advertise")
+			for _, a := range g.Advertise {
+				if a != "blocks" && a != "workloads" {
+					b.fail("advertise", "%q is unknown; \"blocks\" and \"workloads\" are wanted.", a)
+				}
+			}
+		}
+		if b.has("ttl_security") {
+			on := b.boolean("ttl_security", true)
+			g.TTLSecurity = &on
+		}
+	}
+	p.config.BGP = g
+}
+
+func (b *block) holdTime(def time.Duration) time.Duration {
+	d := b.duration("hold_time", def)
+	if d != 0 && (d < 3*time.Second || d > 65535*time.Second) || d%time.Second != 0 {
+		b.fail("hold_time", "Whole seconds are wanted, at least 3 (RFC 4271), or \"0s\" for none.")
+		return def
+	}
+	return d
+}
+
+func (b *block) asn(name string, def uint32) uint32 {
+	n := b.integer(name, int64(def), 1, 1<<32-2)
+	if n == 23456 {
+		b.fail(name, "23456 is AS_TRANS (RFC 6793) and nobody's number.")
+	}
+	return uint32(n)
+}
+
+func (p *parser) decodeNetwork(hb *hcl.Block) {
+	b := p.open(hb)
+	n := Network{Name: b.name(hb.Labels[0]), Pos: b.pos(), VNI: 4096, Port: 4789, Encapsulate: Always}
+	n.Pools = b.prefixes("pools")
+	if len(n.Pools) == 0 && b.has("pools") && len(b.list("pools")) == 0 {
+		b.fail("pools", "A network needs at least one pool.")
+	}
+	n.Mode = Mode(b.oneOf("mode", "", "ipip", "vxlan", "bgp"))
+	n.Encapsulate = Encapsulate(b.oneOf("encapsulate", string(Always), string(Always), string(CrossSubnet)))
+	if n.Mode == ModeBGP && b.has("encapsulate") {
+		b.fail("encapsulate", "Mode bgp encapsulates nothing; take the line out.")
+	}
+	for _, m := range b.list("receive") {
+		switch Mode(m) {
+		case ModeIPIP, ModeVXLAN, ModeBGP:
+			n.Receive = append(n.Receive, Mode(m))
+		default:
+			b.fail("receive", "%q is no mode; \"ipip\", \"vxlan\" and \"bgp\" are.", m)
+		}
+	}
+	n.NATOutgoing = b.boolean("nat_outgoing", true)
+	n.NATOutgoing6 = b.boolean("nat_outgoing6", false)
+	n.NATExempt = b.prefixes("nat_exempt")
+	n.MTU = int(b.integer("mtu", 0, 1, 65535))
+	for _, s := range b.list("reserved") {
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); aerr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || p.Masked() != p {
+			b.fail("reserved", "%q is neither an address nor a CIDR.", s)
+			continue
+		}
+		n.Reserved = append(n.Reserved, p)
+	}
+	for i, sub := range b.subs {
+		if i > 0 {
+			p.report.errorf(sub.DefRange, b.title+": only one vxlan block", "The network has one at line %d already.", b.subs[0].DefRange.Start.Line)
+			continue
+		}
+		v := p.open(sub)
+		n.VNI = uint32(v.integer("vni", 4096, 1, 1<<24-1))
+		n.Port = uint16(v.integer("port", 4789, 1, 65535))
+		n.vxlanRange = sub.DefRange
+	}
+	n.rng, n.poolsRange, n.mtuRange = b.rng, b.at("pools"), b.at("mtu")
+	p.config.Networks = append(p.config.Networks, n)
+}
+
+// underlay reads a node's address: an address with the length of its subnet.
+func (b *block) underlay(name string, v6 bool) netip.Prefix {
+	v, ok := b.value(name, cty.String)
+	if !ok {
+		return netip.Prefix{}
+	}
+	s := v.AsString()
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		b.fail(name, "%q is no address with a prefix length, such as \"192.168.170.137/24\": the same as on the host's interface.", s)
+		return netip.Prefix{}
+	case p.Addr().Is6() != v6 || p.Addr().Is4In6():
+		family := map[bool]string{false: "IPv4", true: "IPv6"}[v6]
+		b.fail(name, "%q is no %s address.", s, family)
+		return netip.Prefix{}
+	case p.Addr().IsUnspecified() || p.Addr().IsMulticast() || p.Addr().IsLoopback():
+		b.fail(name, "%q is not an address of a host.", s)
+		return netip.Prefix{}
+	}
+	return p
+}
+
+var linkForm = regexp.MustCompile(`^[^\s/:"]{1,15}$`)
+
+func (p *parser) decodeNode(hb *hcl.Block) {
+	b := p.open(hb)
+	n := Node{Name: b.name(hb.Labels[0]), Pos: b.pos(), BlocksPos: posOf(b.at("blocks"))}
+	n.Address = b.underlay("address", false)
+	n.Address6 = b.underlay("address6", true)
+	if !b.has("address") && !b.has("address6") {
+		p.report.errorf(b.rng, b.title+": no address", "Give the host's underlay address with its prefix length: address = \"192.168.170.137/24\".")
+	}
+	n.RouterID = b.addr("router_id")
+	if n.RouterID.IsValid() && !n.RouterID.Is4() {
+		b.fail("router_id", "A router id is written as an IPv4 address.")
+	}
+	if !b.has("router_id") && n.Address.IsValid() {
+		n.RouterID = n.Address.Addr()
+	}
+	n.Blocks = b.prefixes("blocks")
+	n.Interface = b.str("interface", "")
+	if n.Interface != "" && !linkForm.MatchString(n.Interface) {
+		b.fail("interface", "%q is no name of a network interface.", n.Interface)
+	}
+	n.ASN = b.asn("asn", p.config.BGP.ASN)
+	n.RouteReflector = b.addr("route_reflector")
+	if n.RouteReflector.IsValid() && !n.RouteReflector.Is4() {
+		b.fail("route_reflector", "A cluster id is written as an IPv4 address.")
+	}
+	n.Labels = b.stringMap("labels")
+	n.rng, n.blocksRange, n.addressRange = b.rng, b.at("blocks"), b.at("address")
+	p.config.Nodes = append(p.config.Nodes, n)
+}
+
+func (p *parser) decodePeer(hb *hcl.Block) {
+	b := p.open(hb)
+	x := Peer{Name: b.name(hb.Labels[0]), Pos: b.pos(), LocalPref: -1}
+	x.Address = b.addr("address")
+	x.ASN = b.asn("asn", 0)
+	x.Nodes = b.list("nodes")
+	x.MatchLabels = b.stringMap("match_labels")
+	if b.has("nodes") && b.has("match_labels") {
+		b.fail("match_labels", "Give nodes or match_labels, not both.")
+	}
+	x.Port = uint16(b.integer("port", 179, 1, 65535))
+	x.PasswordFile = b.str("password_file", "")
+	x.Multihop = int(b.integer("multihop", 0, 1, 255))
+	x.TTLSecurity = b.boolean("ttl_security", false)
+	if x.TTLSecurity && x.Multihop > 0 {
+		b.fail("ttl_security", "ttl_security and multihop exclude each other.")
+	}
+	x.Passive = b.boolean("passive", false)
+	x.HoldTime = b.holdTime(p.config.BGP.HoldTime)
+	x.Import, x.ImportSet = b.ranges("import"), b.has("import")
+	x.Export, x.ExportSet = b.ranges("export"), b.has("export")
+	x.Communities = b.list("communities")
+	for _, c := range x.Communities {
+		if !validCommunity(c) {
+			b.fail("communities", "%q is no community: \"65000:1\", \"65000:1:2\" or a well-known name (%s) is wanted.", c, strings.Join(wellKnownCommunities, ", "))
+		}
+	}
+	x.Prepend = int(b.integer("prepend", 0, 0, 10))
+	if b.has("local_pref") {
+		x.LocalPref = int(b.integer("local_pref", 100, 0, 1<<32-1))
+	}
+	x.MaxPrefixes = int(b.integer("max_prefixes", 1000, 1, 1<<32-1))
+	x.NextHopSelf = b.boolean("next_hop_self", true)
+	x.DefaultRoute = b.boolean("default_route", false)
+	x.rng, x.nodesRange = b.rng, b.at("nodes")
+	p.config.Peers = append(p.config.Peers, x)
+}
+
+var wellKnownCommunities = []string{"graceful-shutdown", "blackhole", "no-export", "no-advertise", "no-export-subconfed", "no-peer"}
+
+func validCommunity(s string) bool {
+	if slices.Contains(wellKnownCommunities, s) {
+		return true
+	}
+	parts := strings.Split(s, ":")
+	bits := map[int]int{2: 16, 3: 32}[len(parts)]
+	for _, part := range parts {
+		if _, err := strconv.ParseUint(part, 10, max(bits, 1)); err != nil {
+			return false
+		}
+	}
+	return bits != 0
+}
+
+// ranges reads a prefix list: "10.0.0.0/8", "10.0.0.0/8 le 24", "10.0.0.0/8 ge 16 le 24".
+func (b *block) ranges(name string) []PrefixRange {
+	var out []PrefixRange
+	for _, s := range b.list(name) {
+		r, err := parseRange(s)
+		if err != nil {
+			b.fail(name, "%q: %v. Write \"10.0.0.0/8\", \"10.0.0.0/8 le 24\" or \"10.0.0.0/8 ge 16 le 24\".", s, err)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func parseRange(s string) (PrefixRange, error) {
+	words := strings.Fields(s)
+	if len(words) == 0 || len(words)%2 == 0 {
+		return PrefixRange{}, fmt.Errorf("not a prefix with ge and le")
+	}
+	p, err := netip.ParsePrefix(words[0])
+	if err != nil {
+		return PrefixRange{}, fmt.Errorf("%q is no prefix", words[0])
+	}
+	if p.Masked() != p {
+		return PrefixRange{}, fmt.Errorf("%s has bits set behind its length; is %s meant", p, p.Masked())
+	}
+	r := PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Bits()}
+	seen := map[string]bool{}
+	for i := 1; i < len(words); i += 2 {
+		n, err := strconv.Atoi(words[i+1])
+		if err != nil || n < p.Bits() || n > p.Addr().BitLen() || seen[words[i]] {
+			return r, fmt.Errorf("%s %s is not possible for %s", words[i], words[i+1], p)
+		}
+		seen[words[i]] = true
+		switch words[i] {
+		case "ge":
+			r.Min = n
+			if !seen["le"] {
+				r.Max = p.Addr().BitLen()
+			}
+		case "le":
+			r.Max = n
+		default:
+			return r, fmt.Errorf("%q is neither ge nor le", words[i])
+		}
+	}
+	if r.Min > r.Max {
+		return r, fmt.Errorf("ge is larger than le")
+	}
+	return r, nil
+}
+
+func (p *parser) decodeWorkload(hb *hcl.Block) {
+	b := p.open(hb)
+	w := Workload{Name: b.name(hb.Labels[0]), Pos: b.pos()}
+	w.Node = b.str("node", "")
+	w.Addresses = b.addresses("address")
+	w.Docker, w.Containerd, w.Netns = b.str("docker", ""), b.str("containerd", ""), b.str("netns", "")
+	given := 0
+	for _, s := range []string{w.Docker, w.Containerd, w.Netns} {
+		if s != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		p.report.errorf(b.rng, b.title+": which container?", "Give one of docker = \"NAME\", containerd = \"NAMESPACE/ID\" and netns = \"/run/netns/NAME\".")
+	}
+	if w.Containerd != "" && strings.Count(w.Containerd, "/") != 1 {
+		b.fail("containerd", "%q is not \"NAMESPACE/ID\".", w.Containerd)
+	}
+	if w.Netns != "" && !strings.HasPrefix(w.Netns, "/") {
+		b.fail("netns", "%q is no absolute path.", w.Netns)
+	}
+	w.Interface = b.str("interface", "eth0")
+	if !linkForm.MatchString(w.Interface) || w.Interface == "lo" {
+		b.fail("interface", "%q is no name for an interface in a container.", w.Interface)
+	}
+	if s := b.str("mac", ""); s != "" {
+		raw, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+		if err != nil || len(raw) != 6 || raw[0]&1 != 0 || len(s) != 17 {
+			b.fail("mac", "%q is no unicast MAC address such as \"02:00:00:00:00:01\".", s)
+		} else {
+			w.MAC = [6]byte(raw)
+		}
+	}
+	w.Network = b.str("network", "")
+	w.rng, w.addressRange, w.nodeRange = b.rng, b.at("address"), b.at("node")
+	w.networkRange = b.at("network")
+	p.config.Workloads = append(p.config.Workloads, w)
+}
+
+// addresses reads one address, or a list with one of each family.
+func (b *block) addresses(name string) []netip.Addr {
+	a, there := b.attrs[name]
+	if !there {
+		return nil
+	}
+	var texts []string
+	v, diags := a.Expr.Value(b.p.ctx)
+	if diags.HasErrors() {
+		b.p.report.hcl(diags)
+		return nil
+	}
+	if !v.IsNull() && v.Type() == cty.String && v.IsKnown() {
+		texts = []string{v.AsString()}
+	} else {
+		texts = b.list(name)
+	}
+	var out []netip.Addr
+	for _, s := range texts {
+		addr, err := netip.ParseAddr(s)
+		if err != nil || addr.Zone() != "" || addr.Is4In6() {
+			b.fail(name, "%q is no IP address.", s)
+			continue
+		}
+		out = append(out, addr)
+	}
+	if len(texts) > 2 || len(out) == 2 && out[0].Is4() == out[1].Is4() || len(texts) == 0 {
+		b.fail(name, "One address, or a list with one IPv4 and one IPv6, is wanted.")
+	}
+	if len(out) == 2 && out[0].Is6() { // IPv4 first, whatever the file's order
+		out[0], out[1] = out[1], out[0]
+	}
+	return out
+}
+
+func (p *parser) decodeDaemon(blocks hcl.Blocks) {
+	b := p.single(blocks)
+	if b == nil {
+		return
+	}
+	p.config.Daemon = Daemon{Hold: b.oneOf("on_change", "apply", "apply", "hold") == "hold", HTTP: b.str("http", ""), Pos: b.pos()}
+	if h := p.config.Daemon.HTTP; h != "" {
+		if _, err := netip.ParseAddrPort(h); err != nil {
+			b.fail("http", "%q is no address with a port, such as \"127.0.0.1:9142\".", h)
+		}
+	}
+}

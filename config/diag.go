@@ -1,0 +1,174 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Diagnostic is one fault of a configuration, or one thing to know about it.
+type Diagnostic struct {
+	Severity string `json:"severity"` // "error", "warning"
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail,omitempty"` // what to do
+	File     string `json:"file,omitempty"`
+	Line     int    `json:"line,omitempty"`   // 1-based
+	Column   int    `json:"column,omitempty"` // 1-based, in characters
+	Source   string `json:"source,omitempty"` // the line itself
+	width    int    // characters to underline
+}
+
+// Diagnostics are all the faults of a configuration, in the order of the files.
+type Diagnostics []Diagnostic
+
+// HasErrors reports whether the configuration is unusable.
+func (ds Diagnostics) HasErrors() bool {
+	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == "error" })
+}
+
+func (ds Diagnostics) Error() string {
+	n := 0
+	first := ""
+	for _, d := range ds {
+		if d.Severity == "error" {
+			if n++; n == 1 {
+				first = d.String()
+			}
+		}
+	}
+	if n > 1 {
+		return fmt.Sprintf("%s (and %d more)", first, n-1)
+	}
+	return first
+}
+
+func (d Diagnostic) String() string {
+	text := d.Summary
+	if d.Detail != "" {
+		text += ": " + d.Detail
+	}
+	if d.File != "" {
+		text = fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Column, text)
+	}
+	return text
+}
+
+// most is how many faults are reported one by one.
+const most = 100
+
+// Write prints the diagnostics for people. mark wraps the word of a severity in colour, or returns it as it is.
+func (ds Diagnostics) Write(w io.Writer, mark func(severity, text string) string) error {
+	var b bytes.Buffer
+	for _, d := range ds {
+		title := strings.ToUpper(d.Severity[:1]) + d.Severity[1:] + ":"
+		fmt.Fprintf(&b, "%s %s\n", mark(d.Severity, title), d.Summary)
+		if d.File != "" {
+			fmt.Fprintf(&b, "  %s:%d:%d\n", d.File, d.Line, d.Column)
+		}
+		if d.Source != "" {
+			number := fmt.Sprintf("%5d | ", d.Line)
+			fmt.Fprintf(&b, "%s%s\n", number, d.Source)
+			lead := []rune(d.Source)
+			lead = lead[:min(d.Column-1, len(lead))]
+			for i, r := range lead {
+				if r != '\t' {
+					lead[i] = ' '
+				}
+			}
+			fmt.Fprintf(&b, "%s%s%s\n", strings.Repeat(" ", len(number)-2)+"| ", string(lead), strings.Repeat("^", max(1, d.width)))
+		}
+		if d.Detail != "" {
+			fmt.Fprintf(&b, "  %s\n", d.Detail)
+		}
+		b.WriteByte('\n')
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// MarshalJSON writes a list, empty rather than null.
+func (ds Diagnostics) MarshalJSON() ([]byte, error) {
+	if ds == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]Diagnostic(ds))
+}
+
+// reporter collects diagnostics while a source is parsed.
+type reporter struct {
+	files map[string][]byte
+	lines map[string][][]byte
+	list  Diagnostics
+}
+
+func (r *reporter) add(severity, summary, detail string, rng hcl.Range) {
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: rng.Filename, Line: rng.Start.Line, Column: rng.Start.Column}
+	if lines := r.split(rng.Filename); rng.Start.Line >= 1 && rng.Start.Line <= len(lines) {
+		line := strings.ToValidUTF8(strings.TrimRight(string(lines[rng.Start.Line-1]), "\r"), "\uFFFD")
+		if runes := []rune(line); len(runes) > 160 { // a fault in a line of a megabyte
+			line = string(runes[:160])
+		}
+		d.Source = line
+		if d.Column > 160 {
+			d.Source = ""
+		}
+		if rng.End.Line == rng.Start.Line {
+			d.width = min(rng.End.Column-rng.Start.Column, 160)
+		}
+	}
+	r.list = append(r.list, d)
+}
+
+func (r *reporter) split(file string) [][]byte {
+	if lines, ok := r.lines[file]; ok {
+		return lines
+	}
+	src, ok := r.files[file]
+	if !ok {
+		return nil
+	}
+	lines := bytes.Split(src, []byte{'\n'})
+	r.lines[file] = lines
+	return lines
+}
+
+func (r *reporter) errorf(rng hcl.Range, summary, detail string, args ...any) {
+	r.add("error", summary, fmt.Sprintf(detail, args...), rng)
+}
+
+func (r *reporter) warnf(rng hcl.Range, summary, detail string, args ...any) {
+	r.add("warning", summary, fmt.Sprintf(detail, args...), rng)
+}
+
+func (r *reporter) hcl(ds hcl.Diagnostics) {
+	for _, d := range ds {
+		severity := "error"
+		if d.Severity == hcl.DiagWarning {
+			severity = "warning"
+		}
+		var rng hcl.Range
+		if d.Subject != nil {
+			rng = *d.Subject
+		}
+		r.add(severity, d.Summary, strings.ReplaceAll(strings.TrimSpace(d.Detail), "\n", " "), rng)
+	}
+}
+
+// result sorts, drops repetitions and cuts what nobody would read.
+func (r *reporter) result() Diagnostics {
+	slices.SortStableFunc(r.list, func(a, b Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	list := slices.CompactFunc(r.list, func(a, b Diagnostic) bool { return a == b })
+	if len(list) > most {
+		more := len(list) - most
+		list = append(list[:most:most], Diagnostic{Severity: "error", Summary: fmt.Sprintf("%d more faults", more), Detail: "Correct these first."})
+	}
+	return list
+}

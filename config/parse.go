@@ -1,0 +1,302 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/dynblock"
+	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// parser holds what one run of Parse knows.
+type parser struct {
+	source *Source
+	report reporter
+	ctx    *hcl.EvalContext
+	bodies int // evaluations of `for` bodies left
+	config Config
+}
+
+// Parse evaluates and checks a source. The Config is whole and usable unless the diagnostics have errors.
+func (s *Source) Parse() (*Config, Diagnostics) {
+	p := &parser{source: s, bodies: maxBodies}
+	p.report.files, p.report.lines = map[string][]byte{}, map[string][][]byte{}
+	body := p.parseFiles()
+	if p.report.list.HasErrors() {
+		return nil, p.report.result()
+	}
+	p.runBounded(body)
+	if p.report.list.HasErrors() {
+		return nil, p.report.result()
+	}
+	p.config.Digest = s.digest()
+	return &p.config, p.report.result()
+}
+
+func (p *parser) parseFiles() hcl.Body {
+	parser := hclparse.NewParser()
+	var files []*hcl.File
+	for _, f := range p.source.Files {
+		p.report.files[f.Name] = f.Bytes
+		fault := func(line int, summary, detail string) {
+			p.report.add("error", summary, detail, lineRange(f.Name, line))
+		}
+		json := strings.HasSuffix(f.Name, ".json")
+		if i := firstInvalid(f.Bytes); i >= 0 {
+			line := 1 + strings.Count(string(f.Bytes[:i]), "\n")
+			fault(line, "not a text file", "The file holds bytes that are no UTF-8 text. Is it the right file?")
+			continue
+		}
+		before := len(p.report.list)
+		if json {
+			scanJSON(f.Bytes, fault)
+		} else {
+			scanNative(f.Bytes, fault)
+		}
+		if len(p.report.list) > before {
+			continue
+		}
+		var file *hcl.File
+		var diags hcl.Diagnostics
+		if json {
+			file, diags = parser.ParseJSON(f.Bytes, f.Name)
+		} else {
+			file, diags = parser.ParseHCL(f.Bytes, f.Name)
+		}
+		p.report.hcl(diags)
+		if file != nil && !diags.HasErrors() {
+			if body, ok := file.Body.(*hclsyntax.Body); ok {
+				p.count(body)
+			}
+			files = append(files, file)
+		}
+	}
+	return hcl.MergeFiles(files)
+}
+
+// firstInvalid is where text stops being UTF-8 text, -1 where it does not.
+func firstInvalid(b []byte) int {
+	if i := strings.IndexByte(string(b), 0); i >= 0 {
+		return i
+	}
+	if utf8.Valid(b) {
+		return -1
+	}
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// count puts a counter around the body of each `for` expression.
+func (p *parser) count(body *hclsyntax.Body) { _ = hclsyntax.Walk(body, counter{&p.bodies}) }
+
+// counter wraps on the way out, so that a `for` right inside a `for` is seen before it is hidden in a wrapper.
+type counter struct{ left *int }
+
+func (counter) Enter(hclsyntax.Node) hcl.Diagnostics { return nil }
+
+func (c counter) Exit(n hclsyntax.Node) hcl.Diagnostics {
+	if f, ok := n.(*hclsyntax.ForExpr); ok {
+		f.ValExpr = counted{f.ValExpr, c.left}
+	}
+	return nil
+}
+
+// exhausted ends an evaluation in the middle: where the budget of `for` bodies ran out. Parse recovers it.
+type exhausted hcl.Range
+
+// Value implements hcl.Expression.
+func (c counted) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	if *c.left--; *c.left < 0 {
+		panic(exhausted(c.Range())) // the library would go on with the rest of the loop, a diagnostic for each round
+	}
+	v, diags := c.Expression.Value(ctx)
+	if v.Type() == cty.String && v.IsKnown() && !v.IsNull() && len(v.AsString()) > maxString {
+		rng := c.Range()
+		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "string too long",
+			Detail: fmt.Sprintf("A string has more than %d bytes.", maxString), Subject: &rng})
+	}
+	return v, diags
+}
+
+var rootSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
+	{Type: "variable", LabelNames: []string{"name"}},
+	{Type: "locals"},
+	{Type: "network", LabelNames: []string{"name"}},
+	{Type: "node", LabelNames: []string{"name"}},
+	{Type: "bgp"},
+	{Type: "peer", LabelNames: []string{"name"}},
+	{Type: "workload", LabelNames: []string{"name"}},
+	{Type: "daemon"},
+}}
+
+var variableSchema = &hcl.BodySchema{Blocks: rootSchema.Blocks[:2]}
+
+func (p *parser) runBounded(body hcl.Body) {
+	defer func() {
+		if r := recover(); r != nil {
+			rng, ok := r.(exhausted)
+			if !ok {
+				panic(r)
+			}
+			p.report.errorf(hcl.Range(rng), "too much to compute", "The for expressions of the file evaluate their bodies more than %d times.", maxBodies)
+		}
+	}()
+	p.run(body)
+}
+
+// run evaluates variables and locals, expands dynamic blocks, and decodes the rest.
+func (p *parser) run(body hcl.Body) {
+	p.ctx = &hcl.EvalContext{Functions: p.functions(), Variables: map[string]cty.Value{}}
+	content, rest, diags := body.PartialContent(variableSchema)
+	p.report.hcl(diags)
+	p.variables(content.Blocks)
+	p.locals(content.Blocks)
+	if p.report.list.HasErrors() {
+		return
+	}
+	expanded, diags := dynblock.Expand(rest, p.ctx).Content(&hcl.BodySchema{Blocks: rootSchema.Blocks[2:]})
+	p.report.hcl(diags)
+	if n := len(expanded.Blocks); n > maxBlocks {
+		p.report.errorf(expanded.Blocks[0].DefRange, "too many blocks", "The file expands to %d blocks; netd takes %d.", n, maxBlocks)
+		return
+	}
+	p.decode(expanded.Blocks)
+	if p.report.list.HasErrors() && len(p.config.Networks)+len(p.config.Nodes) == 0 {
+		return
+	}
+	p.check()
+}
+
+func (p *parser) variables(blocks hcl.Blocks) {
+	vars := map[string]cty.Value{}
+	declared := map[string]hcl.Range{}
+	for _, b := range blocks.OfType("variable") {
+		name := b.Labels[0]
+		if first, twice := declared[name]; twice {
+			p.report.errorf(b.DefRange, "variable declared twice", "Variable %q is declared at %s:%d already.", name, first.Filename, first.Start.Line)
+			continue
+		}
+		declared[name] = b.DefRange
+		content, diags := b.Body.Content(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "default"}, {Name: "description"}}})
+		p.report.hcl(diags)
+		v := cty.NilVal
+		if a, ok := content.Attributes["default"]; ok {
+			var diags hcl.Diagnostics
+			v, diags = a.Expr.Value(&hcl.EvalContext{Functions: p.ctx.Functions})
+			p.report.hcl(diags)
+		}
+		if set, ok := p.source.Vars[name]; ok {
+			v = p.setVariable(name, set, v, b.DefRange)
+		}
+		if v == cty.NilVal {
+			p.report.errorf(b.DefRange, "variable without a value", "Variable %q has no default: set NETD_VAR_%s or give --var %s=…", name, name, name)
+			v = cty.DynamicVal
+		}
+		vars[name] = v
+	}
+	p.ctx.Variables["var"] = cty.ObjectVal(vars)
+}
+
+// setVariable is a value from outside: of the default's type where there is one, else a string.
+func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) cty.Value {
+	v := cty.StringVal(text)
+	if def == cty.NilVal || def.Type() == cty.String || def.Type() == cty.DynamicPseudoType {
+		return v
+	}
+	if def.Type().IsPrimitiveType() {
+		c, err := convert.Convert(v, def.Type())
+		if err != nil {
+			p.report.errorf(rng, "wrong value of a variable", "Variable %q is set to %q from outside, which is no %s.", name, text, def.Type().FriendlyName())
+			return def
+		}
+		return c
+	}
+	fault := false
+	scanNative([]byte(text), func(int, string, string) { fault = true })
+	if fault {
+		p.report.errorf(rng, "wrong value of a variable", "The value set from outside for variable %q nests too deeply.", name)
+		return def
+	}
+	expr, diags := hclsyntax.ParseExpression([]byte(text), "NETD_VAR_"+name, hcl.InitialPos)
+	if !diags.HasErrors() {
+		if v, diags = expr.Value(nil); !diags.HasErrors() {
+			return v
+		}
+	}
+	p.report.errorf(rng, "wrong value of a variable", "Variable %q is set from outside to what is no expression: %s", name, diags.Error())
+	return def
+}
+
+// locals evaluates the locals in the order in which they use each other.
+func (p *parser) locals(blocks hcl.Blocks) {
+	attrs := map[string]*hcl.Attribute{}
+	var order []string
+	for _, b := range blocks.OfType("locals") {
+		as, diags := b.Body.JustAttributes()
+		p.report.hcl(diags)
+		for name, a := range as {
+			if first, twice := attrs[name]; twice {
+				p.report.errorf(a.NameRange, "local defined twice", "local.%s is defined at %s:%d already.", name, first.Range.Filename, first.Range.Start.Line)
+				continue
+			}
+			attrs[name] = a
+			order = append(order, name)
+		}
+	}
+	slices.Sort(order)
+	values := map[string]cty.Value{}
+	const visiting, done = 1, 2
+	state := map[string]int{}
+	var path []string
+	var visit func(name string)
+	visit = func(name string) {
+		if state[name] == done {
+			return
+		}
+		if state[name] == visiting || len(path) > maxDepth {
+			cycle := append(slices.Clone(path[max(0, slices.Index(path, name)):]), name)
+			if len(cycle) > 8 {
+				cycle = append(cycle[:7:7], "…", name)
+			}
+			p.report.errorf(attrs[name].NameRange, "locals refer to themselves", "local.%s.", strings.Join(cycle, " uses local."))
+			state[name] = done
+			return
+		}
+		state[name] = visiting
+		path = append(path, name)
+		a := attrs[name]
+		for _, use := range a.Expr.Variables() {
+			if use.RootName() == "local" && len(use) > 1 {
+				if step, ok := use[1].(hcl.TraverseAttr); ok && attrs[step.Name] != nil {
+					visit(step.Name)
+				}
+			}
+		}
+		path = path[:len(path)-1]
+		if state[name] == done { // a cycle went through here
+			values[name] = cty.DynamicVal
+			return
+		}
+		state[name] = done
+		p.ctx.Variables["local"] = cty.ObjectVal(values)
+		v, diags := a.Expr.Value(p.ctx)
+		p.report.hcl(diags)
+		values[name] = v
+	}
+	for _, name := range order {
+		visit(name)
+	}
+	p.ctx.Variables["local"] = cty.ObjectVal(values)
+}

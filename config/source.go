@@ -1,0 +1,162 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// File is a file as it was read.
+type File struct {
+	Name  string `json:"name"` // as messages show it
+	Bytes []byte `json:"bytes"`
+}
+
+// Source is all that a configuration is made from: the files, the variables that were set, and what file() read. Parsing
+// the same Source gives the same Config.
+type Source struct {
+	Path   string            `json:"path"` // what was asked for: a file or a folder
+	Files  []File            `json:"files"`
+	Vars   map[string]string `json:"vars"`
+	Inputs []File            `json:"inputs"` // what file() read, by the name it was given
+
+	dir   string // where relative names of file() begin
+	saved bool   // it comes from disk whole: nothing else is to be read
+}
+
+// VarsFromEnv are the variables that the environment sets: NETD_VAR_x is x.
+func VarsFromEnv(environ []string) map[string]string {
+	vars := map[string]string{}
+	for _, e := range environ {
+		if rest, ok := strings.CutPrefix(e, "NETD_VAR_"); ok {
+			if name, value, ok := strings.Cut(rest, "="); ok && name != "" {
+				vars[name] = value
+			}
+		}
+	}
+	return vars
+}
+
+// Read reads a file, or all *.hcl and *.hcl.json files of a folder in the order of their names. "-" is not special.
+func Read(path string, vars map[string]string) (*Source, error) {
+	s := &Source{Path: path, Vars: vars, dir: filepath.Dir(path)}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	names := []string{path}
+	if info.IsDir() {
+		s.dir = path
+		if names, err = configFiles(path); err != nil {
+			return nil, err
+		}
+	}
+	total := 0
+	for _, name := range names {
+		b, err := readBounded(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration: %w", err)
+		}
+		total += len(b)
+		s.Files = append(s.Files, File{name, b})
+	}
+	if total > maxBytes && len(names) > 1 {
+		return nil, fmt.Errorf("reading the configuration: %s holds more than %d bytes in all", path, maxBytes)
+	}
+	return s, nil
+}
+
+func configFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if n := e.Name(); !strings.HasPrefix(n, ".") && (strings.HasSuffix(n, ".hcl") || strings.HasSuffix(n, ".hcl.json")) {
+			names = append(names, filepath.Join(dir, n))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("reading the configuration: the folder %s holds no *.hcl or *.hcl.json file", dir)
+	}
+	return names, nil
+}
+
+// readBounded reads a regular file of at most maxBytes.
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s is a folder", name)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxBytes)
+	}
+	return b, nil
+}
+
+// Watch lists the paths whose change may change the configuration.
+func (s *Source) Watch() []string {
+	paths := []string{s.Path}
+	for _, f := range s.Inputs {
+		p := f.Name
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(s.dir, p)
+		}
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// digest is over everything that the outcome depends on.
+func (s *Source) digest() string {
+	h := sha256.New()
+	put := func(label string, b []byte) { fmt.Fprintf(h, "%s %d\n%s\n", label, len(b), b) }
+	for _, f := range s.Files {
+		put(filepath.Base(f.Name), f.Bytes)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Vars)) {
+		put("var "+name, []byte(s.Vars[name]))
+	}
+	inputs := slices.Clone(s.Inputs)
+	slices.SortFunc(inputs, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range inputs {
+		put("input "+f.Name, f.Bytes)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Marshal is the source as it is kept on disk.
+func (s *Source) Marshal() ([]byte, error) { return json.MarshalIndent(s, "", " ") }
+
+// Unmarshal reads what Marshal wrote. The source touches no other file from then on.
+func Unmarshal(b []byte) (*Source, error) {
+	s := &Source{saved: true}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("reading the kept configuration: %w", err)
+	}
+	if len(s.Files) == 0 {
+		return nil, errors.New("reading the kept configuration: it holds no file")
+	}
+	return s, nil
+}
