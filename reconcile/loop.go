@@ -57,7 +57,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	retry := time.NewTimer(0) // fires for what was put off: fights, and passes that failed
 	defer retry.Stop()
 	backoff := time.Duration(0)
-	again := func(err error, after time.Time) {
+	again := func(after time.Time, err error) {
 		if err != nil {
 			backoff = min(max(2*backoff, fightFirst), fightMost)
 			retry.Reset(backoff)
@@ -92,42 +92,42 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // Whole makes a whole pass now. It is for Calls.
 func (l *Loop) Whole(ctx context.Context, why string) error {
-	err, _ := l.whole(ctx, why)
+	_, err := l.whole(ctx, why)
 	return err
 }
 
 // Wanted is the wanted state of the last whole pass. It is for Calls.
 func (l *Loop) Wanted() (Want, bool) { return l.want, l.ready }
 
-func (l *Loop) whole(ctx context.Context, why string) (error, time.Time) {
+func (l *Loop) whole(ctx context.Context, why string) (time.Time, error) {
 	began := time.Now()
 	want, ok, err := l.Compile(ctx)
 	if err != nil || !ok {
 		l.Report(Report{Whole: true, Why: why, Err: err, Took: time.Since(began)})
-		return err, time.Time{}
+		return time.Time{}, err
 	}
 	before := l.want.State
 	plan, err := l.Engine.Plan(ctx, want, before)
 	if err != nil {
 		l.Report(Report{Whole: true, Why: why, Err: err, Took: time.Since(began)})
-		return err, time.Time{}
+		return time.Time{}, err
 	}
 	l.want, l.ready = want, true
 	return l.carryOut(ctx, Report{Whole: true, Why: why, Plan: plan}, began)
 }
 
-func (l *Loop) narrow(ctx context.Context, poke Poke) (error, time.Time) {
+func (l *Loop) narrow(ctx context.Context, poke Poke) (time.Time, error) {
 	began := time.Now()
 	plan, err := l.Engine.PlanAt(ctx, l.want, poke.Keys, l.want.State)
 	if err != nil {
 		l.Report(Report{Why: poke.Who, Err: err, Took: time.Since(began)})
-		return err, time.Time{}
+		return time.Time{}, err
 	}
 	return l.carryOut(ctx, Report{Why: poke.Who, Plan: plan}, began)
 }
 
 // carryOut applies what is not in a fight, verifies what was a change of the wanted state, and reports.
-func (l *Loop) carryOut(ctx context.Context, rep Report, began time.Time) (error, time.Time) {
+func (l *Loop) carryOut(ctx context.Context, rep Report, began time.Time) (time.Time, error) {
 	now := time.Now()
 	var after time.Time
 	now0 := rep.Plan.Changes
@@ -162,5 +162,5 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, began time.Time) (error
 	rep.Contested = l.fights.contested(now)
 	rep.Took = time.Since(began)
 	l.Report(rep)
-	return rep.Err, after
+	return after, rep.Err
 }

@@ -91,4 +91,3 @@ func (b *builder) bgpBlocks(n config.Node) []netip.Prefix {
 	}
 	return out
 }
-

@@ -2,8 +2,10 @@ package kernel_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
-	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +45,7 @@ type host struct {
 
 func newHost(t *testing.T, mode config.Mode) *host {
 	netns.Need(t)
-	h := &host{t: t, store: memory{}, cfg: walkthrough(mode)}
+	h := &host{t: t, store: memory{}, cfg: walkthrough(t, mode)}
 	netns.Run(t, "ip link add ens33 type veth peer name wire")
 	t.Cleanup(func() { netns.Run(t, "ip link del ens33") })
 	netns.Run(t, "ip link set wire up")
@@ -64,16 +66,37 @@ func newHost(t *testing.T, mode config.Mode) *host {
 	return h
 }
 
-func walkthrough(mode config.Mode) *config.Config {
-	c := &config.Config{
-		Networks: []config.Network{{Name: "lab", Pools: []netip.Prefix{netip.MustParsePrefix("10.10.0.0/16")}, Mode: mode, VNI: 4096, Port: 4789, NATOutgoing: true}},
-		Nodes: []config.Node{
-			{Name: "baihl-master", Address: netip.MustParsePrefix("192.168.170.137/24"), Blocks: []netip.Prefix{netip.MustParsePrefix("10.10.40.128/26")}},
-			{Name: "baihl-node", Address: netip.MustParsePrefix("192.168.170.138/24"), Blocks: []netip.Prefix{netip.MustParsePrefix("10.10.194.128/26")}},
-		},
-		Workloads: []config.Workload{{Name: "nginx-master", Node: "baihl-master", Addresses: []netip.Addr{netip.MustParseAddr("10.10.40.129")},
-			Netns: "/run/netns/nginx-master", Interface: "eth0", Network: "lab"}},
-		BGP: config.BGP{ASN: 64512, Mesh: true, ListenPort: 179},
+func walkthrough(t *testing.T, mode config.Mode) *config.Config {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "netd.hcl")
+	text := fmt.Sprintf(`network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = %q
+}
+node "baihl-master" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+node "baihl-node" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+workload "nginx-master" {
+  node    = "baihl-master"
+  address = "10.10.40.129"
+  netns   = "/run/netns/nginx-master"
+}
+`, mode)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source, err := config.Read(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ds := source.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
 	}
 	return c
 }

@@ -204,16 +204,6 @@ func of(hosts ...*host) string {
 	return b.String()
 }
 
-func (h *host) neighbour(o *host) Neighbour {
-	ns, _ := h.client.Neighbours()
-	for _, n := range ns {
-		if n.Addr == o.addr {
-			return n
-		}
-	}
-	return Neighbour{}
-}
-
 func text(p reconcile.Plan) string {
 	var b strings.Builder
 	for _, c := range p.Changes {

@@ -1,0 +1,30 @@
+# `make` shows the targets.
+.DEFAULT_GOAL := help
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help
+help: ## show this
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/netd, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/netd ./cmd/netd
+
+.PHONY: deps
+deps:
+	@testenv/deps.sh
+
+.PHONY: test
+test: deps ## every test; those that need root say so where they cannot run
+	$(GO) test -timeout 20m ./...
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed: $$out" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## the configuration's parser, for a minute
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./config
