@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"netd/config"
+	"netd/reconcile/desired"
+)
+
+// Limits on what a configuration may cost. What the parser's own bounds do not catch ends the process.
+const (
+	parseTime = 8 * time.Second
+	parseHeap = 600 << 20
+)
+
+// parse parses a source under a watchdog: memory and time that the bounds of the parser do not see end the process.
+func parse(s *config.Source) (*config.Config, config.Diagnostics) {
+	done := make(chan struct{})
+	defer close(done)
+	go watchdog(done, s.Path)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(parseHeap))
+	return s.Parse()
+}
+
+func watchdog(done <-chan struct{}, path string) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(parseTime)
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	for {
+		why := ""
+		select {
+		case <-done:
+			return
+		case <-deadline:
+			why = fmt.Sprintf("evaluating it takes longer than %s", parseTime)
+		case <-tick.C:
+			if metrics.Read(heap); heap[0].Value.Uint64() > parseHeap {
+				runtime.GC()
+				if metrics.Read(heap); heap[0].Value.Uint64() > parseHeap {
+					why = fmt.Sprintf("evaluating it takes more than %d MiB of memory", parseHeap>>20)
+				}
+			}
+		}
+		if why != "" {
+			fmt.Fprintf(os.Stderr, "netd: %s: %s; make its expressions smaller\n", path, why)
+			os.Exit(exitConfig)
+		}
+	}
+}
+
+func (a *app) validateCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "validate [FILE]",
+		Short: "Parse and check the configuration",
+		Long: `Parse and cross-check the configuration, and print every fault with its place and what to do. Needs no root and no
+kernel. Exits 0, or 78 where the file has faults.`,
+		Example: "  netd validate\n  netd validate draft.hcl",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path := a.config
+			if len(args) == 1 {
+				path = args[0]
+			}
+			s, err := a.read(path)
+			if err != nil {
+				return err
+			}
+			c, ds := parse(s)
+			if asJSON {
+				v := validateView{SchemaVersion: 1, Valid: !ds.HasErrors(), Diagnostics: ds}
+				if c != nil {
+					v.Config, v.Nodes = c.Digest, len(c.Nodes)
+				}
+				if err := printJSON(a.out, v); err != nil {
+					return err
+				}
+			} else if err := ds.Write(a.talk, a.mark); err != nil {
+				return err
+			}
+			if ds.HasErrors() {
+				return &exit{code: exitConfig}
+			}
+			if !asJSON {
+				for _, u := range desired.CannotYet(c) {
+					fmt.Fprintf(a.talk, "Note: %s\n", u.Error())
+				}
+				fmt.Fprintf(a.out, "%s is valid: %s, %s, %s.\n", path, count(len(c.Networks), "network"), count(len(c.Nodes), "node"), count(len(c.Workloads), "workload"))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+type validateView struct {
+	SchemaVersion int                `json:"schema_version"`
+	Valid         bool               `json:"valid"`
+	Config        string             `json:"config,omitempty"`
+	Nodes         int                `json:"nodes,omitempty"`
+	Diagnostics   config.Diagnostics `json:"diagnostics"`
+}
+
+// count spells a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+func (a *app) fmtCmd() *cobra.Command {
+	var write, check bool
+	cmd := &cobra.Command{
+		Use:   "fmt [FILE]...",
+		Short: "Print the configuration in its canonical layout",
+		Long: `Print the configuration in its canonical layout. Comments and meaning stay. With -w the files are written, with --check
+the names of those that differ are printed and the exit code is 1. - is standard input.`,
+		Example: "  netd fmt\n  netd fmt -w /etc/netd.hcl\n  netd fmt --check *.hcl",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if write && check {
+				return fail(exitUsage, "-w and --check exclude each other")
+			}
+			names := args
+			if len(names) == 0 {
+				names = []string{a.config}
+			}
+			differ := false
+			for _, name := range names {
+				files := []string{name}
+				if info, err := os.Stat(name); err == nil && info.IsDir() {
+					files, _ = filepath.Glob(filepath.Join(name, "*.hcl"))
+				}
+				for _, file := range files {
+					changed, err := a.format(file, write, check)
+					if err != nil {
+						return err
+					}
+					differ = differ || changed
+				}
+			}
+			if check && differ {
+				return &exit{code: exitFailed}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the files")
+	cmd.Flags().BoolVar(&check, "check", false, "only name the files that differ")
+	return cmd
+}
+
+func (a *app) format(file string, write, check bool) (changed bool, err error) {
+	if strings.HasSuffix(file, ".json") {
+		return false, fail(exitUsage, "%s: fmt is for the native syntax", file)
+	}
+	var src []byte
+	if file == "-" {
+		if write {
+			return false, fail(exitUsage, "-w needs a file")
+		}
+		src, err = io.ReadAll(io.LimitReader(a.in, 4<<20+1))
+	} else {
+		src, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return false, &exit{exitConfig, err}
+	}
+	out, ds := config.Format(file, src)
+	if ds.HasErrors() {
+		_ = ds.Write(a.talk, a.mark)
+		return false, &exit{code: exitConfig}
+	}
+	changed = !bytes.Equal(src, out)
+	switch {
+	case check:
+		if changed {
+			fmt.Fprintln(a.out, file)
+		}
+	case !write:
+		_, err = a.out.Write(out)
+	case changed:
+		err = replaceFile(file, out)
+	}
+	return changed, err
+}
+
+// replaceFile writes a file whole or not at all, with its mode, through a symbolic link.
+func replaceFile(name string, b []byte) error {
+	name, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(name), ".netd-fmt-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	if _, err := temp.Write(b); err != nil {
+		_ = temp.Close()
+		return err
+	}
+	if err := temp.Chmod(info.Mode().Perm()); err != nil {
+		_ = temp.Close()
+		return err
+	}
+	if err := temp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), name)
+}
+
+func (a *app) versionCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  netd version",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(a.out, map[string]any{"schema_version": 1, "version": version, "go": runtime.Version()})
+			}
+			_, err := fmt.Fprintf(a.out, "netd %s (%s)\n", version, runtime.Version())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/desired"
+	"netd/reconcile/kernel"
+	"netd/reconcile/object"
+	"netd/reconcile/speaker"
+	"netd/reconcile/store"
+	"netd/reconcile/workload"
+)
+
+// host is this host as an engine sees it: its kernel, its speaker where one can be asked, and its store.
+type host struct {
+	db     *store.DB
+	kernel *kernel.Kernel
+	engine *reconcile.Engine
+
+	speaker   *speaker.Client // nil: none can be asked
+	snapshot  func(context.Context) object.Speaker
+	secrets   map[string]string // fingerprint → password, of the files that were read
+	passwords map[string]string // password_file → fingerprint
+}
+
+// openHost opens the host's kernel and store. A reader changes neither.
+func openHost(stateDir string, readOnly bool) (*host, error) {
+	db, err := store.Open(stateDir, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	k, err := kernel.New(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch}, secrets: map[string]string{}, passwords: map[string]string{}}, nil
+}
+
+// maxBatch is 0, no limit, but in tests that stop netd between any two changes.
+var maxBatch int
+
+func (h *host) close() {
+	h.kernel.Close()
+	_ = h.db.Close()
+}
+
+// keys for the speaker's passwords.
+func (h *host) speakerSecrets() speaker.Secrets {
+	return speaker.Secrets{Key: h.db.Key(), Secret: func(f string) (string, bool) { s, ok := h.secrets[f]; return s, ok }}
+}
+
+// attachSpeaker makes the speaker's objects part of what the engine sees.
+func (h *host) attachSpeaker(c *speaker.Client, snapshot func(context.Context) object.Speaker) {
+	h.speaker, h.snapshot = c, snapshot
+	h.engine.Kinds = append(slices.Clone(h.kernel.Kinds()), c.Kinds()...)
+}
+
+// compiled is what a configuration means on this host now.
+type compiled struct {
+	want    reconcile.Want
+	facts   desired.Facts
+	pending []workload.Pending
+	notes   []string
+}
+
+// compile computes the desired state of a node on this host.
+func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) (compiled, error) {
+	var declared []object.Endpoint
+	for _, w := range c.Workloads {
+		if w.Node == node.Name && w.Netns != "" {
+			declared = append(declared, desired.EndpointOf(w))
+		}
+	}
+	out := compiled{}
+	out.facts.Endpoints, out.pending = workload.Look(declared)
+	h.kernel.SetEndpoints(out.facts.Endpoints)
+	var err error
+	if out.facts.Host, err = h.kernel.Host(ctx); err != nil {
+		return out, err
+	}
+	if h.speaker != nil {
+		out.facts.Sessions = true
+		out.facts.Speaker = h.snapshot(ctx)
+		out.facts.Passwords = h.readPasswords(c, &out.notes)
+	}
+	r, err := desired.Compile(c, node, out.facts)
+	if err != nil {
+		return out, err
+	}
+	out.want = r.Want
+	out.notes = append(out.notes, r.Notes...)
+	if h.speaker == nil && usesBGP(c) {
+		out.notes = append(out.notes, "mode bgp: sessions need the daemon (netd run); without it routes of other nodes are held as they are and none is learned")
+	}
+	return out, nil
+}
+
+func usesBGP(c *config.Config) bool {
+	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Mode == config.ModeBGP })
+}
+
+func (h *host) readPasswords(c *config.Config, notes *[]string) map[string]string {
+	if file := c.BGP.PasswordFile; file != "" && usesBGP(c) {
+		secret, err := speaker.ReadPassword(file)
+		if err != nil {
+			*notes = append(*notes, err.Error())
+			delete(h.passwords, file)
+		} else {
+			f := h.speakerSecrets().Fingerprint(secret)
+			h.secrets[f], h.passwords[file] = secret, f
+		}
+	}
+	return h.passwords
+}
+
+// local is what this host knows of itself when it looks for its node.
+func (h *host) local(ctx context.Context) (config.Local, error) {
+	facts, err := h.kernel.Host(ctx)
+	if err != nil {
+		return config.Local{}, err
+	}
+	out := config.Local{Hostname: facts.Name}
+	for _, l := range facts.Links {
+		out.Addrs = append(out.Addrs, l.Addrs...)
+	}
+	return out, nil
+}
+
+// identify finds this host's node.
+func (h *host) identify(ctx context.Context, c *config.Config, named string) (config.Node, string, error) {
+	local, err := h.local(ctx)
+	if err != nil {
+		return config.Node{}, "", err
+	}
+	n, warning, err := c.Identify(named, local)
+	if err != nil {
+		return n, warning, &exit{exitConfig, err}
+	}
+	return n, warning, nil
+}
+
+// before is what the last apply made, if it was of this configuration: what differs from it now was changed by others.
+func (h *host) before(c *config.Config, node config.Node, now compiled) reconcile.State {
+	applied := h.db.Applied()
+	if applied.Digest != c.Digest || applied.Node != node.Name {
+		return nil
+	}
+	fresh := map[string]bool{} // causes of workloads that were not attached then
+	for _, w := range c.Workloads {
+		if !slices.Contains(applied.Workloads, string(desired.WorkloadID(w))) {
+			fresh["workload "+w.Name] = true
+		}
+	}
+	before := make(reconcile.State, len(now.want.State))
+	for k, r := range now.want.State {
+		if k.Kind != object.KindPath && k.Kind != object.KindPeer && k.Kind != object.KindBGP && !fresh[now.want.Why[k].Text] {
+			before[k] = r
+		}
+	}
+	return before
+}
+
+// plan is what an apply of c would do.
+func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (compiled, reconcile.Plan, planView, error) {
+	now, err := h.compile(ctx, c, node)
+	if err != nil {
+		return now, reconcile.Plan{}, planView{}, &exit{exitFailed, err}
+	}
+	p, err := h.engine.Plan(ctx, now.want, h.before(c, node, now))
+	if err != nil {
+		return now, p, planView{}, err
+	}
+	v, err := newPlanView(c, node.Name, p)
+	v.ThisHost = true
+	v.Notes = append(v.Notes, now.notes...)
+	v.Pending = append(v.Pending, now.pending...)
+	return now, p, v, err
+}
+
+// apply carries a plan out if it is still the one with that id ("" for any).
+func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string) (applyView, error) {
+	now, p, v, err := h.plan(ctx, c, node)
+	if err != nil {
+		return applyView{}, err
+	}
+	out := applyView{SchemaVersion: 1, Plan: v, Errors: []string{}}
+	if id != "" && v.ID != id {
+		out.Stale = true
+		return out, nil
+	}
+	h.execute(ctx, now.want, p, &out)
+	var ids []string
+	for _, e := range now.facts.Endpoints {
+		ids = append(ids, string(e.ID))
+	}
+	if err := h.db.SetApplied(store.Applied{Digest: c.Digest, Node: node.Name, Workloads: ids}); err != nil {
+		out.Errors = append(out.Errors, err.Error())
+	}
+	return out, nil
+}
+
+// destroy removes everything of netd.
+func (h *host) destroy(ctx context.Context, id string) (applyView, error) {
+	p, v, err := h.planDestroy(ctx)
+	if err != nil {
+		return applyView{}, err
+	}
+	out := applyView{SchemaVersion: 1, Plan: v, Errors: []string{}}
+	if id != "" && v.ID != id {
+		out.Stale = true
+		return out, nil
+	}
+	h.execute(ctx, reconcile.Want{}, p, &out)
+	if err := h.db.SetApplied(store.Applied{}); err != nil {
+		out.Errors = append(out.Errors, err.Error())
+	}
+	return out, nil
+}
+
+func (h *host) planDestroy(ctx context.Context) (reconcile.Plan, planView, error) {
+	p, err := h.engine.Plan(ctx, reconcile.Want{}, nil)
+	if err != nil {
+		return p, planView{}, err
+	}
+	for i := range p.Changes {
+		p.Changes[i].Because = reconcile.Cause{Text: "destroy"}
+	}
+	v, err := newPlanView(nil, "", p)
+	return p, v, err
+}
+
+func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Plan, out *applyView) {
+	var done reconcile.Plan
+	_, err := h.engine.Execute(ctx, want, p, func(e reconcile.Event) {
+		if e.Err == nil {
+			done.Changes = append(done.Changes, e.Change)
+		}
+	})
+	out.Done, out.Applied = len(done.Changes), done.Counts()
+	if err != nil {
+		for _, one := range unjoin(err) {
+			out.Errors = append(out.Errors, one.Error())
+		}
+	}
+}
+
+// unjoin is the errors that were joined.
+func unjoin(err error) []error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
+}
+
+// refuse is the error of what a file asks for and this version cannot do.
+func refuse(c *config.Config) error {
+	var errs []error
+	for _, u := range desired.CannotYet(c) {
+		errs = append(errs, u)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return &exit{exitConfig, errors.Join(errs...)}
+}

@@ -1,0 +1,244 @@
+// Command netd keeps a host's container network as one file says.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"netd/config"
+	"netd/reconcile/store"
+)
+
+// version is set by the build.
+var version = "unknown"
+
+// Exit codes.
+const (
+	exitFailed   = 1
+	exitChanges  = 2  // plan --detailed-exitcode found changes
+	exitDegraded = 3  // status, drift
+	exitUsage    = 64 // EX_USAGE (sysexits.h)
+	exitNoDaemon = 69 // EX_UNAVAILABLE
+	exitLocked   = 75 // EX_TEMPFAIL
+	exitNoPerm   = 77 // EX_NOPERM
+	exitConfig   = 78 // EX_CONFIG
+)
+
+// exit is an error with its exit code. One without an error was reported already.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exit) Unwrap() error { return e.err }
+
+func fail(code int, format string, args ...any) error {
+	return &exit{code, fmt.Errorf(format, args...)}
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole program.
+func run(args []string, in *os.File, out, talk *os.File) int {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	a := &app{in: in, out: out, talk: talk}
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var e *exit
+	var held *store.Held
+	code := exitUsage // what cobra itself finds wrong
+	switch {
+	case errors.As(err, &e):
+		code = e.code
+		if e.err == nil {
+			return code
+		}
+	case errors.As(err, &held):
+		code = exitLocked
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EPERM):
+		code = exitNoPerm
+	case a.started:
+		code = exitFailed
+	}
+	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+		fmt.Fprintf(talk, "netd: %s\n", line)
+	}
+	switch code {
+	case exitNoPerm:
+		fmt.Fprintln(talk, "netd: this needs root (CAP_NET_ADMIN): try it with sudo")
+	case exitUsage:
+		fmt.Fprintln(talk, "netd: see netd --help")
+	}
+	return code
+}
+
+// app holds what all commands share.
+type app struct {
+	in, out, talk *os.File
+
+	config, node, stateDir, runDir, logLevel, logFormat, color string
+	vars                                                       []string
+
+	started bool // a command runs: errors are its own, not cobra's
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "netd",
+		Short: "A network for containers on bare hosts, from one file",
+		Long: `netd makes the containers of many hosts one network, as one file says that is the same on every host.
+
+Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd apply, and leave netd run to keep it so.`,
+		Example:       "  netd validate\n  netd plan\n  netd apply\n  netd run",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.started = true
+			return fromEnv(cmd.Flags())
+		},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.talk)
+	f := root.PersistentFlags()
+	f.StringVarP(&a.config, "config", "c", "/etc/netd.hcl", "the configuration: a file, or a folder of *.hcl and *.hcl.json files")
+	f.StringVar(&a.node, "node", "", "the node of the file that this host is")
+	f.StringVar(&a.stateDir, "state-dir", "/var/lib/netd", "what outlives a boot")
+	f.StringVar(&a.runDir, "run-dir", "/run/netd", "sockets and locks")
+	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&a.logFormat, "log-format", "console", "console or json")
+	f.StringVar(&a.color, "color", "auto", "auto, always or never")
+	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the file: `x=value` (also NETD_VAR_x)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.versionCmd())
+	return root
+}
+
+// fromEnv sets each flag that is not given from its twin in the environment: --state-dir from NETD_STATE_DIR.
+func fromEnv(flags *pflag.FlagSet) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		value, ok := os.LookupEnv("NETD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
+		if !ok || f.Changed || f.Name == "var" || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		if err := f.Value.Set(value); err != nil {
+			errs = append(errs, fmt.Errorf("NETD_%s: %w", strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")), err))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return &exit{exitUsage, err}
+	}
+	return nil
+}
+
+// variables are those of the environment and of --var, which wins.
+func (a *app) variables() (map[string]string, error) {
+	vars := config.VarsFromEnv(os.Environ())
+	for _, v := range a.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return nil, fail(exitUsage, "--var %s: want x=value", v)
+		}
+		vars[name] = value
+	}
+	return vars, nil
+}
+
+// read reads a configuration, unparsed.
+func (a *app) read(path string) (*config.Source, error) {
+	vars, err := a.variables()
+	if err != nil {
+		return nil, err
+	}
+	s, err := config.Read(path, vars)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fail(exitConfig, "%w; write it, or name another with --config", err)
+		}
+		return nil, &exit{exitConfig, err}
+	}
+	return s, nil
+}
+
+// load reads and parses a configuration; its faults are printed.
+func (a *app) load(path string) (*config.Source, *config.Config, error) {
+	s, err := a.read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, ds := parse(s)
+	if len(ds) > 0 {
+		_ = ds.Write(a.talk, a.mark)
+	}
+	if ds.HasErrors() {
+		return nil, nil, &exit{code: exitConfig}
+	}
+	return s, c, nil
+}
+
+// colored reports whether w is to be coloured.
+func (a *app) colored(w *os.File) bool {
+	switch a.color {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return os.Getenv("NO_COLOR") == "" && isTerminal(w)
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+const (
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	dim    = "\x1b[2m"
+	plain  = "\x1b[0m"
+)
+
+func (a *app) mark(severity, text string) string {
+	if !a.colored(a.talk) {
+		return text
+	}
+	if severity == "error" {
+		return red + text + plain
+	}
+	return yellow + text + plain
+}
+
+// printJSON writes one JSON value for programs.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,506 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/desired"
+	"netd/reconcile/object"
+	"netd/reconcile/speaker"
+	"netd/reconcile/store"
+)
+
+// planner plans and applies on this host: through the daemon where one runs, by itself where none does.
+type planner interface {
+	plan(ctx context.Context, path string) (planView, error)
+	apply(ctx context.Context, path, id string) (applyView, error)
+	planDestroy(ctx context.Context) (planView, error)
+	destroy(ctx context.Context, id string) (applyView, error)
+	state(ctx context.Context) (stateView, error)
+}
+
+// planner finds out which.
+func (a *app) planner(ctx context.Context) (planner, error) {
+	c, err := dialDaemon(ctx, a.runDir)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		return remote{a, c}, nil
+	}
+	return local{a}, nil
+}
+
+// local works on the kernel itself.
+type local struct{ a *app }
+
+func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.Config, error) {
+	src, c, err := l.a.load(path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := refuse(c); err != nil {
+		return nil, nil, nil, err
+	}
+	h, err := openHost(l.a.stateDir, readOnly)
+	return h, src, c, err
+}
+
+func (l local) plan(ctx context.Context, path string) (planView, error) {
+	h, _, c, err := l.open(path, true)
+	if err != nil {
+		return planView{}, err
+	}
+	defer h.close()
+	node, warning, err := h.identify(ctx, c, l.a.node)
+	if err != nil {
+		return planView{}, err
+	}
+	_, _, v, err := h.plan(ctx, c, node)
+	if warning != "" {
+		v.Notes = append(v.Notes, warning)
+	}
+	return v, err
+}
+
+func (l local) apply(ctx context.Context, path, id string) (applyView, error) {
+	lock, err := store.TakeLock(l.a.runDir, "lock", "apply")
+	if err != nil {
+		return applyView{}, err
+	}
+	defer lock.Release()
+	h, src, c, err := l.open(path, false)
+	if err != nil {
+		return applyView{}, err
+	}
+	defer h.close()
+	node, _, err := h.identify(ctx, c, l.a.node)
+	if err != nil {
+		return applyView{}, err
+	}
+	if err := keep(h.db, src); err != nil {
+		return applyView{}, err
+	}
+	return h.apply(ctx, c, node, id)
+}
+
+// keep makes a configuration the last good one and ends a rest.
+func keep(db *store.DB, src *config.Source) error {
+	b, err := src.Marshal()
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.SetGood(b), db.Rest(false))
+}
+
+func (l local) planDestroy(ctx context.Context) (planView, error) {
+	h, err := openHost(l.a.stateDir, true)
+	if err != nil {
+		return planView{}, err
+	}
+	defer h.close()
+	h.rememberWorkloads()
+	_, v, err := h.planDestroy(ctx)
+	return v, err
+}
+
+// rememberWorkloads tells the kernel of the workloads of the last good configuration, so that their namespaces are looked
+// into although no configuration is at hand.
+func (h *host) rememberWorkloads() {
+	b, err := h.db.Good()
+	if err != nil {
+		return
+	}
+	src, err := config.Unmarshal(b)
+	if err != nil {
+		return
+	}
+	c, _ := src.Parse()
+	if c == nil {
+		return
+	}
+	var es []object.Endpoint
+	for _, w := range c.Workloads {
+		if w.Netns != "" {
+			es = append(es, desired.EndpointOf(w))
+		}
+	}
+	h.kernel.SetEndpoints(es)
+}
+
+func (l local) destroy(ctx context.Context, id string) (applyView, error) {
+	lock, err := store.TakeLock(l.a.runDir, "lock", "destroy")
+	if err != nil {
+		return applyView{}, err
+	}
+	defer lock.Release()
+	h, err := openHost(l.a.stateDir, false)
+	if err != nil {
+		return applyView{}, err
+	}
+	defer h.close()
+	h.rememberWorkloads()
+	if err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx); err != nil {
+		return applyView{}, err
+	}
+	return h.destroy(ctx, id)
+}
+
+// stateView is what `show state --json` prints and `plan --against` takes.
+type stateView struct {
+	SchemaVersion int             `json:"schema_version"`
+	Facts         object.Host     `json:"facts"`
+	Resources     json.RawMessage `json:"resources"`
+}
+
+func (l local) state(ctx context.Context) (stateView, error) {
+	h, err := openHost(l.a.stateDir, true)
+	if err != nil {
+		return stateView{}, err
+	}
+	defer h.close()
+	h.rememberWorkloads()
+	return h.stateView(ctx)
+}
+
+func (h *host) stateView(ctx context.Context) (stateView, error) {
+	v := stateView{SchemaVersion: 1}
+	var err error
+	if v.Facts, err = h.kernel.Host(ctx); err != nil {
+		return v, err
+	}
+	have, err := h.engine.Observe(ctx, nil)
+	if err != nil {
+		return v, err
+	}
+	v.Resources, err = json.Marshal(have.Own)
+	return v, err
+}
+
+func (a *app) planCmd() *cobra.Command {
+	var detailed, asJSON, offline bool
+	var against string
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what apply would do on this host, and why",
+		Long: `Show what apply would do on this host, in the order in which it would be done, each line with its cause. Nothing is
+changed. With --offline, plan any node of the file from anywhere: against an empty host, or against a host's saved
+"netd show state --json".
+
+Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2 where there are changes.`,
+		Example: "  netd plan\n  netd plan -c draft.hcl --detailed-exitcode\n  netd plan --node web-017 --offline\n  netd plan --node web-017 --offline --against web-017.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var v planView
+			var err error
+			switch {
+			case offline || against != "":
+				v, err = a.planOffline(against)
+			default:
+				var p planner
+				if p, err = a.planner(cmd.Context()); err == nil {
+					v, err = p.plan(cmd.Context(), a.config)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				if err := printJSON(a.out, v); err != nil {
+					return err
+				}
+			} else {
+				v.write(a.out, a.colored(a.out))
+			}
+			switch {
+			case len(v.Conflicts) > 0:
+				return &exit{code: exitFailed}
+			case detailed && len(v.Changes) > 0:
+				return &exit{code: exitChanges}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&detailed, "detailed-exitcode", false, "exit 2 where there are changes")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&offline, "offline", false, "plan --node from anywhere, without a kernel")
+	f.StringVar(&against, "against", "", "a saved `STATE.json` to plan against")
+	return cmd
+}
+
+// recorded is a resource out of a saved state: its fields as text.
+type recorded struct {
+	key      reconcile.Key
+	fields   string // JSON
+	requires string // JSON
+	summary  string
+}
+
+func (r recorded) Key() reconcile.Key { return r.key }
+func (r recorded) Summary() string    { return r.summary }
+
+func (r recorded) Requires() []reconcile.Key {
+	var keys []reconcile.Key
+	_ = json.Unmarshal([]byte(r.requires), &keys)
+	return keys
+}
+
+func (r recorded) Fields() []reconcile.Field {
+	var out []reconcile.Field
+	d := json.NewDecoder(strings.NewReader(r.fields))
+	_, _ = d.Token()
+	for d.More() {
+		name, _ := d.Token()
+		value, _ := d.Token()
+		n, _ := name.(string)
+		v, _ := value.(string)
+		out = append(out, reconcile.Field{Name: n, Value: v})
+	}
+	return out
+}
+
+// record turns resources into what a saved state holds of them, so that the two can be compared.
+func record(s reconcile.State) (reconcile.State, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	out, err := readRecorded(b)
+	for k, r := range s {
+		one, ok := out[k].(recorded)
+		if ok {
+			one.summary = reconcile.Describe(r)
+			out[k] = one
+		}
+	}
+	return out, err
+}
+
+func readRecorded(b []byte) (reconcile.State, error) {
+	var list []struct {
+		Kind     string          `json:"kind"`
+		Name     string          `json:"name"`
+		Fields   json.RawMessage `json:"fields"`
+		Requires json.RawMessage `json:"requires"`
+	}
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, err
+	}
+	out := make(reconcile.State, len(list))
+	for _, x := range list {
+		var fields, requires strings.Builder
+		compact(&fields, x.Fields)
+		compact(&requires, x.Requires)
+		out.Add(recorded{key: reconcile.Key{Kind: x.Kind, Name: x.Name}, fields: fields.String(), requires: requires.String()})
+	}
+	for k, r := range out {
+		one := r.(recorded)
+		var parts []string
+		for _, f := range one.Fields() {
+			if f.Value != "" {
+				parts = append(parts, f.Name+" "+f.Value)
+			}
+		}
+		one.summary = strings.Join(parts, ", ")
+		out[k] = one
+	}
+	return out, nil
+}
+
+// compact writes JSON without the indentation of a saved state.
+func compact(w *strings.Builder, raw json.RawMessage) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err == nil {
+		w.Write(b.Bytes())
+	}
+}
+
+// planOffline plans a node without its host.
+func (a *app) planOffline(against string) (planView, error) {
+	if a.node == "" {
+		return planView{}, fail(exitUsage, "--offline needs --node: which node of the file is to be planned")
+	}
+	_, c, err := a.load(a.config)
+	if err != nil {
+		return planView{}, err
+	}
+	if err := refuse(c); err != nil {
+		return planView{}, err
+	}
+	node, ok := c.Node(a.node)
+	if !ok {
+		_, _, err := c.Identify(a.node, config.Local{})
+		return planView{}, &exit{exitConfig, err}
+	}
+	var notes []string
+	facts := desired.Facts{}
+	have := reconcile.State{}
+	if against == "" {
+		link := node.Interface
+		if link == "" {
+			link = "(underlay)"
+			notes = append(notes, "offline: the link that holds "+node.Address.String()+" is shown as (underlay)")
+		}
+		notes = append(notes, "offline: the underlay's MTU is taken to be 1500, all workloads to run")
+		facts.Host = object.Host{Name: node.Name, IPv6: true, DefaultLinks: []string{link},
+			Links: []object.HostLink{{Name: link, Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{node.Address}}}}
+	} else {
+		b, err := os.ReadFile(against)
+		if err != nil {
+			return planView{}, fail(exitUsage, "--against: %w", err)
+		}
+		var saved stateView
+		if err := json.Unmarshal(b, &saved); err != nil {
+			return planView{}, fail(exitUsage, "--against %s: it is not what netd show state --json prints: %w", against, err)
+		}
+		if saved.SchemaVersion != 1 {
+			return planView{}, fail(exitUsage, "--against %s: schema_version %d; this netd knows 1", against, saved.SchemaVersion)
+		}
+		if have, err = readRecorded(saved.Resources); err != nil {
+			return planView{}, fail(exitUsage, "--against %s: %w", against, err)
+		}
+		facts.Host = saved.Facts
+	}
+	for _, w := range c.Workloads {
+		if w.Node == node.Name {
+			facts.Endpoints = append(facts.Endpoints, desired.EndpointOf(w))
+		}
+	}
+	r, err := desired.Compile(c, node, facts)
+	if err != nil {
+		return planView{}, err
+	}
+	originals := r.Want.State
+	if r.Want.State, err = record(originals); err != nil {
+		return planView{}, err
+	}
+	p := reconcile.Diff(r.Want, reconcile.Have{Own: have}, kindOrder, nil)
+	v, err := newPlanView(c, node.Name, p)
+	v.Notes = append(append(v.Notes, notes...), r.Notes...)
+	if usesBGP(c) {
+		v.Notes = append(v.Notes, "mode bgp: sessions and the routes that they bring are not part of an offline plan")
+	}
+	return v, err
+}
+
+// kindOrder is the order of kernel.Kinds.
+var kindOrder = []string{object.KindNft, object.KindLink, object.KindSysctl, object.KindAddr, object.KindNexthop, object.KindNeigh, object.KindFDB, object.KindRoute}
+
+func (a *app) applyCmd() *cobra.Command {
+	var yes, asJSON bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Make the host match the configuration",
+		Long: `Show the plan, ask, carry it out once, and read everything back. Where a daemon runs it does the work; where none runs,
+apply does it by itself under the host's lock.
+
+Exits 0; 1 where something failed or a foreign object stood in the way; 64 where nobody can be asked and -y is not given;
+75 where someone else holds the lock.`,
+		Example: "  netd apply\n  netd apply -y\n  netd apply -y --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, timeout)
+				defer cancel()
+			}
+			p, err := a.planner(ctx)
+			if err != nil {
+				return err
+			}
+			return a.carryOut(yes, asJSON, "Apply complete",
+				func() (planView, error) { return p.plan(ctx, a.config) },
+				func(id string) (applyView, error) { return p.apply(ctx, a.config, id) })
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.DurationVar(&timeout, "timeout", 0, "give up after this time")
+	return cmd
+}
+
+func (a *app) destroyCmd() *cobra.Command {
+	var yes, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "destroy",
+		Short: "Remove everything netd made, and nothing else",
+		Long: `Remove everything netd made on this host, and nothing else: links, routes, addresses and rules of its own go, settings go
+back to what they were before. Needs no valid file. A daemon does it, and rests afterwards until the next apply.`,
+		Example: "  netd destroy\n  netd destroy -y",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := a.planner(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.carryOut(yes, asJSON, "Destroyed",
+				func() (planView, error) { return p.planDestroy(cmd.Context()) },
+				func(id string) (applyView, error) { return p.destroy(cmd.Context(), id) })
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// carryOut shows a plan, asks, and has it done.
+func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, error), do func(id string) (applyView, error)) error {
+	v, err := plan()
+	if err != nil {
+		return err
+	}
+	if !asJSON {
+		v.write(a.out, a.colored(a.out))
+	}
+	id := v.ID
+	if yes {
+		id = "" // whatever the plan is by then
+	} else if len(v.Changes) > 0 {
+		if !isTerminal(a.in) {
+			return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
+		}
+		fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
+		answer, _ := bufio.NewReader(a.in).ReadString('\n')
+		if s := strings.ToLower(strings.TrimSpace(answer)); s != "y" && s != "yes" {
+			fmt.Fprintln(a.talk, "Nothing was changed.")
+			return &exit{code: exitFailed}
+		}
+	}
+	out, err := do(id)
+	if err != nil {
+		return err
+	}
+	if out.Stale {
+		return fail(exitFailed, "the host or the file changed since the plan was shown; nothing was done: look at the plan again")
+	}
+	if asJSON {
+		if err := printJSON(a.out, out); err != nil {
+			return err
+		}
+	} else {
+		out.write(a.out, verb)
+	}
+	for _, e := range out.Errors {
+		fmt.Fprintf(a.talk, "netd: %s\n", e)
+	}
+	if len(out.Errors) > 0 || len(out.Plan.Conflicts) > 0 {
+		return &exit{code: exitFailed}
+	}
+	return nil
+}

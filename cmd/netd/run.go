@@ -1,0 +1,507 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/object"
+	"netd/reconcile/speaker"
+	"netd/reconcile/store"
+	"netd/reconcile/watch"
+	"netd/reconcile/workload"
+)
+
+func (a *app) runCmd() *cobra.Command {
+	var external string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "The daemon: keep the host as the configuration says",
+		Long: `Watch the configuration and the kernel, converge, and repair what others change. Ready by sd_notify. SIGTERM ends the
+daemon alone: all kernel state stays, and the speaker keeps its sessions.
+
+With --speaker external the BGP speaker is started by someone else (netd-speaker.service).`,
+		Example: "  netd run\n  netd run --log-format json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if external != "own" && external != "external" {
+				return fail(exitUsage, "--speaker %s: want own or external", external)
+			}
+			return a.daemon(cmd.Context(), external == "external")
+		},
+	}
+	cmd.Flags().StringVar(&external, "speaker", "own", "who starts the BGP speaker: own or external")
+	return cmd
+}
+
+func (a *app) logger() (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(a.logLevel)
+	if err != nil {
+		return nil, &exit{exitUsage, fmt.Errorf("--log-level: %w", err)}
+	}
+	c := zap.NewProductionConfig()
+	c.Level = zap.NewAtomicLevelAt(level)
+	c.Encoding = a.logFormat
+	c.Sampling, c.DisableCaller, c.DisableStacktrace = nil, true, true
+	c.OutputPaths, c.ErrorOutputPaths = []string{"stderr"}, []string{"stderr"}
+	c.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	c.EncoderConfig.EncodeDuration = zapcore.SecondsDurationEncoder
+	l, err := c.Build()
+	if err != nil {
+		return nil, &exit{exitUsage, err}
+	}
+	return l, nil
+}
+
+// daemonState is one daemon. Its loop goroutine owns the host and the configuration; what others may ask is behind mu.
+type daemonState struct {
+	a    *app
+	log  *zap.Logger
+	host *host
+	loop reconcile.Loop
+
+	source *config.Source
+	config *config.Config
+	node   config.Node
+	named  bool // node is known
+	ids    []string
+
+	fileChanged atomic.Bool
+	pokes       chan struct{}
+	calls       chan func(context.Context)
+
+	sup     *speaker.Supervisor
+	client  *speaker.Client
+	stopBGP context.CancelFunc
+	bgpDone sync.WaitGroup
+	extern  bool
+
+	mu     sync.Mutex
+	status statusView
+	paths  []string // that configuration and workloads come from
+	netns  []string
+}
+
+func (a *app) daemon(ctx context.Context, extern bool) error {
+	log, err := a.logger()
+	if err != nil {
+		return err
+	}
+	own, err := store.TakeLock(a.runDir, "daemon.lock", "run")
+	if err != nil {
+		return err
+	}
+	defer own.Release()
+	lock, err := store.TakeLock(a.runDir, "lock", "run")
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	h, err := openHost(a.stateDir, false)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+
+	d := &daemonState{a: a, log: log, host: h, pokes: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
+	d.fileChanged.Store(true)
+	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
+	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Take: func() reconcile.Poke { return reconcile.Poke{Whole: true} },
+		Calls: d.calls, Resync: 60 * time.Second, Report: d.report}
+	d.paths = []string{a.config}
+
+	server, err := d.serve()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	task := func(f func()) {
+		tasks.Add(1)
+		go func() { defer tasks.Done(); f() }()
+	}
+	defer func() {
+		cancel()
+		_ = server.Close()
+		tasks.Wait()
+		d.bgpDone.Wait()
+	}()
+	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
+	ownPorts := h.kernel.PortIDs()
+	task(func() { watch.Kernel(ctx, ownPorts, d.poke, trouble) })
+	task(func() {
+		watch.Files(ctx, d.watched(&d.paths), func() { d.fileChanged.Store(true); d.poke() }, trouble)
+	})
+	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.poke, trouble) })
+	task(func() { d.watchdog(ctx) })
+
+	log.Info("started", zap.String("version", version), zap.String("config", a.config))
+	ready := false
+	d.loop.Report = func(r reconcile.Report) {
+		d.report(r)
+		if !ready {
+			ready = true
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+		}
+	}
+	err = d.loop.Run(ctx)
+	if errors.Is(err, context.Canceled) {
+		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+		log.Info("stopped; the kernel's state and the sessions stay")
+		return nil
+	}
+	return err
+}
+
+func (d *daemonState) poke() {
+	select {
+	case d.pokes <- struct{}{}:
+	default:
+	}
+}
+
+// watched reads a list of paths that the loop writes.
+func (d *daemonState) watched(list *[]string) func() []string {
+	return func() []string {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return slices.Clone(*list)
+	}
+}
+
+// watchdog tells systemd that the loop still turns.
+func (d *daemonState) watchdog(ctx context.Context) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if d.call(ctx, func(context.Context) {}) == nil {
+				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+			}
+		}
+	}
+}
+
+// call runs f on the loop's goroutine and waits for it.
+func (d *daemonState) call(ctx context.Context, f func(context.Context)) error {
+	done := make(chan struct{})
+	select {
+	case d.calls <- func(ctx context.Context) { defer close(done); f(ctx) }:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// compile is the loop's question what is wanted. It runs on the loop's goroutine.
+func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error) {
+	if d.host.db.Resting() {
+		d.set(func(s *statusView) { s.Resting = true })
+		return reconcile.Want{}, false, nil
+	}
+	if d.fileChanged.Swap(false) {
+		if err := d.reread(ctx); err != nil {
+			d.set(func(s *statusView) { s.ConfigError = err.Error() })
+			d.log.Error("configuration", zap.String("cause", err.Error()))
+		}
+	}
+	if d.config == nil {
+		return reconcile.Want{}, false, nil
+	}
+	if !d.named {
+		n, warning, err := d.host.identify(ctx, d.config, d.a.node)
+		if err != nil {
+			return reconcile.Want{}, false, err
+		}
+		d.node, d.named = n, true
+		if warning != "" {
+			d.log.Warn(warning)
+		}
+		d.set(func(s *statusView) { s.Node = n.Name })
+	}
+	d.bgp(ctx)
+	now, err := d.host.compile(ctx, d.config, d.node)
+	if err != nil {
+		return reconcile.Want{}, false, err
+	}
+	var ids []string
+	for _, e := range now.facts.Endpoints {
+		ids = append(ids, string(e.ID))
+	}
+	if !slices.Equal(ids, d.ids) || d.host.db.Applied().Digest != d.config.Digest {
+		if err := d.host.db.SetApplied(store.Applied{Digest: d.config.Digest, Node: d.node.Name, Workloads: ids}); err != nil {
+			return reconcile.Want{}, false, err
+		}
+		d.ids = ids
+	}
+	d.mu.Lock()
+	d.netns = d.netns[:0]
+	for _, w := range d.config.Workloads {
+		if w.Node == d.node.Name && w.Netns != "" {
+			d.netns = append(d.netns, w.Netns)
+		}
+	}
+	d.mu.Unlock()
+	d.set(func(s *statusView) {
+		s.Resting, s.Pending, s.Notes, s.Config = false, now.pending, now.notes, d.config.Digest
+		s.Networks = nil
+		for _, n := range d.config.Networks {
+			s.Networks = append(s.Networks, networkView{n.Name, n.Mode})
+		}
+	})
+	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return strings.Contains(p.Reason, "(yet)") }) {
+		time.AfterFunc(20*time.Millisecond, d.poke) // the bind mount comes some milliseconds after the file
+	}
+	return now.want, true, nil
+}
+
+// reread takes the file if it is good, and else what was good last.
+func (d *daemonState) reread(ctx context.Context) error {
+	src, c, err := d.a.readAgain(ctx)
+	if err == nil {
+		err = refuse(c)
+	}
+	if err == nil && d.named {
+		if n, ok := c.Node(d.node.Name); ok {
+			d.node = n
+		} else {
+			err = fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
+		}
+	}
+	if err == nil && !d.named {
+		_, _, err = d.host.identify(ctx, c, d.a.node)
+	}
+	if err != nil {
+		if d.config == nil {
+			d.fallBack()
+		}
+		return err
+	}
+	if d.config != nil && d.config.Digest == c.Digest && d.source.Path == src.Path {
+		d.set(func(s *statusView) { s.ConfigError = "" })
+		return nil
+	}
+	b, err := src.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := d.host.db.SetGood(b); err != nil {
+		return err
+	}
+	d.take(src, c)
+	d.set(func(s *statusView) { s.ConfigError = "" })
+	d.log.Info("configuration taken", zap.String("config", c.Digest[:7]))
+	return nil
+}
+
+func (d *daemonState) take(src *config.Source, c *config.Config) {
+	d.source, d.config = src, c
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paths = src.Watch()
+	if !slices.Contains(d.paths, d.a.config) {
+		d.paths = append(d.paths, d.a.config)
+	}
+}
+
+// fallBack takes the last good configuration.
+func (d *daemonState) fallBack() {
+	b, err := d.host.db.Good()
+	if err != nil {
+		return
+	}
+	src, err := config.Unmarshal(b)
+	if err != nil {
+		d.log.Error("the last good configuration", zap.Error(err))
+		return
+	}
+	if c, ds := src.Parse(); !ds.HasErrors() {
+		d.take(src, c)
+		d.log.Warn("the last good configuration is in force", zap.String("config", c.Digest[:7]))
+	}
+}
+
+// readAgain reads the file for a daemon: a process of its own parses it first, so that what the parser cannot survive
+// kills that process alone.
+func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, error) {
+	src, err := a.read(a.config)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, parseTime)
+	defer cancel()
+	args := []string{"validate", a.config}
+	for _, v := range a.vars {
+		args = append(args, "--var", v)
+	}
+	var said bytes.Buffer
+	child := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	child.Stderr = &said
+	if err := child.Run(); err != nil {
+		text := strings.TrimSpace(said.String())
+		if len(text) > 4096 {
+			text = text[:4096] + "…"
+		}
+		if text == "" {
+			text = err.Error()
+		}
+		return nil, nil, &exit{exitConfig, errors.New(text)}
+	}
+	c, ds := src.Parse()
+	if ds.HasErrors() {
+		return nil, nil, &exit{exitConfig, ds}
+	}
+	return src, c, nil
+}
+
+// bgp starts and stops the speaker as the configuration needs it, and makes it part of the engine once it answers.
+func (d *daemonState) bgp(ctx context.Context) {
+	switch uses := usesBGP(d.config); {
+	case uses && d.sup == nil:
+		log := func(level, msg string, fields map[string]any) {
+			zf := []zap.Field{zap.String("who", "speaker")}
+			for k, v := range fields {
+				zf = append(zf, zap.Any(k, v))
+			}
+			l, _ := zapcore.ParseLevel(level)
+			d.log.Log(l, msg, zf...)
+		}
+		o := speaker.StartOptions{RunDir: d.a.runDir, Version: version, Log: log, Args: []string{"speaker"}}
+		d.sup = &speaker.Supervisor{Options: o, External: d.extern}
+		d.client = speaker.Open(o.Dir(), d.host.speakerSecrets())
+		sctx, cancel := context.WithCancel(ctx)
+		d.stopBGP = cancel
+		sup, client := d.sup, d.client
+		d.bgpDone.Add(3)
+		go func() { defer d.bgpDone.Done(); _ = sup.Run(sctx) }()
+		go func() { defer d.bgpDone.Done(); _ = client.Watch(sctx) }()
+		go func() {
+			defer d.bgpDone.Done()
+			for {
+				select {
+				case <-sctx.Done():
+					return
+				case <-client.Pokes():
+					d.poke()
+				}
+			}
+		}()
+	case !uses && d.sup != nil:
+		d.stopBGP()
+		if !d.extern {
+			if err := d.client.Stop(ctx); err != nil {
+				d.log.Warn("stopping the speaker", zap.Error(err))
+			}
+		}
+		d.client.Close()
+		d.sup, d.client = nil, nil
+	}
+	heard := false
+	if d.client != nil {
+		_, heard = d.client.Neighbours()
+	}
+	if heard {
+		client := d.client
+		d.host.attachSpeaker(client, func(context.Context) object.Speaker { return client.Snapshot() })
+	} else {
+		d.host.speaker = nil
+		d.host.engine.Kinds = d.host.kernel.Kinds()
+	}
+}
+
+// report is what the loop tells of each pass.
+func (d *daemonState) report(r reconcile.Report) {
+	for _, e := range r.Events {
+		fields := []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
+			zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
+		switch {
+		case e.Err != nil:
+			d.log.Error("failed", append(fields, zap.Error(e.Err))...)
+		case e.Change.Drift:
+			d.log.Info("repaired", append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))...)
+		default:
+			d.log.Info("done", fields...)
+		}
+	}
+	text := ""
+	if r.Err != nil {
+		text = r.Err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := &d.status
+	if text != "" && text != s.Error {
+		d.log.Error("pass", zap.String("cause", text))
+	}
+	s.Error, s.Conflicts, s.LastPass, s.Took = text, r.Plan.Conflicts, time.Now(), r.Took.Seconds()
+	s.Contested = r.Contested
+	for _, e := range r.Events {
+		if e.Err == nil && e.Change.Drift {
+			s.Repairs = append(s.Repairs, repairView{time.Now(), e.Change.Key.String(), reconcile.Difference(e.Change.Have, e.Change.Want)})
+		}
+	}
+	if n := len(s.Repairs); n > 10 {
+		s.Repairs = slices.Clone(s.Repairs[n-10:])
+	}
+}
+
+func (d *daemonState) set(change func(*statusView)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.status)
+}
+
+func (a *app) speakerCmd() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "speaker",
+		Short: "The BGP speaker process, which netd run starts",
+		Long: `The BGP speaker: a process of its own, driven by netd run over sockets in its folder. It ends without a word to its
+neighbours, which keep the routes of a speaker that restarts (RFC 4724).`,
+		Example: "  netd speaker --dir /run/netd/speaker",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := a.logger()
+			if err != nil {
+				return err
+			}
+			return speaker.Serve(cmd.Context(), speaker.ServeOptions{Dir: dir, Version: version, LogFile: a.talk, Log: func(level, msg string, fields map[string]any) {
+				var zf []zap.Field
+				for k, v := range fields {
+					zf = append(zf, zap.Any(k, v))
+				}
+				l, _ := zapcore.ParseLevel(level)
+				log.Log(l, msg, zf...)
+			}})
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the folder of its sockets; without it, descriptor 3 is open on it")
+	return cmd
+}

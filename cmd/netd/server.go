@@ -1,0 +1,359 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"netd/config"
+	"netd/reconcile/speaker"
+	"netd/reconcile/store"
+)
+
+const socketName = "netd.sock"
+
+// request is what a call to the daemon carries.
+type request struct {
+	Config string            `json:"config,omitempty"` // absolute path
+	Vars   map[string]string `json:"vars,omitempty"`
+	Node   string            `json:"node,omitempty"`
+	ID     string            `json:"id,omitempty"` // of the plan that was agreed to
+}
+
+// failure is the answer where something went wrong.
+type failure struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
+}
+
+// serve opens the daemon's socket. daemon.lock is held: a socket that is there is a dead daemon's.
+func (d *daemonState) serve() (*http.Server, error) {
+	path := filepath.Join(d.a.runDir, socketName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(ctx context.Context, r request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+			var r request
+			if err := json.NewDecoder(io.LimitReader(hr.Body, 1<<20)).Decode(&r); err != nil && !errors.Is(err, io.EOF) {
+				answer(w, nil, fail(exitUsage, "reading the request: %w", err))
+				return
+			}
+			v, err := f(hr.Context(), r)
+			answer(w, v, err)
+		})
+	}
+	handle("GET /v1/status", func(context.Context, request) (any, error) { return d.statusNow(), nil })
+	handle("POST /v1/plan", onLoop(d, func(ctx context.Context, r request) (planView, error) {
+		_, c, err := d.asked(r)
+		if err != nil {
+			return planView{}, err
+		}
+		node, warning, err := d.host.identify(ctx, c, d.nodeFor(r))
+		if err != nil {
+			return planView{}, err
+		}
+		if usesBGP(c) == usesBGP(orEmpty(d.config)) {
+			d.bgpIfConfigured(ctx)
+		}
+		_, _, v, err := d.host.plan(ctx, c, node)
+		if warning != "" {
+			v.Notes = append(v.Notes, warning)
+		}
+		return v, err
+	}))
+	handle("POST /v1/apply", onLoop(d, d.applyNow))
+	handle("POST /v1/destroy/plan", onLoop(d, func(ctx context.Context, _ request) (planView, error) {
+		_, v, err := d.host.planDestroy(ctx)
+		return v, err
+	}))
+	handle("POST /v1/destroy", onLoop(d, d.destroyNow))
+	handle("POST /v1/reload", onLoop(d, func(ctx context.Context, _ request) (statusView, error) {
+		d.fileChanged.Store(true)
+		err := d.loop.Whole(ctx, "reload")
+		v := d.statusNow()
+		if v.ConfigError != "" {
+			return v, &exit{exitConfig, errors.New(v.ConfigError)}
+		}
+		return v, err
+	}))
+	handle("GET /v1/state", onLoop(d, func(ctx context.Context, _ request) (stateView, error) { return d.host.stateView(ctx) }))
+	handle("POST /v1/drift", onLoop(d, d.driftNow))
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = s.Serve(l) }()
+	return s, nil
+}
+
+func orEmpty(c *config.Config) *config.Config {
+	if c == nil {
+		return &config.Config{}
+	}
+	return c
+}
+
+// onLoop has the loop's goroutine, which owns the state, answer.
+func onLoop[T any](d *daemonState, f func(context.Context, request) (T, error)) func(context.Context, request) (any, error) {
+	return func(ctx context.Context, r request) (v any, err error) {
+		cerr := d.call(ctx, func(ctx context.Context) { v, err = f(ctx, r) })
+		return v, errors.Join(err, cerr)
+	}
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		code := exitFailed
+		var e *exit
+		if errors.As(err, &e) {
+			code = e.code
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+		v = failure{err.Error(), code}
+	}
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func (d *daemonState) nodeFor(r request) string {
+	if r.Node != "" {
+		return r.Node
+	}
+	if d.named {
+		return d.node.Name
+	}
+	return d.a.node
+}
+
+// asked parses the file that a request names.
+func (d *daemonState) asked(r request) (*config.Source, *config.Config, error) {
+	path := r.Config
+	if own, _ := filepath.Abs(d.a.config); own == path {
+		path = d.a.config
+	}
+	b := *d.a
+	b.config = path
+	vars, err := d.a.variables()
+	if err != nil {
+		return nil, nil, err
+	}
+	for k, v := range vars {
+		if r.Vars[k] != v {
+			return nil, nil, fail(exitUsage, "variable %q is %q for the daemon and %q here; where a daemon runs, its variables count", k, v, r.Vars[k])
+		}
+	}
+	for k := range r.Vars {
+		if _, ok := vars[k]; !ok {
+			return nil, nil, fail(exitUsage, "variable %q is set here and not for the daemon; where a daemon runs, its variables count", k)
+		}
+	}
+	src, c, err := b.readAgain(context.Background())
+	if err != nil {
+		return nil, nil, err
+	}
+	return src, c, refuse(c)
+}
+
+func (d *daemonState) bgpIfConfigured(ctx context.Context) {
+	if d.config != nil {
+		d.bgp(ctx)
+	}
+}
+
+func (d *daemonState) applyNow(ctx context.Context, r request) (applyView, error) {
+	if own, _ := filepath.Abs(d.a.config); own != r.Config {
+		return applyView{}, fail(exitUsage, "the daemon follows %s, not %s; plan may look at any file, apply takes that one", own, r.Config)
+	}
+	src, c, err := d.asked(r)
+	if err != nil {
+		return applyView{}, err
+	}
+	node, _, err := d.host.identify(ctx, c, d.nodeFor(r))
+	if err != nil {
+		return applyView{}, err
+	}
+	if r.ID != "" {
+		_, _, v, err := d.host.plan(ctx, c, node)
+		if err != nil {
+			return applyView{}, err
+		}
+		if v.ID != r.ID {
+			return applyView{SchemaVersion: 1, Plan: v, Errors: []string{}, Stale: true}, nil
+		}
+	}
+	if err := keep(d.host.db, src); err != nil {
+		return applyView{}, err
+	}
+	d.take(src, c)
+	d.node, d.named = node, true
+	d.bgp(ctx)
+	out, err := d.host.apply(ctx, c, node, "")
+	if err != nil {
+		return out, err
+	}
+	d.set(func(s *statusView) { s.ConfigError, s.Resting = "", false; s.Node = node.Name })
+	_ = d.loop.Whole(ctx, "apply")
+	return out, nil
+}
+
+func (d *daemonState) destroyNow(ctx context.Context, r request) (applyView, error) {
+	if d.client != nil {
+		if err := d.client.Stop(ctx); err != nil && !errors.Is(err, speaker.ErrNotRunning) {
+			return applyView{}, err
+		}
+		d.stopBGP()
+		d.client.Close()
+		d.sup, d.client, d.host.speaker = nil, nil, nil
+		d.host.engine.Kinds = d.host.kernel.Kinds()
+	}
+	out, err := d.host.destroy(ctx, r.ID)
+	if err != nil || out.Stale {
+		return out, err
+	}
+	if err := d.host.db.Rest(true); err != nil {
+		return out, err
+	}
+	_ = d.loop.Whole(ctx, "destroy")
+	return out, nil
+}
+
+func (d *daemonState) driftNow(ctx context.Context, _ request) (planView, error) {
+	if d.config == nil || !d.named {
+		return planView{}, fail(exitConfig, "the daemon has no configuration")
+	}
+	_, _, v, err := d.host.plan(ctx, d.config, d.node)
+	return v, err
+}
+
+// daemonClient speaks to a daemon.
+type daemonClient struct{ http *http.Client }
+
+// dialDaemon returns a client of the daemon that runs, nil where none does. One that holds its lock and does not answer is
+// an error.
+func dialDaemon(ctx context.Context, runDir string) (*daemonClient, error) {
+	path := filepath.Join(runDir, socketName)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		conn, err := dial(ctx, "", "")
+		if err == nil {
+			_ = conn.Close()
+			return &daemonClient{&http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
+		if _, serr := os.Stat(filepath.Join(runDir, "daemon.lock")); errors.Is(serr, fs.ErrNotExist) {
+			return nil, nil
+		}
+		lock, lerr := store.TakeLock(runDir, "daemon.lock", "look")
+		if lerr == nil {
+			lock.Release()
+			return nil, nil
+		}
+		var held *store.Held
+		if !errors.As(lerr, &held) {
+			if errors.Is(lerr, fs.ErrPermission) {
+				return nil, nil // not root: what follows will say so
+			}
+			return nil, lerr
+		}
+		if time.Now().After(deadline) {
+			return nil, &exit{exitLocked, fmt.Errorf("the daemon, %s, does not answer", held.Holder)}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (c *daemonClient) do(ctx context.Context, method, path string, r request, into any) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	hr, err := http.NewRequestWithContext(ctx, method, "http://netd"+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(hr)
+	if err != nil {
+		return fail(exitNoDaemon, "asking the daemon: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var f failure
+		if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Code == 0 {
+			return fail(exitFailed, "the daemon answers %s; is it of another version than this netd %s?", resp.Status, version)
+		}
+		return &exit{f.Code, errors.New(f.Error)}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// remote has the daemon do it.
+type remote struct {
+	a *app
+	c *daemonClient
+}
+
+func (r remote) request(path, id string) (request, error) {
+	vars, err := r.a.variables()
+	if err != nil {
+		return request{}, err
+	}
+	abs, err := filepath.Abs(path)
+	return request{Config: abs, Vars: vars, Node: r.a.node, ID: id}, err
+}
+
+func (r remote) plan(ctx context.Context, path string) (v planView, err error) {
+	q, err := r.request(path, "")
+	if err != nil {
+		return v, err
+	}
+	return v, r.c.do(ctx, "POST", "/v1/plan", q, &v)
+}
+
+func (r remote) apply(ctx context.Context, path, id string) (v applyView, err error) {
+	q, err := r.request(path, id)
+	if err != nil {
+		return v, err
+	}
+	return v, r.c.do(ctx, "POST", "/v1/apply", q, &v)
+}
+
+func (r remote) planDestroy(ctx context.Context) (v planView, err error) {
+	return v, r.c.do(ctx, "POST", "/v1/destroy/plan", request{}, &v)
+}
+
+func (r remote) destroy(ctx context.Context, id string) (v applyView, err error) {
+	return v, r.c.do(ctx, "POST", "/v1/destroy", request{ID: id}, &v)
+}
+
+func (r remote) state(ctx context.Context) (v stateView, err error) {
+	return v, r.c.do(ctx, "GET", "/v1/state", request{}, &v)
+}

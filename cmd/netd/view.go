@@ -1,0 +1,206 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/workload"
+)
+
+// planView is a plan as `plan --json` prints it and as it travels between daemon and command line. The text is made from
+// it alone, so that both show the same.
+type planView struct {
+	SchemaVersion int                  `json:"schema_version"`
+	Node          string               `json:"node"`
+	ThisHost      bool                 `json:"this_host"`
+	Networks      []networkView        `json:"networks"`
+	Config        string               `json:"config"` // digest
+	Outside       []changeView         `json:"changed_outside"`
+	Changes       []changeView         `json:"changes"`
+	Conflicts     []reconcile.Conflict `json:"conflicts"`
+	Pending       []workload.Pending   `json:"pending"`
+	Notes         []string             `json:"notes"`
+	Summary       reconcile.Counts     `json:"summary"`
+	ID            string               `json:"id"` // of the changes: an apply names the plan that was agreed to
+}
+
+type networkView struct {
+	Name string      `json:"name"`
+	Mode config.Mode `json:"mode"`
+}
+
+// changeView is a change in JSON; what is not printed stays as it came.
+type changeView struct {
+	Op      string          `json:"op"`
+	Key     string          `json:"key"`
+	Kind    string          `json:"kind"`
+	Name    string          `json:"name"`
+	Have    json.RawMessage `json:"have"`
+	Want    json.RawMessage `json:"want"`
+	Because reconcile.Cause `json:"because"`
+	Text    string          `json:"text"`
+}
+
+func newPlanView(c *config.Config, node string, plan reconcile.Plan) (planView, error) {
+	v := planView{SchemaVersion: 1, Node: node, Changes: []changeView{}, Outside: []changeView{}, Conflicts: plan.Conflicts, Summary: plan.Counts(),
+		Networks: []networkView{}, Pending: []workload.Pending{}, Notes: []string{}}
+	if v.Conflicts == nil {
+		v.Conflicts = []reconcile.Conflict{}
+	}
+	if c != nil {
+		v.Config = c.Digest
+		for _, n := range c.Networks {
+			v.Networks = append(v.Networks, networkView{n.Name, n.Mode})
+		}
+	}
+	for _, change := range plan.Changes {
+		if change.Drift {
+			change.Because = reconcile.Cause{Text: "repair", File: change.Because.File, Line: change.Because.Line}
+		}
+		one, err := viewOf(change)
+		if err != nil {
+			return v, err
+		}
+		v.Changes = append(v.Changes, one)
+		if change.Drift {
+			back := reconcile.Change{Key: change.Key, Have: change.Want, Want: change.Have, Because: change.Because}
+			switch change.Op {
+			case reconcile.Create:
+				back.Op = reconcile.Delete
+			case reconcile.Update:
+				back.Op = reconcile.Update
+			case reconcile.Delete:
+				back.Op = reconcile.Create
+			}
+			if one, err = viewOf(back); err != nil {
+				return v, err
+			}
+			v.Outside = append(v.Outside, one)
+		}
+	}
+	h := sha256.New()
+	for _, c := range v.Changes {
+		fmt.Fprintf(h, "%s %s %s\n", c.Op, c.Key, c.Text)
+	}
+	v.ID = hex.EncodeToString(h.Sum(nil))[:16]
+	return v, nil
+}
+
+func viewOf(c reconcile.Change) (v changeView, err error) {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return v, fmt.Errorf("showing %s: %w", c.Key, err)
+	}
+	return v, json.Unmarshal(b, &v)
+}
+
+var symbols = map[string]string{"create": "+", "update": "~", "delete": "-"}
+
+// write prints the plan for people.
+func (v planView) write(w io.Writer, color bool) {
+	host := v.Node
+	if v.ThisHost {
+		host += " (this host)"
+	}
+	var nets []string
+	for _, n := range v.Networks {
+		nets = append(nets, fmt.Sprintf("network %s, %s", n.Name, n.Mode))
+	}
+	if len(nets) > 0 {
+		fmt.Fprintf(w, "%s: %s. Config %.7s\n", host, strings.Join(nets, "; "), v.Config)
+	}
+	for _, n := range v.Notes {
+		fmt.Fprintf(w, "Note: %s\n", n)
+	}
+	if len(v.Pending) > 0 {
+		var parts []string
+		for _, p := range v.Pending {
+			parts = append(parts, fmt.Sprintf("%s: %s", strings.TrimPrefix(string(p.ID), "file/"), p.Reason))
+		}
+		fmt.Fprintf(w, "Pending: %s (%s)\n", count(len(parts), "workload"), strings.Join(parts, "; "))
+	}
+	if len(v.Outside) > 0 {
+		fmt.Fprint(w, "\nChanged outside netd:\n")
+		writeChanges(w, v.Outside, false, color)
+	}
+	if len(v.Conflicts) > 0 {
+		fmt.Fprint(w, "\nConflicts:\n")
+		for _, c := range v.Conflicts {
+			fmt.Fprintf(w, "  %s: %s stands there, of %s; netd leaves it alone\n", c.Key, c.What, c.Who)
+			if n := len(c.Without); n > 0 {
+				fmt.Fprintf(w, "    left out with it: %s\n", keyList(c.Without))
+			}
+		}
+	}
+	if len(v.Changes) == 0 {
+		if len(v.Conflicts) == 0 {
+			fmt.Fprintln(w, "No changes. The host matches the configuration.")
+		}
+		return
+	}
+	fmt.Fprint(w, "\nnetd will:\n")
+	writeChanges(w, v.Changes, true, color)
+	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
+}
+
+func keyList(keys []reconcile.Key) string {
+	var out []string
+	for i, k := range keys {
+		if i == 5 {
+			out = append(out, fmt.Sprintf("and %d more", len(keys)-i))
+			break
+		}
+		out = append(out, k.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// widest is how far a column may push the next one to the right.
+const widest = 44
+
+func writeChanges(w io.Writer, changes []changeView, causes, color bool) {
+	kind, name, text := 6, 0, 0
+	for _, c := range changes {
+		kind = max(kind, len(c.Kind))
+		if n := utf8.RuneCountInString(c.Name); n <= widest {
+			name = max(name, n)
+		}
+		if n := utf8.RuneCountInString(c.Text); n <= widest {
+			text = max(text, n)
+		}
+	}
+	for _, c := range changes {
+		line := fmt.Sprintf("  %s %-*s %-*s  %s", symbols[c.Op], kind, c.Kind, name, c.Name, c.Text)
+		if causes && c.Because.Text != "" {
+			line = fmt.Sprintf("  %s %-*s %-*s  %-*s  # %s", symbols[c.Op], kind, c.Kind, name, c.Name, text, c.Text, c.Because.Text)
+		}
+		line = strings.TrimRight(line, " ")
+		if color {
+			line = map[string]string{"create": green, "update": yellow, "delete": red}[c.Op] + line + plain
+		}
+		fmt.Fprintln(w, line)
+	}
+}
+
+// applyView is the outcome of an apply or a destroy.
+type applyView struct {
+	SchemaVersion int              `json:"schema_version"`
+	Plan          planView         `json:"plan"`
+	Done          int              `json:"done"`
+	Applied       reconcile.Counts `json:"applied"`
+	Errors        []string         `json:"errors"`
+	Stale         bool             `json:"stale,omitempty"` // nothing was done: the plan is not the one that was agreed to
+}
+
+func (v applyView) write(w io.Writer, verb string) {
+	if len(v.Errors) == 0 && v.Done > 0 {
+		fmt.Fprintf(w, "%s: %d added, %d changed, %d destroyed. Read back: as planned.\n", verb, v.Applied.Add, v.Applied.Change, v.Applied.Destroy)
+	}
+}
