@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,33 +112,35 @@ func (l local) planDestroy(ctx context.Context) (planView, error) {
 		return planView{}, err
 	}
 	defer h.close()
-	h.rememberWorkloads()
+	_ = h.lastWant(ctx)
 	_, v, err := h.planDestroy(ctx)
 	return v, err
 }
 
-// rememberWorkloads tells the kernel of the workloads of the last good configuration, so that their namespaces are looked
-// into although no configuration is at hand.
-func (h *host) rememberWorkloads() {
+// lastWant is what the configuration that was applied last asks of this host, empty where that is not known. The kernel is
+// told of its workloads, so that their namespaces are looked into.
+func (h *host) lastWant(ctx context.Context) reconcile.State {
 	b, err := h.db.Good()
 	if err != nil {
-		return
+		return nil
 	}
 	src, err := config.Unmarshal(b)
 	if err != nil {
-		return
+		return nil
 	}
 	c, _ := src.Parse()
 	if c == nil {
-		return
+		return nil
 	}
-	var es []object.Endpoint
-	for _, w := range c.Workloads {
-		if w.Netns != "" {
-			es = append(es, desired.EndpointOf(w))
-		}
+	node, ok := c.Node(h.db.Applied().Node)
+	if !ok {
+		return nil
 	}
-	h.kernel.SetEndpoints(es)
+	now, err := h.compile(ctx, c, node)
+	if err != nil {
+		return nil
+	}
+	return now.want.State
 }
 
 func (l local) destroy(ctx context.Context, id string) (applyView, error) {
@@ -151,7 +154,7 @@ func (l local) destroy(ctx context.Context, id string) (applyView, error) {
 		return applyView{}, err
 	}
 	defer h.close()
-	h.rememberWorkloads()
+	_ = h.lastWant(ctx)
 	if err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx); err != nil {
 		return applyView{}, err
 	}
@@ -171,17 +174,16 @@ func (l local) state(ctx context.Context) (stateView, error) {
 		return stateView{}, err
 	}
 	defer h.close()
-	h.rememberWorkloads()
-	return h.stateView(ctx)
+	return h.stateView(ctx, h.lastWant(ctx))
 }
 
-func (h *host) stateView(ctx context.Context) (stateView, error) {
+func (h *host) stateView(ctx context.Context, want reconcile.State) (stateView, error) {
 	v := stateView{SchemaVersion: 1}
 	var err error
 	if v.Facts, err = h.kernel.Host(ctx); err != nil {
 		return v, err
 	}
-	have, err := h.engine.Observe(ctx, nil)
+	have, err := h.engine.Observe(ctx, want)
 	if err != nil {
 		return v, err
 	}
@@ -241,22 +243,14 @@ Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2
 	return cmd
 }
 
-// recorded is a resource out of a saved state: its fields as text.
+// recorded is a resource as a saved state has it: its key and its fields as text.
 type recorded struct {
-	key      reconcile.Key
-	fields   string // JSON
-	requires string // JSON
-	summary  string
+	key    reconcile.Key
+	fields string // JSON
 }
 
-func (r recorded) Key() reconcile.Key { return r.key }
-func (r recorded) Summary() string    { return r.summary }
-
-func (r recorded) Requires() []reconcile.Key {
-	var keys []reconcile.Key
-	_ = json.Unmarshal([]byte(r.requires), &keys)
-	return keys
-}
+func (r recorded) Key() reconcile.Key        { return r.key }
+func (r recorded) Requires() []reconcile.Key { return nil }
 
 func (r recorded) Fields() []reconcile.Field {
 	var out []reconcile.Field
@@ -272,60 +266,48 @@ func (r recorded) Fields() []reconcile.Field {
 	return out
 }
 
-// record turns resources into what a saved state holds of them, so that the two can be compared.
-func record(s reconcile.State) (reconcile.State, error) {
-	b, err := json.Marshal(s)
+// diffRecorded diffs what is wanted against a saved state: both as recorded, the changes with the wanted resources
+// themselves.
+func diffRecorded(want reconcile.Want, have reconcile.State) (reconcile.Plan, error) {
+	b, err := json.Marshal(want.State)
 	if err != nil {
-		return nil, err
+		return reconcile.Plan{}, err
 	}
-	out, err := readRecorded(b)
-	for k, r := range s {
-		one, ok := out[k].(recorded)
-		if ok {
-			one.summary = reconcile.Describe(r)
-			out[k] = one
+	as := want
+	if as.State, err = readRecorded(b); err != nil {
+		return reconcile.Plan{}, err
+	}
+	as.Stands = map[reconcile.Key][]reconcile.Key{}
+	for k, r := range want.State {
+		as.Stands[k] = append(slices.Clone(want.Stands[k]), r.Requires()...)
+	}
+	p := reconcile.Diff(as, reconcile.Have{Own: have}, kindOrder, nil)
+	for i, c := range p.Changes {
+		if c.Want != nil {
+			p.Changes[i].Want = want.State[c.Key]
 		}
 	}
-	return out, err
+	return p, nil
 }
 
 func readRecorded(b []byte) (reconcile.State, error) {
 	var list []struct {
-		Kind     string          `json:"kind"`
-		Name     string          `json:"name"`
-		Fields   json.RawMessage `json:"fields"`
-		Requires json.RawMessage `json:"requires"`
+		Kind   string          `json:"kind"`
+		Name   string          `json:"name"`
+		Fields json.RawMessage `json:"fields"`
 	}
 	if err := json.Unmarshal(b, &list); err != nil {
 		return nil, err
 	}
 	out := make(reconcile.State, len(list))
 	for _, x := range list {
-		var fields, requires strings.Builder
-		compact(&fields, x.Fields)
-		compact(&requires, x.Requires)
-		out.Add(recorded{key: reconcile.Key{Kind: x.Kind, Name: x.Name}, fields: fields.String(), requires: requires.String()})
-	}
-	for k, r := range out {
-		one := r.(recorded)
-		var parts []string
-		for _, f := range one.Fields() {
-			if f.Value != "" {
-				parts = append(parts, f.Name+" "+f.Value)
-			}
+		var fields bytes.Buffer // saved states are indented
+		if err := json.Compact(&fields, x.Fields); err != nil {
+			return nil, err
 		}
-		one.summary = strings.Join(parts, ", ")
-		out[k] = one
+		out.Add(recorded{reconcile.Key{Kind: x.Kind, Name: x.Name}, fields.String()})
 	}
 	return out, nil
-}
-
-// compact writes JSON without the indentation of a saved state.
-func compact(w *strings.Builder, raw json.RawMessage) {
-	var b bytes.Buffer
-	if err := json.Compact(&b, raw); err == nil {
-		w.Write(b.Bytes())
-	}
 }
 
 // planOffline plans a node without its host.
@@ -383,11 +365,10 @@ func (a *app) planOffline(against string) (planView, error) {
 	if err != nil {
 		return planView{}, err
 	}
-	originals := r.Want.State
-	if r.Want.State, err = record(originals); err != nil {
+	p, err := diffRecorded(r.Want, have)
+	if err != nil {
 		return planView{}, err
 	}
-	p := reconcile.Diff(r.Want, reconcile.Have{Own: have}, kindOrder, nil)
 	v, err := newPlanView(c, node.Name, p)
 	v.Notes = append(append(v.Notes, notes...), r.Notes...)
 	if usesBGP(c) {

@@ -95,7 +95,10 @@ func (d *daemonState) serve() (*http.Server, error) {
 		}
 		return v, err
 	}))
-	handle("GET /v1/state", onLoop(d, func(ctx context.Context, _ request) (stateView, error) { return d.host.stateView(ctx) }))
+	handle("GET /v1/state", onLoop(d, func(ctx context.Context, _ request) (stateView, error) {
+		want, _ := d.loop.Wanted()
+		return d.host.stateView(ctx, want.State)
+	}))
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = s.Serve(l) }()
