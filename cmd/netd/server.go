@@ -61,7 +61,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 			answer(w, v, err)
 		})
 	}
-	handle("GET /v1/status", func(context.Context, request) (any, error) { return d.statusNow(), nil })
+	handle("GET /v1/status", onLoop(d, func(context.Context, request) (statusView, error) { return d.statusNow(), nil }))
 	handle("POST /v1/plan", onLoop(d, func(ctx context.Context, r request) (planView, error) {
 		_, c, err := d.asked(r)
 		if err != nil {

@@ -49,24 +49,21 @@ type repairView struct {
 	Differed string    `json:"differed"`
 }
 
-// statusNow is the daemon's status.
+// statusNow is the daemon's status. It runs on the loop's goroutine.
 func (d *daemonState) statusNow() statusView {
 	d.mu.Lock()
 	v := d.status
 	v.Repairs, v.Pending = slices.Clone(v.Repairs), slices.Clone(v.Pending)
 	d.mu.Unlock()
 	v.Daemon = true
-	// The client is set and cleared on the loop's goroutine; it answers for itself.
-	_ = d.call(context.Background(), func(context.Context) {
-		if d.client != nil {
-			v.Peers, _ = d.client.Neighbours()
-			if st := d.sup.State(); st.PID == 0 && st.Err != nil {
-				v.Speaker = st.Err.Error()
-			} else {
-				v.Speaker = fmt.Sprintf("pid %d", st.PID)
-			}
+	if d.client != nil {
+		v.Peers, _ = d.client.Neighbours()
+		if st := d.sup.State(); st.PID == 0 && st.Err != nil {
+			v.Speaker = st.Err.Error()
+		} else {
+			v.Speaker = fmt.Sprintf("pid %d", st.PID)
 		}
-	})
+	}
 	v.judge()
 	return v
 }

@@ -122,6 +122,8 @@ func (h *labHost) netd(args ...string) (string, int) {
 	if err := h.Start(cmd); err != nil {
 		h.lab.t.Fatal(err)
 	}
+	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // its goroutines are in the output
+	defer stuck.Stop()
 	err := cmd.Wait()
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
 		h.lab.t.Fatal(err)
