@@ -12,6 +12,7 @@ want ethtool ethtool
 want socat socat
 want bird bird2
 want sysctl procps
+want qemu-system-x86_64 qemu-system-x86
 
 [ ${#need[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
