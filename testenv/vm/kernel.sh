@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts Debian's cloud kernel and its modules into the folder given, for guests. Nothing is installed.
 set -euo pipefail
-dir=$1
+dir=$(realpath -m "$1")
 [ -e "$dir/vmlinuz" ] && [ -d "$dir/modules" ] && exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

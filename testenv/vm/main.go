@@ -267,10 +267,13 @@ func (c *cpio) libraries(path string) error {
 func modules(dir string) ([]string, error) {
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
 		if name, ok := strings.CutSuffix(d.Name(), ".ko"); ok {
 			files[strings.ReplaceAll(name, "-", "_")] = path
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
