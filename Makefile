@@ -27,6 +27,10 @@ vm: deps ## the mode ipip, in a guest kernel under QEMU
 	CGO_ENABLED=0 $(GO) build -o bin/vm ./testenv/vm
 	CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -exec "$(CURDIR)/bin/vm -boot $(CURDIR)/bin/guest" -run '^(TestConverge|TestWalkthrough)$$' ./reconcile/kernel ./cmd/netd
 
+.PHONY: demo
+demo: deps build ## two hosts on this machine, from the file to the ping, in a minute
+	@testenv/demo.sh bin/netd
+
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed: $$out" >&2; exit 1; fi

@@ -134,7 +134,7 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
-		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.versionCmd())
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.labCmd(), a.versionCmd())
 	return root
 }
 

@@ -438,6 +438,7 @@ func (d *daemonState) bgp(ctx context.Context) {
 
 // report is what the loop tells of each pass.
 func (d *daemonState) report(r reconcile.Report) {
+	var made reconcile.Plan
 	for _, e := range r.Events {
 		fields := []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
 			zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
@@ -447,8 +448,12 @@ func (d *daemonState) report(r reconcile.Report) {
 		case e.Change.Drift:
 			d.log.Info("repaired", append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))...)
 		default:
-			d.log.Info("done", fields...)
+			d.log.Debug("done", fields...)
+			made.Changes = append(made.Changes, e.Change)
 		}
+	}
+	if n := made.Counts(); len(made.Changes) > 0 {
+		d.log.Info("converged", zap.String("cause", r.Why), zap.Int("added", n.Add), zap.Int("changed", n.Change), zap.Int("destroyed", n.Destroy), zap.Duration("took", r.Took))
 	}
 	text := ""
 	if r.Err != nil {

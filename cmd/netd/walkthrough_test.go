@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	netns.Main(m)
 }
 
-// lab is the two hosts of the walk-through on a wire, with a container each.
-type lab struct {
+// twoHosts is the two hosts of the walk-through on a wire, with a container each.
+type twoHosts struct {
 	t     *testing.T
 	file  string
 	hosts []*labHost
@@ -34,7 +34,7 @@ type lab struct {
 
 type labHost struct {
 	*netns.NS
-	lab       *lab
+	lab       *twoHosts
 	dir, wire string
 	container *netns.NS
 	daemon    *exec.Cmd
@@ -72,9 +72,9 @@ workload "nginx-node" {
 // wires counts the wires of all labs: the kernel takes its time to remove those of a lab that ended.
 var wires int
 
-func newLab(t *testing.T, mode string) *lab {
+func newLab(t *testing.T, mode string) *twoHosts {
 	netns.Need(t)
-	l := &lab{t: t, file: filepath.Join(t.TempDir(), "netd.hcl")}
+	l := &twoHosts{t: t, file: filepath.Join(t.TempDir(), "netd.hcl")}
 	l.mode(mode)
 	for i, name := range []string{"master", "node"} {
 		h := &labHost{NS: netns.New(t, "baihl-"+name), lab: l, container: netns.New(t, "nginx-"+name), dir: t.TempDir()}
@@ -97,7 +97,7 @@ func newLab(t *testing.T, mode string) *lab {
 	return l
 }
 
-func (l *lab) mode(mode string) {
+func (l *twoHosts) mode(mode string) {
 	l.t.Helper()
 	if err := os.WriteFile(l.file, []byte(fmt.Sprintf(walkthrough, mode)), 0o644); err != nil {
 		l.t.Fatal(err)
@@ -109,7 +109,8 @@ func (h *labHost) command(args ...string) *exec.Cmd {
 	if err != nil {
 		h.lab.t.Fatal(err)
 	}
-	cmd := exec.Command(exe, append(args, "-c", h.lab.file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never")...)
+	global := []string{"-c", h.lab.file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never"}
+	cmd := exec.Command(exe, append(global, args...)...)
 	cmd.Env = append(os.Environ(), "NETD_TEST_PROGRAM=1")
 	return cmd
 }
@@ -168,7 +169,7 @@ func (h *labHost) stop(sig syscall.Signal) {
 }
 
 // wait waits until nothing is wrong.
-func (l *lab) wait(what string, wrong func() string) {
+func (l *twoHosts) wait(what string, wrong func() string) {
 	l.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -186,7 +187,7 @@ func (l *lab) wait(what string, wrong func() string) {
 	}
 }
 
-func (l *lab) settled() {
+func (l *twoHosts) settled() {
 	l.t.Helper()
 	for _, h := range l.hosts {
 		l.wait(h.Name+" in sync", func() string {
@@ -202,7 +203,7 @@ func (l *lab) settled() {
 }
 
 // reach pings between the containers both ways, and shows a TCP stream.
-func (l *lab) reach() {
+func (l *twoHosts) reach() {
 	l.t.Helper()
 	a, b := l.hosts[0].container, l.hosts[1].container
 	l.wait("the first answer", func() string {
@@ -235,7 +236,7 @@ func (l *lab) reach() {
 }
 
 // captured is what tcpdump shows of two echo requests between the containers on the wire.
-func (l *lab) captured() string {
+func (l *twoHosts) captured() string {
 	l.t.Helper()
 	dump := exec.Command("tcpdump", "-Z", "root", "-l", "-n", "-v", "-i", l.hosts[0].wire, "-c", "4", "ip host 192.168.170.138 or net 10.10.0.0/16")
 	var out bytes.Buffer
@@ -515,4 +516,32 @@ func TestDaemonBGP(t *testing.T) {
 	})
 	l.settled()
 	l.reach()
+}
+
+// TestLab is the story of `netd lab`: up, reach, a changed mode, down, and nothing left.
+func TestLab(t *testing.T) {
+	l := newLab(t, "vxlan")
+	h := l.hosts[0]
+	t.Cleanup(func() { h.netd("lab", "down") })
+	h.must(exitFailed, "lab", "test")
+	h.must(0, "lab", "up", l.file)
+	h.must(exitFailed, "lab", "up", l.file) // one at a time
+	if out := h.must(0, "lab", "test"); strings.Count(out, "ok") != 2 {
+		t.Errorf("the pairs:\n%s", out)
+	}
+	l.mode("bgp")
+	l.wait("the other mode", func() string {
+		out, _ := h.netd("lab", "exec", "baihl-master", "ip", "route")
+		if strings.Contains(out, "via 192.168.170.138 dev ens33") {
+			return ""
+		}
+		return out
+	})
+	h.must(0, "lab", "test")
+	h.must(exitUsage, "lab", "exec", "nobody", "true")
+	h.must(7, "lab", "exec", "nginx-node", "sh", "-c", "exit 7")
+	h.must(0, "lab", "down")
+	if _, err := os.Stat("/run/netd-lab"); err == nil {
+		t.Error("/run/netd-lab is left")
+	}
 }

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"netd/config"
+	"netd/testenv/lab"
+)
+
+func (a *app) labCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "Try a file on one machine: its hosts as network namespaces",
+		Long: `Make every node of a file a network namespace on a wire of its own, with the file's real addresses, namespaces for its
+workloads, and netd in each. Nothing of this machine's own network is touched. Needs root, ip and nsenter.`,
+		Example: "  netd lab up netd.hcl\n  netd lab exec baihl-master netd plan -c netd.hcl\n  netd lab exec nginx-master ping -c1 10.10.194.134\n  netd lab test\n  netd lab down",
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return fail(exitUsage, "lab what? up, exec, test or down") },
+	}
+	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return a.labUp(args[0]) }}
+	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			l, err := a.lab()
+			if err != nil {
+				return err
+			}
+			l.Down()
+			return nil
+		}}
+	run := &cobra.Command{Use: "exec NODE CMD...", Short: "Run a command on a node or in a workload", Example: "  netd lab exec baihl-master ip route",
+		Args: cobra.MinimumNArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+			l, err := a.lab()
+			if err != nil {
+				return err
+			}
+			cmd, err := l.Command(args[0], args[1:]...)
+			if err != nil {
+				return fail(exitUsage, "%w", err)
+			}
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.talk
+			var e *exec.ExitError
+			if err := cmd.Run(); errors.As(err, &e) {
+				return &exit{code: e.ExitCode()}
+			} else if err != nil {
+				return err
+			}
+			return nil
+		}}
+	run.Flags().SetInterspersed(false)
+	test := &cobra.Command{Use: "test", Short: "Ping between all pairs of workloads", Example: "  netd lab test", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.labTest() }}
+	var name, file string
+	var paths []string
+	hold := &cobra.Command{Use: "hold", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return lab.Hold(name, file, "/proc/self/exe", paths)
+		}}
+	hold.Flags().StringVar(&name, "name", "", "")
+	hold.Flags().StringVarP(&file, "config", "c", "", "")
+	hold.Flags().StringArrayVar(&paths, "netns", nil, "")
+	cmd.AddCommand(up, run, test, down, hold)
+	return cmd
+}
+
+func (a *app) lab() (*lab.Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, fail(exitNoPerm, "a lab is made of network namespaces")
+	}
+	l, err := lab.Open()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(exitFailed, "no lab is up: netd lab up FILE makes one")
+	}
+	return l, err
+}
+
+func (a *app) labUp(file string) error {
+	if os.Geteuid() != 0 {
+		return fail(exitNoPerm, "a lab is made of network namespaces")
+	}
+	for _, tool := range []string{"ip", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fail(exitFailed, "a lab needs %s (Debian's packages iproute2 and util-linux)", tool)
+		}
+	}
+	_, c, err := a.load(file)
+	if err != nil {
+		return err
+	}
+	if err := refuse(c); err != nil {
+		return err
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(path, "/run/") {
+		return fail(exitUsage, "%s: every host of the lab has a /run of its own; put the file elsewhere", path)
+	}
+	if ipip := usesIPIP(c); ipip {
+		if b, err := os.ReadFile("/proc/modules"); err != nil || !strings.Contains(string(b), "ipip ") {
+			fmt.Fprintln(a.talk, "Note: mode ipip needs the kernel's module ipip (modprobe ipip), which is not loaded")
+		}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var nodes []lab.Node
+	for _, n := range c.Nodes {
+		one := lab.Node{Name: n.Name, Address: n.Address.String(), Interface: n.Interface, Netns: map[string]string{}}
+		if one.Interface == "" {
+			one.Interface = "ens33"
+		}
+		for _, w := range c.Workloads {
+			if w.Node == n.Name {
+				one.Netns[w.Name] = w.Netns
+			}
+		}
+		nodes = append(nodes, one)
+	}
+	l, err := lab.Up(path, nodes, program)
+	if err != nil {
+		return fail(exitFailed, "%w", err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	said := time.Now()
+	for _, n := range nodes {
+		for {
+			cmd, err := l.Command(n.Name, "/proc/1/exe", "status", "-c", path)
+			if err != nil {
+				return err
+			}
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fail(exitFailed, "node %s is not in sync after 30 s:\n%s\nThe lab is left up to look at: netd lab exec %s …, netd lab down", n.Name, out, n.Name)
+			}
+			if time.Since(said) > 2*time.Second {
+				said = time.Now()
+				fmt.Fprintf(a.talk, "Waiting for node %s to be in sync\n", n.Name)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	fmt.Fprintf(a.out, "The lab is up: %s, each in sync.\n", count(len(nodes), "node"))
+	return nil
+}
+
+func usesIPIP(c *config.Config) bool {
+	for _, n := range c.Networks {
+		if n.Mode == config.ModeIPIP {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) labTest() error {
+	l, err := a.lab()
+	if err != nil {
+		return err
+	}
+	_, c, err := a.load(l.File)
+	if err != nil {
+		return err
+	}
+	rows := [][]string{{"FROM", "TO", "ADDRESS", "RESULT"}}
+	failed := 0
+	for _, from := range c.Workloads {
+		for _, to := range c.Workloads {
+			if from.Name == to.Name {
+				continue
+			}
+			addr := to.Addresses[0].String()
+			cmd, err := l.Command(from.Name, "ping", "-n", "-q", "-c", "3", "-i", "0.1", "-W", "1", addr)
+			if err != nil {
+				return err
+			}
+			out, err := cmd.Output()
+			result := "lost"
+			if err == nil {
+				result = "ok"
+				if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok {
+					if parts := strings.Split(rtt, "/"); len(parts) > 1 {
+						result = "ok, " + parts[1] + " ms"
+					}
+				}
+			} else {
+				failed++
+			}
+			rows = append(rows, []string{from.Name, to.Name, addr, result})
+		}
+	}
+	table(a.out, rows)
+	if failed > 0 {
+		return &exit{code: exitDegraded}
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+// Package lab has every node of a configuration as network namespaces on one machine, on a wire of its own, with netd in
+// each:
+//
+//	namespace of the wire: bridge
+//	   │        │
+//	 eth0     eth0        a node: its own network, mount, process and host name namespaces,
+//	 node     node        a private /run with the namespaces of its workloads, and netd run as a child
+//
+// Nothing of the machine's own namespaces is changed but one folder, Dir, that says which processes hold the lab. Ending
+// these ends all that they hold.
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"netd/testenv/netns"
+)
+
+// Dir is where a lab is written down.
+const Dir = "/run/netd-lab"
+
+// Node is a host of a lab, as it is wanted.
+type Node struct {
+	Name      string
+	Address   string // with its prefix length
+	Interface string
+	Netns     map[string]string // workload → path
+}
+
+// Lab is a lab that is up.
+type Lab struct {
+	File  string  `json:"file"`
+	Wire  holder  `json:"wire"`
+	Hosts []*Host `json:"hosts"`
+}
+
+// Host is a node of a lab that is up.
+type Host struct {
+	holder
+	Name  string            `json:"name"`
+	Netns map[string]string `json:"netns"`
+}
+
+// holder is a process that holds namespaces. Its start time tells it from a later one with its number.
+type holder struct {
+	PID     int    `json:"pid"`
+	Started string `json:"started"`
+}
+
+func startOf(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	_, after, _ := bytes.Cut(b, []byte(") ")) // the name may hold blanks
+	fields := strings.Fields(string(after))
+	if len(fields) < 20 {
+		return ""
+	}
+	return fields[19]
+}
+
+func (h holder) end() {
+	if h.Started != "" && startOf(h.PID) == h.Started {
+		_ = unix.Kill(h.PID, unix.SIGKILL) // the first process of its namespace takes all others along
+	}
+}
+
+func file() string { return filepath.Join(Dir, "lab.json") }
+
+// Open returns the lab that is up; fs.ErrNotExist where none is.
+func Open() (*Lab, error) {
+	b, err := os.ReadFile(file())
+	if err != nil {
+		return nil, fmt.Errorf("looking for the lab: %w", err)
+	}
+	var l Lab
+	if err := json.Unmarshal(b, &l); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", file(), err)
+	}
+	return &l, nil
+}
+
+// Up makes a lab. program is netd itself: `program lab hold …` is the process that holds a node.
+func Up(config string, nodes []Node, program string) (l *Lab, err error) {
+	if err := os.Mkdir(Dir, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, errors.New("a lab is up already: netd lab down takes it down")
+		}
+		return nil, err
+	}
+	l = &Lab{File: config}
+	defer func() {
+		if err != nil {
+			l.Down()
+		}
+	}()
+	wire, err := l.hold(program, "--name", "wire")
+	if err != nil {
+		return l, err
+	}
+	l.Wire = wire
+	if err := wire.run("ip", "link", "add", "wire", "type", "bridge"); err != nil {
+		return l, err
+	}
+	if err := wire.run("ip", "link", "set", "wire", "up"); err != nil {
+		return l, err
+	}
+	for i, n := range nodes {
+		args := []string{"--name", n.Name, "--config", config}
+		for _, path := range n.Netns {
+			args = append(args, "--netns", path)
+		}
+		hold, err := l.hold(program, args...)
+		if err != nil {
+			return l, err
+		}
+		h := &Host{holder: hold, Name: n.Name, Netns: n.Netns}
+		l.Hosts = append(l.Hosts, h)
+		port := "port" + strconv.Itoa(i)
+		for _, step := range []struct {
+			in   holder
+			args []string
+		}{
+			{wire, []string{"ip", "link", "add", port, "type", "veth", "peer", "name", n.Interface, "netns", strconv.Itoa(hold.PID)}},
+			{wire, []string{"ip", "link", "set", port, "master", "wire", "up"}},
+			{hold, []string{"ip", "addr", "add", n.Address, "dev", n.Interface}},
+			{hold, []string{"ip", "link", "set", n.Interface, "up"}},
+		} {
+			if err := step.in.run(step.args...); err != nil {
+				return l, fmt.Errorf("node %s: %w", n.Name, err)
+			}
+		}
+		if err := unix.Kill(hold.PID, unix.SIGUSR1); err != nil { // its link is there: netd may start
+			return l, err
+		}
+	}
+	b, err := json.MarshalIndent(l, "", " ")
+	if err != nil {
+		return l, err
+	}
+	return l, os.WriteFile(file(), b, 0o600)
+}
+
+// hold starts a process that holds namespaces, and waits until they are ready.
+func (l *Lab) hold(program string, args ...string) (holder, error) {
+	cmd := exec.Command(program, append([]string{"lab", "hold"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC}
+	log, err := os.OpenFile(filepath.Join(Dir, args[1]+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return holder{}, err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	r, w, err := os.Pipe()
+	if err != nil {
+		return holder{}, err
+	}
+	defer r.Close()
+	cmd.ExtraFiles = []*os.File{w}
+	err = cmd.Start()
+	_ = w.Close()
+	if err != nil {
+		return holder{}, fmt.Errorf("starting %s: %w", args[1], err)
+	}
+	h := holder{cmd.Process.Pid, startOf(cmd.Process.Pid)}
+	go func() { _ = cmd.Wait() }()
+	if n, _ := r.Read(make([]byte, 1)); n != 1 {
+		h.end()
+		text, _ := os.ReadFile(log.Name())
+		return h, fmt.Errorf("starting %s: %s", args[1], bytes.TrimSpace(text))
+	}
+	return h, nil
+}
+
+// enter is a command in the namespaces of a holder.
+func (h holder) enter(args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"-t", strconv.Itoa(h.PID), "-n", "-m", "-u", "-p", "-i", "--"}, args...)...)
+}
+
+// run runs a command in the network namespace alone: process numbers are the machine's.
+func (h holder) run(args ...string) error {
+	if out, err := exec.Command("nsenter", append([]string{"-t", strconv.Itoa(h.PID), "-n", "--"}, args...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// Command is a command on a node, or in a workload's namespace.
+func (l *Lab) Command(where string, args ...string) (*exec.Cmd, error) {
+	var names []string
+	for _, h := range l.Hosts {
+		if h.Name == where {
+			return h.enter(args...), nil
+		}
+		names = append(names, h.Name)
+		if path, ok := h.Netns[where]; ok {
+			return h.enter(append([]string{"nsenter", "--net=" + path, "--"}, args...)...), nil
+		}
+	}
+	return nil, fmt.Errorf("the lab has no node or workload %q; its nodes are %s", where, strings.Join(names, ", "))
+}
+
+// Down ends a lab and leaves nothing.
+func (l *Lab) Down() {
+	for _, h := range l.Hosts {
+		h.end()
+	}
+	l.Wire.end()
+	_ = os.RemoveAll(Dir)
+}
+
+// Hold is the process that holds one node, or the wire: the first of its process namespace. It prepares the namespaces,
+// waits for its link, and keeps netd running, if there is a configuration.
+func Hold(name, config, program string, paths []string) error {
+	ready := os.NewFile(3, "ready")
+	if err := settle(name); err != nil {
+		return err
+	}
+	for _, p := range paths {
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			return err
+		}
+		if _, err := netns.At(p); err != nil {
+			return err
+		}
+	}
+	linked := make(chan os.Signal, 1)
+	signal.Notify(linked, unix.SIGUSR1)
+	if _, err := ready.Write([]byte{1}); err != nil {
+		return err
+	}
+	_ = ready.Close()
+	if config == "" {
+		select {}
+	}
+	<-linked
+	cmd := exec.Command(program, "run", "--config", config, "--node", name, "--state-dir", "/run/netd-state", "--run-dir", "/run/netd")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	for { // the first process reaps whatever loses its parent
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || pid == cmd.Process.Pid {
+			return fmt.Errorf("netd ended: status %d", status.ExitStatus())
+		}
+	}
+}
+
+func settle(name string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making mounts private: %w", err)
+	}
+	for _, m := range [][2]string{{"tmpfs", "/run"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
+		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", m[1], err)
+		}
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return err
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("lo: %w: %s", err, out)
+	}
+	return nil
+}
