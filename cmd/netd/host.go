@@ -40,8 +40,12 @@ func openHost(stateDir string, readOnly bool) (*host, error) {
 	return &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch}, secrets: map[string]string{}, passwords: map[string]string{}}, nil
 }
 
-// maxBatch is 0, no limit, but in tests that stop netd between any two changes.
-var maxBatch int
+// Tests that kill netd between any two changes set these: the changes that go to the kernel at once, 0 for no limit, and
+// what is called after each.
+var (
+	maxBatch    int
+	afterChange func()
+)
 
 func (h *host) close() {
 	h.kernel.Close()
@@ -238,6 +242,9 @@ func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Pla
 	_, err := h.engine.Execute(ctx, want, p, func(e reconcile.Event) {
 		if e.Err == nil {
 			done.Changes = append(done.Changes, e.Change)
+		}
+		if afterChange != nil {
+			afterChange()
 		}
 	})
 	out.Done, out.Applied = len(done.Changes), done.Counts()

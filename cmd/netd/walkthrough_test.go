@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,14 @@ import (
 // it starts in turn.
 func TestMain(m *testing.M) {
 	if os.Getenv("NETD_TEST_PROGRAM") != "" {
+		if n, err := strconv.Atoi(os.Getenv("NETD_TEST_KILL")); err == nil { // die after n changes
+			maxBatch = 1
+			afterChange = func() {
+				if n--; n == 0 {
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				}
+			}
+		}
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	netns.Main(m)
@@ -39,6 +48,7 @@ type labHost struct {
 	container *netns.NS
 	daemon    *exec.Cmd
 	log       *bytes.Buffer
+	env       []string
 }
 
 const walkthrough = `network "lab" {
@@ -111,7 +121,7 @@ func (h *labHost) command(args ...string) *exec.Cmd {
 	}
 	global := []string{"-c", h.lab.file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never"}
 	cmd := exec.Command(exe, append(global, args...)...)
-	cmd.Env = append(os.Environ(), "NETD_TEST_PROGRAM=1")
+	cmd.Env = append(append(os.Environ(), "NETD_TEST_PROGRAM=1"), h.env...)
 	return cmd
 }
 
@@ -543,5 +553,48 @@ func TestLab(t *testing.T) {
 	h.must(0, "lab", "down")
 	if _, err := os.Stat("/run/netd-lab"); err == nil {
 		t.Error("/run/netd-lab is left")
+	}
+}
+
+// TestKilled kills apply after each of its changes, on a fresh host and on one with another mode: the next apply leads home,
+// and destroy leaves nothing.
+func TestKilled(t *testing.T) {
+	for _, from := range []string{"", "bgp"} {
+		t.Run("from "+from, func(t *testing.T) {
+			l := newLab(t, "vxlan")
+			h := l.hosts[0]
+			killed := 0
+			for n := 1; ; n += 3 {
+				if from != "" {
+					l.mode(from)
+					h.must(0, "apply", "-y")
+					l.mode("vxlan")
+				}
+				h.env = []string{fmt.Sprintf("NETD_TEST_KILL=%d", n)}
+				out, code := h.netd("apply", "-y")
+				h.env = nil
+				if code == 0 {
+					break // it has fewer changes
+				}
+				if code != -1 {
+					t.Fatalf("killed after %d changes: exit code %d\n%s", n, code, out)
+				}
+				killed++
+				h.must(0, "apply", "-y")
+				if out := h.must(0, "plan", "--detailed-exitcode"); !strings.Contains(out, "No changes.") {
+					t.Fatalf("after a kill at %d:\n%s", n, out)
+				}
+				h.must(0, "destroy", "-y")
+			}
+			h.must(0, "destroy", "-y")
+			if killed < 10 {
+				t.Errorf("killed %d times only", killed)
+			}
+			for _, command := range []string{"ip route show proto 142", "nft list tables", "ip -o link show group 142"} {
+				if out := h.Run(t, command); out != "" {
+					t.Errorf("left, %s:\n%s", command, out)
+				}
+			}
+		})
 	}
 }
