@@ -144,6 +144,9 @@ func encode(r Resource) *resourceJSON {
 	return out
 }
 
+// JSON is a resource as it is written in JSON: {"kind","name","fields":{…},"requires":[…]}, null for none.
+func JSON(r Resource) ([]byte, error) { return json.Marshal(encode(r)) }
+
 // MarshalJSON writes {"op","key","have","want","because"}; have and want as {"kind","name","fields":{…},"requires":[…]}.
 func (c Change) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {

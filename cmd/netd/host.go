@@ -178,15 +178,15 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	if err != nil {
 		return now, p, planView{}, err
 	}
-	v, err := newPlanView(c, node.Name, p)
+	v := newPlanView(c, node.Name, p)
 	v.ThisHost = true
 	v.Notes = append(v.Notes, now.notes...)
 	v.Pending = append(v.Pending, now.pending...)
-	return now, p, v, err
+	return now, p, v, nil
 }
 
-// apply carries a plan out if it is still the one with that id ("" for any).
-func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string) (applyView, error) {
+// apply carries a plan out if it is still the one with that id ("" for any). show, if any, is given the plan before.
+func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string, show func(planView)) (applyView, error) {
 	now, p, v, err := h.plan(ctx, c, node)
 	if err != nil {
 		return applyView{}, err
@@ -195,6 +195,9 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id
 	if id != "" && v.ID != id {
 		out.Stale = true
 		return out, nil
+	}
+	if show != nil {
+		show(v)
 	}
 	h.execute(ctx, now.want, p, &out)
 	var ids []string
@@ -208,7 +211,7 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id
 }
 
 // destroy removes everything of netd.
-func (h *host) destroy(ctx context.Context, id string) (applyView, error) {
+func (h *host) destroy(ctx context.Context, id string, show func(planView)) (applyView, error) {
 	p, v, err := h.planDestroy(ctx)
 	if err != nil {
 		return applyView{}, err
@@ -217,6 +220,9 @@ func (h *host) destroy(ctx context.Context, id string) (applyView, error) {
 	if id != "" && v.ID != id {
 		out.Stale = true
 		return out, nil
+	}
+	if show != nil {
+		show(v)
 	}
 	h.execute(ctx, reconcile.Want{}, p, &out)
 	if err := h.db.SetApplied(store.Applied{}); err != nil {
@@ -233,8 +239,7 @@ func (h *host) planDestroy(ctx context.Context) (reconcile.Plan, planView, error
 	for i := range p.Changes {
 		p.Changes[i].Because = reconcile.Cause{Text: "destroy"}
 	}
-	v, err := newPlanView(nil, "", p)
-	return p, v, err
+	return p, newPlanView(nil, "", p), nil
 }
 
 func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Plan, out *applyView) {

@@ -26,9 +26,9 @@ import (
 // planner plans and applies on this host: through the daemon where one runs, by itself where none does.
 type planner interface {
 	plan(ctx context.Context, path string) (planView, error)
-	apply(ctx context.Context, path, id string) (applyView, error)
+	apply(ctx context.Context, path, id string, show func(planView)) (applyView, error)
 	planDestroy(ctx context.Context) (planView, error)
-	destroy(ctx context.Context, id string) (applyView, error)
+	destroy(ctx context.Context, id string, show func(planView)) (applyView, error)
 	state(ctx context.Context) (stateView, error)
 }
 
@@ -76,7 +76,7 @@ func (l local) plan(ctx context.Context, path string) (planView, error) {
 	return v, err
 }
 
-func (l local) apply(ctx context.Context, path, id string) (applyView, error) {
+func (l local) apply(ctx context.Context, path, id string, show func(planView)) (applyView, error) {
 	lock, err := store.TakeLock(l.a.runDir, "lock", "apply")
 	if err != nil {
 		return applyView{}, err
@@ -94,7 +94,7 @@ func (l local) apply(ctx context.Context, path, id string) (applyView, error) {
 	if err := keep(h.db, src); err != nil {
 		return applyView{}, err
 	}
-	return h.apply(ctx, c, node, id)
+	return h.apply(ctx, c, node, id, show)
 }
 
 // keep makes a configuration the last good one and ends a rest.
@@ -143,7 +143,7 @@ func (h *host) lastWant(ctx context.Context) reconcile.State {
 	return now.want.State
 }
 
-func (l local) destroy(ctx context.Context, id string) (applyView, error) {
+func (l local) destroy(ctx context.Context, id string, show func(planView)) (applyView, error) {
 	lock, err := store.TakeLock(l.a.runDir, "lock", "destroy")
 	if err != nil {
 		return applyView{}, err
@@ -158,7 +158,7 @@ func (l local) destroy(ctx context.Context, id string) (applyView, error) {
 	if err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx); err != nil {
 		return applyView{}, err
 	}
-	return h.destroy(ctx, id)
+	return h.destroy(ctx, id, show)
 }
 
 // stateView is what `show state --json` prints and `plan --against` takes.
@@ -369,12 +369,12 @@ func (a *app) planOffline(against string) (planView, error) {
 	if err != nil {
 		return planView{}, err
 	}
-	v, err := newPlanView(c, node.Name, p)
+	v := newPlanView(c, node.Name, p)
 	v.Notes = append(append(v.Notes, notes...), r.Notes...)
 	if usesBGP(c) {
 		v.Notes = append(v.Notes, "mode bgp: sessions and the routes that they bring are not part of an offline plan")
 	}
-	return v, err
+	return v, nil
 }
 
 // kindOrder is the order of kernel.Kinds.
@@ -406,7 +406,7 @@ Exits 0; 1 where something failed or a foreign object stood in the way; 64 where
 			}
 			return a.carryOut(yes, asJSON, "Apply complete",
 				func() (planView, error) { return p.plan(ctx, a.config) },
-				func(id string) (applyView, error) { return p.apply(ctx, a.config, id) })
+				func(id string, show func(planView)) (applyView, error) { return p.apply(ctx, a.config, id, show) })
 		},
 	}
 	f := cmd.Flags()
@@ -432,7 +432,7 @@ back to what they were before. Needs no valid file. A daemon does it, and rests 
 			}
 			return a.carryOut(yes, asJSON, "Destroyed",
 				func() (planView, error) { return p.planDestroy(cmd.Context()) },
-				func(id string) (applyView, error) { return p.destroy(cmd.Context(), id) })
+				func(id string, show func(planView)) (applyView, error) { return p.destroy(cmd.Context(), id, show) })
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -440,30 +440,34 @@ back to what they were before. Needs no valid file. A daemon does it, and rests 
 	return cmd
 }
 
-// carryOut shows a plan, asks, and has it done.
-func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, error), do func(id string) (applyView, error)) error {
-	v, err := plan()
-	if err != nil {
-		return err
-	}
-	if !asJSON {
-		v.write(a.out, a.colored(a.out))
-	}
-	id := v.ID
-	if yes {
-		id = "" // whatever the plan is by then
-	} else if len(v.Changes) > 0 {
-		if !isTerminal(a.in) {
-			return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
-		}
-		fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
-		answer, _ := bufio.NewReader(a.in).ReadString('\n')
-		if s := strings.ToLower(strings.TrimSpace(answer)); s != "y" && s != "yes" {
-			fmt.Fprintln(a.talk, "Nothing was changed.")
-			return &exit{code: exitFailed}
+// carryOut shows a plan, asks, and has it done. With -y the plan that is shown is the one that is being done.
+func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, error), do func(id string, show func(planView)) (applyView, error)) error {
+	show := func(v planView) {
+		if !asJSON {
+			v.write(a.out, a.colored(a.out))
 		}
 	}
-	out, err := do(id)
+	id := ""
+	if !yes {
+		v, err := plan()
+		if err != nil {
+			return err
+		}
+		show(v)
+		show, id = nil, v.ID
+		if len(v.Changes) > 0 {
+			if !isTerminal(a.in) {
+				return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
+			}
+			fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
+			answer, _ := bufio.NewReader(a.in).ReadString('\n')
+			if s := strings.ToLower(strings.TrimSpace(answer)); s != "y" && s != "yes" {
+				fmt.Fprintln(a.talk, "Nothing was changed.")
+				return &exit{code: exitFailed}
+			}
+		}
+	}
+	out, err := do(id, show)
 	if err != nil {
 		return err
 	}

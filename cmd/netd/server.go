@@ -206,7 +206,7 @@ func (d *daemonState) applyNow(ctx context.Context, r request) (applyView, error
 	d.take(src, c)
 	d.node, d.named = node, true
 	d.bgp(ctx)
-	out, err := d.host.apply(ctx, c, node, "")
+	out, err := d.host.apply(ctx, c, node, "", nil)
 	if err != nil {
 		return out, err
 	}
@@ -225,7 +225,7 @@ func (d *daemonState) destroyNow(ctx context.Context, r request) (applyView, err
 		d.sup, d.client, d.host.speaker = nil, nil, nil
 		d.host.engine.Kinds = d.host.kernel.Kinds()
 	}
-	out, err := d.host.destroy(ctx, r.ID)
+	out, err := d.host.destroy(ctx, r.ID, nil)
 	if err != nil || out.Stale {
 		return out, err
 	}
@@ -338,25 +338,38 @@ func (r remote) plan(ctx context.Context, path string) (v planView, err error) {
 	if err != nil {
 		return v, err
 	}
-	return v, r.c.do(ctx, "POST", "/v1/plan", q, &v)
+	err = r.c.do(ctx, "POST", "/v1/plan", q, &v)
+	return v, err
 }
 
-func (r remote) apply(ctx context.Context, path, id string) (v applyView, err error) {
+func (r remote) apply(ctx context.Context, path, id string, show func(planView)) (v applyView, err error) {
 	q, err := r.request(path, id)
 	if err != nil {
 		return v, err
 	}
-	return v, r.c.do(ctx, "POST", "/v1/apply", q, &v)
+	err = r.change(ctx, "/v1/apply", q, &v, show)
+	return v, err
+}
+
+func (r remote) change(ctx context.Context, path string, q request, v *applyView, show func(planView)) error {
+	err := r.c.do(ctx, "POST", path, q, v)
+	if err == nil && !v.Stale && show != nil {
+		show(v.Plan)
+	}
+	return err
 }
 
 func (r remote) planDestroy(ctx context.Context) (v planView, err error) {
-	return v, r.c.do(ctx, "POST", "/v1/destroy/plan", request{}, &v)
+	err = r.c.do(ctx, "POST", "/v1/destroy/plan", request{}, &v)
+	return v, err
 }
 
-func (r remote) destroy(ctx context.Context, id string) (v applyView, err error) {
-	return v, r.c.do(ctx, "POST", "/v1/destroy", request{ID: id}, &v)
+func (r remote) destroy(ctx context.Context, id string, show func(planView)) (v applyView, err error) {
+	err = r.change(ctx, "/v1/destroy", request{ID: id}, &v, show)
+	return v, err
 }
 
 func (r remote) state(ctx context.Context) (v stateView, err error) {
-	return v, r.c.do(ctx, "GET", "/v1/state", request{}, &v)
+	err = r.c.do(ctx, "GET", "/v1/state", request{}, &v)
+	return v, err
 }

@@ -210,7 +210,8 @@ func (a *app) statusNow(ctx context.Context) (statusView, error) {
 	}
 	if c != nil {
 		var v statusView
-		return v, c.do(ctx, "GET", "/v1/status", request{}, &v)
+		err = c.do(ctx, "GET", "/v1/status", request{}, &v)
+		return v, err
 	}
 	v := statusView{SchemaVersion: 1, Version: version}
 	p, err := local{a}.plan(ctx, a.config)

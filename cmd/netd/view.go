@@ -42,13 +42,13 @@ type changeView struct {
 	Key     string          `json:"key"`
 	Kind    string          `json:"kind"`
 	Name    string          `json:"name"`
-	Have    json.RawMessage `json:"have"`
-	Want    json.RawMessage `json:"want"`
+	Have    resourceView    `json:"have"`
+	Want    resourceView    `json:"want"`
 	Because reconcile.Cause `json:"because"`
 	Text    string          `json:"text"`
 }
 
-func newPlanView(c *config.Config, node string, plan reconcile.Plan) (planView, error) {
+func newPlanView(c *config.Config, node string, plan reconcile.Plan) planView {
 	v := planView{SchemaVersion: 1, Node: node, Changes: []changeView{}, Outside: []changeView{}, Conflicts: plan.Conflicts, Summary: plan.Counts(),
 		Networks: []networkView{}, Pending: []workload.Pending{}, Notes: []string{}}
 	if v.Conflicts == nil {
@@ -64,11 +64,7 @@ func newPlanView(c *config.Config, node string, plan reconcile.Plan) (planView, 
 		if change.Drift {
 			change.Because = reconcile.Cause{Text: "repair", File: change.Because.File, Line: change.Because.Line}
 		}
-		one, err := viewOf(change)
-		if err != nil {
-			return v, err
-		}
-		v.Changes = append(v.Changes, one)
+		v.Changes = append(v.Changes, viewOf(change))
 		if change.Drift {
 			back := reconcile.Change{Key: change.Key, Have: change.Want, Want: change.Have, Because: change.Because}
 			switch change.Op {
@@ -79,10 +75,7 @@ func newPlanView(c *config.Config, node string, plan reconcile.Plan) (planView, 
 			case reconcile.Delete:
 				back.Op = reconcile.Create
 			}
-			if one, err = viewOf(back); err != nil {
-				return v, err
-			}
-			v.Outside = append(v.Outside, one)
+			v.Outside = append(v.Outside, viewOf(back))
 		}
 	}
 	h := sha256.New()
@@ -90,15 +83,30 @@ func newPlanView(c *config.Config, node string, plan reconcile.Plan) (planView, 
 		fmt.Fprintf(h, "%s %s %s\n", c.Op, c.Key, c.Text)
 	}
 	v.ID = hex.EncodeToString(h.Sum(nil))[:16]
-	return v, nil
+	return v
 }
 
-func viewOf(c reconcile.Change) (v changeView, err error) {
-	b, err := json.Marshal(c)
-	if err != nil {
-		return v, fmt.Errorf("showing %s: %w", c.Key, err)
+func viewOf(c reconcile.Change) changeView {
+	return changeView{Op: c.Op.String(), Key: c.Key.String(), Kind: c.Key.Kind, Name: c.Key.Name, Because: c.Because, Text: c.Text(),
+		Have: resourceView{r: c.Have}, Want: resourceView{r: c.Want}}
+}
+
+// resourceView is a resource on its way to JSON, or the JSON of one that came over the socket.
+type resourceView struct {
+	r   reconcile.Resource
+	raw json.RawMessage
+}
+
+func (v resourceView) MarshalJSON() ([]byte, error) {
+	if v.raw != nil {
+		return v.raw, nil
 	}
-	return v, json.Unmarshal(b, &v)
+	return reconcile.JSON(v.r)
+}
+
+func (v *resourceView) UnmarshalJSON(b []byte) error {
+	v.raw = append(v.raw[:0], b...)
+	return nil
 }
 
 var symbols = map[string]string{"create": "+", "update": "~", "delete": "-"}
