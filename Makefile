@@ -37,6 +37,10 @@ lint: ## gofmt, vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
+.PHONY: bench
+bench: deps build ## netd beside the field's tools, with the ratio
+	@testenv/bench.sh bin/netd
+
 .PHONY: fuzz
 fuzz: ## the configuration's parser, for a minute
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./config

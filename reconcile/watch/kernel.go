@@ -75,9 +75,6 @@ func follow(ctx context.Context, open func() (*nl.NetlinkSocket, error), news fu
 			}
 		}
 		if err == nil {
-			err = s.SetReceiveTimeout(&unix.Timeval{Sec: 1})
-		}
-		if err == nil {
 			poke() // what happened while nobody listened
 			err = receive(ctx, s, news, poke)
 		}
@@ -95,7 +92,29 @@ func follow(ctx context.Context, open func() (*nl.NetlinkSocket, error), news fu
 }
 
 func receive(ctx context.Context, s *nl.NetlinkSocket, news func(unix.NlMsghdr, []byte) bool, poke func()) error {
-	for ctx.Err() == nil {
+	// Nothing wakes a thread that reads a netlink socket; the end of ctx wakes a poll, by a pipe. No timer runs meanwhile.
+	var end [2]int
+	if err := unix.Pipe2(end[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	defer unix.Close(end[0])
+	stop := context.AfterFunc(ctx, func() { _ = unix.Close(end[1]) })
+	defer func() {
+		if stop() {
+			_ = unix.Close(end[1])
+		}
+	}()
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.GetFd()), Events: unix.POLLIN}, {Fd: int32(end[0]), Events: unix.POLLIN}}
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		}
 		msgs, from, err := s.Receive()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			continue
@@ -113,5 +132,4 @@ func receive(ctx context.Context, s *nl.NetlinkSocket, news func(unix.NlMsghdr, 
 			}
 		}
 	}
-	return nil
 }
