@@ -87,7 +87,7 @@ func firewall(b *builder) {
 		name := object.VethName(string(e.ID))
 		why := f.workloadCause(e)
 		f.put(object.NftElem{Set: veths, Elem: quote(name)}, why)
-		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.Addr.String()}, why)
+		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, why)
 		inner = append(inner, name)
 	}
 	f.elems(f.set(inetTable, "inner", "ifname", false), quoted(inner))
@@ -255,7 +255,7 @@ func (f firewallBuilder) arp() {
 	for _, e := range f.facts.Endpoints {
 		name := object.VethName(string(e.ID))
 		f.put(object.NftElem{Set: veths, Elem: quote(name)}, f.workloadCause(e))
-		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.Addr.String()}, f.workloadCause(e))
+		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, f.workloadCause(e))
 	}
 	f.chain(arpTable, "spoof", "filter", "input", prioFilter, rules{"iifname @veths iifname . arp saddr ip != @endpoints counter drop"})
 }

@@ -46,7 +46,7 @@ func (b *builder) network(name string) (config.Network, bool) {
 func (b *builder) workload(e object.Endpoint, n config.Network) {
 	why := b.workloadCause(e)
 	veth := object.VethName(string(e.ID))
-	host32 := netip.PrefixFrom(e.Addr, e.Addr.BitLen())
+	host32 := netip.PrefixFrom(e.IPv4, e.IPv4.BitLen())
 	gateway := netip.PrefixFrom(object.Gateway, 32)
 
 	b.put(object.Veth{
@@ -63,7 +63,7 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", s[0], veth, s[1]), Value: s[2]}, why)
 	}
 	b.noIPv6(veth, why)
-	b.put(object.Neigh{Link: veth, IP: e.Addr, MAC: e.MAC}, why)
+	b.put(object.Neigh{Link: veth, IP: e.IPv4, MAC: e.MAC}, why)
 
 	src, stands := b.self.Address.Addr(), []reconcile.Key(nil)
 	if n.Mode != config.ModeBGP {
@@ -102,7 +102,14 @@ func WorkloadID(w config.Workload) object.Place { return object.Place("file/" + 
 
 // EndpointOf is the endpoint of a workload declared in the file, with its computed MAC where the file gives none.
 func EndpointOf(w config.Workload) object.Endpoint {
-	e := object.Endpoint{ID: WorkloadID(w), Netns: w.Netns, Interface: w.Interface, Addr: w.Addresses[0], MAC: w.MAC, Network: w.Network}
+	e := object.Endpoint{ID: WorkloadID(w), Netns: w.Netns, Interface: w.Interface, MAC: w.MAC, Network: w.Network}
+	for _, a := range w.Addresses {
+		if a.Is4() {
+			e.IPv4 = a
+		} else {
+			e.IPv6 = a
+		}
+	}
 	if e.MAC == (object.MAC{}) {
 		e.MAC = object.WorkloadMAC(string(e.ID))
 	}

@@ -40,9 +40,21 @@ type Endpoint struct {
 	ID        Place  // "file/<workload>", "cni/<container id>/<interface>", "docker/<endpoint id>"
 	Netns     string // path of its network namespace, which was there when it was looked at
 	Interface string // in the container
-	Addr      netip.Addr
+	IPv4      netip.Addr
+	IPv6      netip.Addr // one of the two at least is valid
 	MAC       MAC
-	Network   string
+	Network   string // whose MTU it has, and whose mode an address that lies in no pool any more
+}
+
+// Addrs are the addresses that a container has, IPv4 first.
+func (e Endpoint) Addrs() []netip.Addr {
+	out := make([]netip.Addr, 0, 2)
+	for _, a := range []netip.Addr{e.IPv4, e.IPv6} {
+		if a.IsValid() {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Speaker is what the BGP speaker knows. The zero value is a speaker that cannot be asked: unknown, not empty.
