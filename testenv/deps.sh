@@ -11,6 +11,7 @@ want tcpdump tcpdump
 want ethtool ethtool
 want socat socat
 want bird bird2
+[ -x /usr/lib/frr/bgpd ] || need+=(frr)
 want sysctl procps
 want qemu-system-x86_64 qemu-system-x86
 
@@ -21,9 +22,21 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 fi
 echo "Installing with apt: ${need[*]}" >&2
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=/usr/sbin/policy-rc.d
+trap 'rm -f "$log" ${placed:+"$policy"}' EXIT
+# The routers' packages start a service where they are installed; the tests run them in namespaces alone.
+if [ ! -e $policy ]; then
+	placed=1
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod +x $policy
+fi
 export DEBIAN_FRONTEND=noninteractive
 if ! { apt-get install -y -q "${need[@]}" || { apt-get update -q && apt-get install -y -q "${need[@]}"; }; } >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
 	exit 1
+fi
+if command -v systemctl >/dev/null 2>&1; then
+	for unit in bird2:bird frr:frr; do
+		case " ${need[*]} " in *" ${unit%:*} "*) systemctl --quiet disable "${unit#*:}" >/dev/null 2>&1 || true ;; esac
+	done
 fi
