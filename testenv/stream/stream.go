@@ -19,15 +19,16 @@ import (
 
 // A Stream is on its way.
 type Stream struct {
-	name  string
-	every time.Duration
-	out   *net.UDPConn
-	in    *net.UDPConn
-	stop  chan struct{}
-	done  sync.WaitGroup
+	name               string
+	every              time.Duration
+	out                *net.UDPConn
+	in                 *net.UDPConn
+	stop               chan struct{}
+	sending, receiving sync.WaitGroup
 
 	sent    atomic.Uint64
 	refused atomic.Uint64 // the kernel had no way for it
+	why     atomic.Value  // the last error
 	marks   sync.Mutex
 	at      []bool // what arrived, by number
 	highest atomic.Uint64
@@ -37,10 +38,15 @@ type Stream struct {
 type Result struct {
 	Sent, Lost, Refused int
 	Longest             time.Duration // for which nothing that was sent arrived
+	Why                 error         // the sender's kernel's last refusal
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%d of %d lost (%d refused by the sender's kernel), at most %s in a row", r.Lost, r.Sent, r.Refused, r.Longest)
+	text := fmt.Sprintf("%d of %d lost, at most %s in a row", r.Lost, r.Sent, r.Longest)
+	if r.Refused > 0 {
+		text += fmt.Sprintf("; %d refused by the sender's kernel: %v", r.Refused, r.Why)
+	}
+	return text
 }
 
 // Start sends a datagram every interval from src in one namespace to dst, port 9, in another.
@@ -68,7 +74,8 @@ func Start(t testing.TB, from *netns.NS, src netip.Addr, to *netns.NS, dst netip
 		_ = s.in.Close()
 		t.Fatalf("sending %s: %v", s.name, err)
 	}
-	s.done.Add(2)
+	s.sending.Add(1)
+	s.receiving.Add(1)
 	go s.receive()
 	go s.send(netip.AddrPortFrom(dst, 9))
 	t.Cleanup(func() { s.end() })
@@ -76,7 +83,7 @@ func Start(t testing.TB, from *netns.NS, src netip.Addr, to *netns.NS, dst netip
 }
 
 func (s *Stream) send(to netip.AddrPort) {
-	defer s.done.Done()
+	defer s.sending.Done()
 	begin := time.Now()
 	for {
 		// As many as are due: a busy machine makes a burst of them, not fewer.
@@ -85,6 +92,7 @@ func (s *Stream) send(to netip.AddrPort) {
 			binary.BigEndian.PutUint64(b[:], s.sent.Load())
 			if _, err := s.out.WriteToUDPAddrPort(b[:], to); err != nil {
 				s.refused.Add(1)
+				s.why.Store(err)
 			}
 			s.sent.Add(1)
 		}
@@ -97,7 +105,7 @@ func (s *Stream) send(to netip.AddrPort) {
 }
 
 func (s *Stream) receive() {
-	defer s.done.Done()
+	defer s.receiving.Done()
 	b := make([]byte, 64)
 	for {
 		n, err := s.in.Read(b)
@@ -137,6 +145,7 @@ func (s *Stream) Flowing(t testing.TB) {
 // Stop ends the stream and says what became of it, from the first datagram that arrived on.
 func (s *Stream) Stop() Result {
 	close(s.stop)
+	s.sending.Wait()
 	last := s.sent.Load()
 	for deadline := time.Now().Add(time.Second); s.highest.Load()+1 < last && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) // what is on the wire
@@ -160,6 +169,7 @@ func (s *Stream) Stop() Result {
 		run++
 		longest = max(longest, run)
 	}
+	r.Why, _ = s.why.Load().(error)
 	r.Refused, r.Longest = int(s.refused.Load()), time.Duration(longest)*s.every
 	return r
 }
@@ -170,7 +180,8 @@ func (s *Stream) end() {
 	default:
 		close(s.stop)
 	}
+	s.sending.Wait()
 	_ = s.in.Close()
 	_ = s.out.Close()
-	s.done.Wait()
+	s.receiving.Wait()
 }
