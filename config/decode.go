@@ -30,16 +30,29 @@ func (p *parser) open(b *hcl.Block) *block {
 	doc := docOf(b.Type)
 	schema := &hcl.BodySchema{}
 	for _, a := range doc.Attributes {
-		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a.Name, Required: a.Required})
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a.Name})
 	}
 	for _, sub := range doc.Blocks {
 		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: sub.Type})
 	}
 	content, diags := b.Body.Content(schema)
-	p.report.hcl(diags)
 	title := b.Type
 	for _, l := range b.Labels {
 		title += fmt.Sprintf(" %q", l)
+	}
+	for _, d := range diags {
+		switch d.Summary {
+		case "Unsupported argument":
+			d.Summary, d.Detail = title+": unknown attribute", strings.Replace(d.Detail, "An argument", "An attribute", 1)
+		case "Unsupported block type":
+			d.Summary = title + ": unknown block"
+		}
+	}
+	p.report.hcl(diags)
+	for _, a := range doc.Attributes {
+		if _, ok := content.Attributes[a.Name]; a.Required && !ok {
+			p.report.errorf(b.DefRange, title+": "+a.Name+" is missing", "Every %s needs %s, %s.", b.Type, a.Name, article(a.Type))
+		}
 	}
 	return &block{p: p, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks}
 }
@@ -78,7 +91,7 @@ func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
 	}
 	c, err := convert.Convert(v, t)
 	if err != nil {
-		b.fail(name, "%s is wanted here: %s.", friendly(t), err)
+		b.fail(name, "%s is wanted here, not %s.", friendly(t), shown(v))
 		return v, false
 	}
 	if !c.IsWhollyKnown() {
@@ -86,6 +99,25 @@ func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
 		return v, false
 	}
 	return c, true
+}
+
+// article puts "a" or "an" before what a type is called.
+func article(thing string) string {
+	switch {
+	case strings.HasPrefix(thing, `"`):
+		return thing
+	case strings.IndexByte("aeiouAEIOU", thing[0]) >= 0:
+		return "an " + thing
+	}
+	return "a " + thing
+}
+
+// shown is a value in a message: itself where it is short, else what it is.
+func shown(v cty.Value) string {
+	if v.IsKnown() && !v.IsNull() && v.Type() == cty.String && len(v.AsString()) <= 60 {
+		return strconv.Quote(v.AsString())
+	}
+	return article(v.Type().FriendlyName())
 }
 
 func friendly(t cty.Type) string {
@@ -160,7 +192,11 @@ func (b *block) stringMap(name string) map[string]string {
 }
 
 func (b *block) oneOf(name, def string, words ...string) string {
-	s := b.str(name, def)
+	v, ok := b.value(name, cty.String)
+	if !ok {
+		return def // not written, or reported already
+	}
+	s := v.AsString()
 	if !slices.Contains(words, s) {
 		b.fail(name, "%q is unknown; one of %s is wanted.", s, strings.Join(quoteAll(words), ", "))
 		return def
@@ -311,8 +347,10 @@ func (b *block) asn(name string, def uint32) uint32 {
 func (p *parser) decodeNetwork(hb *hcl.Block) {
 	b := p.open(hb)
 	n := Network{Name: b.name(hb.Labels[0]), Pos: b.pos(), VNI: 4096, Port: 4789, Encapsulate: Always}
+	before := len(p.report.list)
 	n.Pools = b.prefixes("pools")
-	if len(n.Pools) == 0 && b.has("pools") && len(b.list("pools")) == 0 {
+	p.poolsUnsure = p.poolsUnsure || !b.has("pools") || len(p.report.list) > before
+	if len(n.Pools) == 0 && b.has("pools") && len(p.report.list) == before {
 		b.fail("pools", "A network needs at least one pool.")
 	}
 	n.Mode = Mode(b.oneOf("mode", "", "ipip", "vxlan", "bgp"))

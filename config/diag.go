@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -110,7 +111,7 @@ type reporter struct {
 func (r *reporter) add(severity, summary, detail string, rng hcl.Range) {
 	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: rng.Filename, Line: rng.Start.Line, Column: rng.Start.Column}
 	if lines := r.split(rng.Filename); rng.Start.Line >= 1 && rng.Start.Line <= len(lines) {
-		line := strings.ToValidUTF8(strings.TrimRight(string(lines[rng.Start.Line-1]), "\r"), "\uFFFD")
+		line := strings.Map(printable, strings.ToValidUTF8(strings.TrimRight(string(lines[rng.Start.Line-1]), "\r"), "\uFFFD"))
 		if runes := []rune(line); len(runes) > 160 { // a fault in a line of a megabyte
 			line = string(runes[:160])
 		}
@@ -123,6 +124,14 @@ func (r *reporter) add(severity, summary, detail string, rng hcl.Range) {
 		}
 	}
 	r.list = append(r.list, d)
+}
+
+// printable keeps a file's bytes from steering the terminal that shows them.
+func printable(r rune) rune {
+	if r != '\t' && unicode.IsControl(r) {
+		return '\uFFFD'
+	}
+	return r
 }
 
 func (r *reporter) split(file string) [][]byte {
@@ -156,8 +165,33 @@ func (r *reporter) hcl(ds hcl.Diagnostics) {
 		if d.Subject != nil {
 			rng = *d.Subject
 		}
-		r.add(severity, d.Summary, strings.ReplaceAll(strings.TrimSpace(d.Detail), "\n", " "), rng)
+		summary, detail := reword(d)
+		r.add(severity, summary, strings.ReplaceAll(strings.TrimSpace(detail), "\n", " "), rng)
 	}
+}
+
+// reword says in the words of the file what the library says in those of its makers.
+func reword(d *hcl.Diagnostic) (summary, detail string) {
+	if kind, ok := strings.CutPrefix(d.Summary, "Missing name for "); ok {
+		return d.Summary, fmt.Sprintf("It is written %s \"NAME\" { … }.", kind)
+	}
+	if d.Summary == "Unsupported attribute" && d.Expression != nil {
+		for _, t := range d.Expression.Variables() {
+			root := t.RootName()
+			step, ok := hcl.TraverseAttr{}, len(t) > 1
+			if ok {
+				step, ok = t[1].(hcl.TraverseAttr)
+			}
+			if !ok || step.SrcRange.Start.Line != d.Subject.Start.Line || root != "local" && root != "var" {
+				continue
+			}
+			if root == "var" {
+				return "Unknown variable", fmt.Sprintf("var.%s is not declared: variable %q { default = … } does it.", step.Name, step.Name)
+			}
+			return "Unknown local", fmt.Sprintf("local.%s is not defined: locals { %s = … } does it.", step.Name, step.Name)
+		}
+	}
+	return d.Summary, d.Detail
 }
 
 // result sorts, drops repetitions and cuts what nobody would read.

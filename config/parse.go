@@ -21,6 +21,8 @@ type parser struct {
 	ctx    *hcl.EvalContext
 	bodies int // evaluations of `for` bodies left
 	config Config
+
+	poolsUnsure bool // a network's pools are not known whole: what lies in none may lie in one of these
 }
 
 // Parse evaluates and checks a source. The Config is whole and usable unless the diagnostics have errors.
@@ -69,7 +71,7 @@ func (p *parser) parseFiles() hcl.Body {
 		} else {
 			file, diags = parser.ParseHCL(f.Bytes, f.Name)
 		}
-		p.report.hcl(diags)
+		p.report.hcl(withoutFollowers(diags))
 		if file != nil && !diags.HasErrors() {
 			if body, ok := file.Body.(*hclsyntax.Body); ok {
 				p.count(body)
@@ -78,6 +80,22 @@ func (p *parser) parseFiles() hcl.Body {
 		}
 	}
 	return hcl.MergeFiles(files)
+}
+
+// withoutFollowers drops what only follows from a string that is not closed: the lexer takes all lines behind it for text.
+func withoutFollowers(diags hcl.Diagnostics) hcl.Diagnostics {
+	const open = "Invalid multi-line string"
+	first := slices.IndexFunc(diags, func(d *hcl.Diagnostic) bool { return d.Summary == open })
+	if first < 0 {
+		return diags
+	}
+	out := slices.Clone(diags[:first+1])
+	for _, d := range diags[first+1:] {
+		if d.Summary != open && d.Summary != "Unterminated template string" {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // firstInvalid is where text stops being UTF-8 text, -1 where it does not.

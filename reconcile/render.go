@@ -108,6 +108,7 @@ type resourceJSON struct {
 	Name     string     `json:"name"`
 	Fields   fieldsJSON `json:"fields"`
 	Requires []string   `json:"requires"`
+	Text     string     `json:"text,omitempty"` // as tables and plans print it
 }
 
 // fieldsJSON keeps the order of fields, which a map would lose.
@@ -137,7 +138,7 @@ func encode(r Resource) *resourceJSON {
 		return nil
 	}
 	k := r.Key()
-	out := &resourceJSON{Kind: k.Kind, Name: k.Name, Fields: r.Fields(), Requires: []string{}}
+	out := &resourceJSON{Kind: k.Kind, Name: k.Name, Fields: r.Fields(), Requires: []string{}, Text: Describe(r)}
 	for _, on := range r.Requires() {
 		out.Requires = append(out.Requires, on.String())
 	}

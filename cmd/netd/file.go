@@ -79,8 +79,14 @@ kernel. Exits 0, or 78 where the file has faults.`,
 				return err
 			}
 			c, ds := parse(s)
+			notes := []string{}
+			if c != nil {
+				for _, u := range desired.CannotYet(c) {
+					notes = append(notes, u.Error())
+				}
+			}
 			if asJSON {
-				v := validateView{SchemaVersion: 1, Valid: !ds.HasErrors(), Diagnostics: ds}
+				v := validateView{SchemaVersion: 1, Valid: !ds.HasErrors(), Diagnostics: ds, Notes: notes}
 				if c != nil {
 					v.Config, v.Nodes = c.Digest, len(c.Nodes)
 				}
@@ -94,8 +100,8 @@ kernel. Exits 0, or 78 where the file has faults.`,
 				return &exit{code: exitConfig}
 			}
 			if !asJSON {
-				for _, u := range desired.CannotYet(c) {
-					fmt.Fprintf(a.talk, "Note: %s\n", u.Error())
+				for _, n := range notes {
+					fmt.Fprintf(a.talk, "Note: %s\n", n)
 				}
 				fmt.Fprintf(a.out, "%s is valid: %s, %s, %s.\n", path, count(len(c.Networks), "network"), count(len(c.Nodes), "node"), count(len(c.Workloads), "workload"))
 			}
@@ -112,6 +118,7 @@ type validateView struct {
 	Config        string             `json:"config,omitempty"`
 	Nodes         int                `json:"nodes,omitempty"`
 	Diagnostics   config.Diagnostics `json:"diagnostics"`
+	Notes         []string           `json:"notes"`
 }
 
 // count spells a number of things.

@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -63,7 +65,7 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	a := &app{in: in, out: out, talk: talk}
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -90,7 +92,9 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	case exitNoPerm:
 		fmt.Fprintln(talk, "netd: this needs root (CAP_NET_ADMIN): try it with sudo")
 	case exitUsage:
-		fmt.Fprintln(talk, "netd: see netd --help")
+		if !a.started { // netd's own words say what to do
+			fmt.Fprintf(talk, "netd: see %s --help\n", cmd.CommandPath())
+		}
 	}
 	return code
 }
@@ -117,7 +121,7 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.started = true
-			return fromEnv(cmd.Flags())
+			return a.settle(cmd.Root().PersistentFlags())
 		},
 	}
 	root.SetOut(a.out)
@@ -138,22 +142,41 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	return root
 }
 
-// fromEnv sets each flag that is not given from its twin in the environment: --state-dir from NETD_STATE_DIR.
-func fromEnv(flags *pflag.FlagSet) error {
-	var errs []error
+// settle sets each global flag that is not given from its twin in the environment, --state-dir from NETD_STATE_DIR, and
+// checks those that take one of a few words.
+func (a *app) settle(flags *pflag.FlagSet) error {
 	flags.VisitAll(func(f *pflag.Flag) {
-		value, ok := os.LookupEnv("NETD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
-		if !ok || f.Changed || f.Name == "var" || f.Name == "help" || f.Name == "version" {
-			return
-		}
-		if err := f.Value.Set(value); err != nil {
-			errs = append(errs, fmt.Errorf("NETD_%s: %w", strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")), err))
+		if value := os.Getenv(twin(f)); value != "" && !f.Changed && f.Name != "var" {
+			_ = f.Value.Set(value) // they are strings: there is no wrong one
 		}
 	})
+	var errs []error
+	for _, x := range []struct {
+		flag, value string
+		words       []string
+	}{
+		{"--color", a.color, []string{"auto", "always", "never"}},
+		{"--log-level", a.logLevel, []string{"debug", "info", "warn", "error"}},
+		{"--log-format", a.logFormat, []string{"console", "json"}},
+	} {
+		if n := len(x.words); !slices.Contains(x.words, x.value) {
+			errs = append(errs, fmt.Errorf("%s %s: want %s or %s", x.flag, x.value, strings.Join(x.words[:n-1], ", "), x.words[n-1]))
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return &exit{exitUsage, err}
 	}
 	return nil
+}
+
+func twin(f *pflag.Flag) string {
+	return "NETD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// waiting says what is waited for once that takes longer than 2 s. The function that it returns ends it.
+func (a *app) waiting(what string) func() {
+	t := time.AfterFunc(2*time.Second, func() { fmt.Fprintf(a.talk, "netd: waiting for %s\n", what) })
+	return func() { t.Stop() }
 }
 
 // variables are those of the environment and of --var, which wins.
@@ -179,6 +202,9 @@ func (a *app) read(path string) (*config.Source, error) {
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fail(exitConfig, "%w; write it, or name another with --config", err)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, &exit{exitNoPerm, err}
 		}
 		return nil, &exit{exitConfig, err}
 	}
@@ -223,6 +249,8 @@ const (
 	yellow = "\x1b[33m"
 	dim    = "\x1b[2m"
 	plain  = "\x1b[0m"
+
+	clearScreen = "\x1b[H\x1b[2J\x1b[3J"
 )
 
 func (a *app) mark(severity, text string) string {

@@ -34,7 +34,7 @@ type planner interface {
 
 // planner finds out which.
 func (a *app) planner(ctx context.Context) (planner, error) {
-	c, err := dialDaemon(ctx, a.runDir)
+	c, err := a.dialDaemon(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -60,20 +60,26 @@ func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.
 }
 
 func (l local) plan(ctx context.Context, path string) (planView, error) {
+	v, _, err := l.look(ctx, path)
+	return v, err
+}
+
+// look is a plan and the configuration that it is of.
+func (l local) look(ctx context.Context, path string) (planView, *config.Config, error) {
 	h, _, c, err := l.open(path, true)
 	if err != nil {
-		return planView{}, err
+		return planView{}, c, err
 	}
 	defer h.close()
 	node, warning, err := h.identify(ctx, c, l.a.node)
 	if err != nil {
-		return planView{}, err
+		return planView{}, c, err
 	}
 	_, _, v, err := h.plan(ctx, c, node)
 	if warning != "" {
 		v.Notes = append(v.Notes, warning)
 	}
-	return v, err
+	return v, c, err
 }
 
 func (l local) apply(ctx context.Context, path, id string, show func(planView)) (applyView, error) {

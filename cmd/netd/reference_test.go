@@ -13,7 +13,7 @@ import (
 	"netd/config"
 )
 
-var update = flag.Bool("update", false, "write docs/reference.md")
+var update = flag.Bool("update", false, "write docs/reference.md and what the stories compare with")
 
 // TestReferencePage holds docs/reference.md against the code that it is made from.
 func TestReferencePage(t *testing.T) {

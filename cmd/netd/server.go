@@ -245,30 +245,34 @@ func (d *daemonState) driftNow(ctx context.Context, _ request) (planView, error)
 }
 
 // daemonClient speaks to a daemon.
-type daemonClient struct{ http *http.Client }
+type daemonClient struct {
+	a    *app
+	http *http.Client
+}
 
 // dialDaemon returns a client of the daemon that runs, nil where none does. One that holds its lock and does not answer is
 // an error.
-func dialDaemon(ctx context.Context, runDir string) (*daemonClient, error) {
-	path := filepath.Join(runDir, socketName)
+func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
+	path := filepath.Join(a.runDir, socketName)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
+	defer a.waiting("the daemon's answer")()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		conn, err := dial(ctx, "", "")
 		if err == nil {
 			_ = conn.Close()
-			return &daemonClient{&http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+			return &daemonClient{a, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
-		if _, serr := os.Stat(filepath.Join(runDir, "daemon.lock")); errors.Is(serr, fs.ErrNotExist) {
+		if _, serr := os.Stat(filepath.Join(a.runDir, "daemon.lock")); errors.Is(serr, fs.ErrNotExist) {
 			return nil, nil
 		}
-		lock, lerr := store.TakeLock(runDir, "daemon.lock", "look")
+		lock, lerr := store.TakeLock(a.runDir, "daemon.lock", "look")
 		if lerr == nil {
 			lock.Release()
 			return nil, nil
@@ -300,6 +304,7 @@ func (c *daemonClient) do(ctx context.Context, method, path string, r request, i
 	if err != nil {
 		return err
 	}
+	defer c.a.waiting("the daemon")()
 	resp, err := c.http.Do(hr)
 	if err != nil {
 		return fail(exitNoDaemon, "asking the daemon: %w", err)

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +28,8 @@ type statusView struct {
 	Since         time.Time            `json:"since,omitzero"`
 	Node          string               `json:"node"`
 	Networks      []networkView        `json:"networks"`
+	Nodes         []nodeView           `json:"nodes"`
+	Addresses     []blockView          `json:"addresses"` // of this host's blocks
 	Config        string               `json:"config"`
 	ConfigError   string               `json:"config_error,omitempty"`
 	Resting       bool                 `json:"resting"`
@@ -56,6 +58,9 @@ func (d *daemonState) statusNow() statusView {
 	v.Repairs, v.Pending = slices.Clone(v.Repairs), slices.Clone(v.Pending)
 	d.mu.Unlock()
 	v.Daemon = true
+	if d.config != nil && d.named {
+		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending)
+	}
 	if d.client != nil {
 		v.Peers, _ = d.client.Neighbours()
 		if st := d.sup.State(); st.PID == 0 && st.Err != nil {
@@ -70,6 +75,9 @@ func (d *daemonState) statusNow() statusView {
 
 func (v *statusView) judge() {
 	v.Reasons = []string{}
+	v.Networks, v.Nodes, v.Addresses = append([]networkView{}, v.Networks...), append([]nodeView{}, v.Nodes...), append([]blockView{}, v.Addresses...)
+	v.Conflicts, v.Contested, v.Pending = append([]reconcile.Conflict{}, v.Conflicts...), append([]reconcile.Key{}, v.Contested...), append([]workload.Pending{}, v.Pending...)
+	v.Notes, v.Peers, v.Repairs = append([]string{}, v.Notes...), append([]speaker.Neighbour{}, v.Peers...), append([]repairView{}, v.Repairs...)
 	add := func(format string, args ...any) { v.Reasons = append(v.Reasons, fmt.Sprintf(format, args...)) }
 	if v.ConfigError != "" {
 		add("the configuration is not taken: %s", strings.TrimSpace(v.ConfigError))
@@ -133,25 +141,39 @@ func (v statusView) write(w io.Writer) {
 			fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(r, "\n", "\n    "))
 		}
 	}
-	for _, p := range v.Pending {
-		if !p.Refused {
-			fmt.Fprintf(w, "Pending: %s (%s)\n", strings.TrimPrefix(string(p.ID), "file/"), p.Reason)
-		}
+	for _, n := range v.Notes {
+		fmt.Fprintf(w, "Note: %s\n", n)
 	}
+	writePending(w, v.Pending)
 	if v.Daemon {
 		fmt.Fprintf(w, "Daemon: pid %d, version %s, up %s\n", v.PID, v.Version, time.Since(v.Since).Round(time.Second))
+	} else {
+		fmt.Fprintln(w, "No daemon runs (netd run): this is what the kernel holds now. BGP is unattended.")
+	}
+	writeNodes(w, v.Nodes)
+	if len(v.Addresses) > 0 {
+		fmt.Fprint(w, "\nAddresses:\n")
+		rows := [][]string{}
+		for _, b := range v.Addresses {
+			rows = append(rows, []string{"  " + b.Block.String(), b.words()})
+		}
+		table(w, rows)
 	}
 	if len(v.Peers) > 0 {
 		fmt.Fprintf(w, "\nBGP sessions (speaker %s):\n", v.Speaker)
+		rows := [][]string{}
 		for _, p := range v.Peers {
-			fmt.Fprintf(w, "  %-15s  %-12s %s%s\n", p.Addr, p.State, time.Since(p.Since).Round(time.Second), because(p.Error))
+			rows = append(rows, []string{"  " + p.Addr.String(), p.State, time.Since(p.Since).Round(time.Second).String(), p.Error})
 		}
+		table(w, rows)
 	}
 	if len(v.Repairs) > 0 {
 		fmt.Fprint(w, "\nLast repairs:\n")
+		rows := [][]string{}
 		for _, r := range v.Repairs {
-			fmt.Fprintf(w, "  %s  %s  %s\n", r.At.Format(time.TimeOnly), r.Key, r.Differed)
+			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed})
 		}
+		table(w, rows)
 	}
 }
 
@@ -164,7 +186,7 @@ func (a *app) statusCmd() *cobra.Command {
 kernel is compared, and the exit code is 69.
 
 Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
-		Example: "  netd status\n  netd status -w",
+		Example: "  netd status\n  netd status -w\n  netd status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for {
@@ -172,9 +194,15 @@ Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				switch {
+				case asJSON:
 					err = printJSON(a.out, v)
-				} else {
+				case follow && isTerminal(a.out):
+					var screen bytes.Buffer // in one write, so that nothing flickers
+					screen.WriteString(clearScreen)
+					v.write(&screen)
+					_, err = a.out.Write(screen.Bytes())
+				default:
 					v.write(a.out)
 				}
 				switch {
@@ -185,11 +213,12 @@ Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 					case <-cmd.Context().Done():
 						return nil
 					case <-time.After(time.Second):
-						fmt.Fprintln(a.out)
+						if !asJSON && !isTerminal(a.out) {
+							fmt.Fprintln(a.out)
+						}
 						continue
 					}
 				case !v.Daemon:
-					fmt.Fprintln(a.talk, "netd: no daemon runs; this is what the kernel holds. BGP is unattended.")
 					return &exit{code: exitNoDaemon}
 				case v.Verdict != "in sync":
 					return &exit{code: exitDegraded}
@@ -204,7 +233,7 @@ Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 }
 
 func (a *app) statusNow(ctx context.Context) (statusView, error) {
-	c, err := dialDaemon(ctx, a.runDir)
+	c, err := a.dialDaemon(ctx)
 	if err != nil {
 		return statusView{}, err
 	}
@@ -213,14 +242,21 @@ func (a *app) statusNow(ctx context.Context) (statusView, error) {
 		err = c.do(ctx, "GET", "/v1/status", request{}, &v)
 		return v, err
 	}
-	v := statusView{SchemaVersion: 1, Version: version}
-	p, err := local{a}.plan(ctx, a.config)
+	v := statusView{SchemaVersion: 1, Version: version, Speaker: "unattended", Networks: []networkView{}}
+	p, conf, err := local{a}.look(ctx, a.config)
 	var e *exit
 	switch {
 	case errors.As(err, &e) && e.code == exitConfig:
-		v.ConfigError = "the file has faults (see netd validate)"
+		if v.ConfigError = "it has faults (netd validate names them)"; e.err != nil {
+			v.ConfigError = e.Error()
+		}
 	case err != nil:
 		return v, err
+	}
+	if conf != nil {
+		if node, ok := conf.Node(p.Node); ok {
+			v.Nodes, v.Addresses = nodesOf(conf, node), blocksOf(conf, node, p.Pending)
+		}
 	}
 	v.Node, v.Networks, v.Config, v.Conflicts, v.Pending, v.Notes = p.Node, p.Networks, p.Config, p.Conflicts, p.Pending, p.Notes
 	if n := len(p.Changes); n > 0 {
@@ -240,7 +276,7 @@ func (a *app) driftCmd() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := dialDaemon(ctx, a.runDir)
+			c, err := a.dialDaemon(ctx)
 			if err != nil {
 				return err
 			}
@@ -280,7 +316,7 @@ func (a *app) reloadCmd() *cobra.Command {
 		Example: "  netd reload",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := dialDaemon(cmd.Context(), a.runDir)
+			c, err := a.dialDaemon(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -294,174 +330,5 @@ func (a *app) reloadCmd() *cobra.Command {
 			v.write(a.out)
 			return nil
 		},
-	}
-}
-
-// kindsOf says which objects each table shows.
-var kindsOf = map[string][]string{
-	"routes": {"route", "nexthop"},
-	"links":  {"link", "addr"},
-}
-
-func (a *app) showCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "show",
-		Short:   "Tables of what there is: state, routes, links, blocks, peers, workloads",
-		Example: "  netd show routes\n  netd show state --json > web-017.json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fail(exitUsage, "show what? state, routes, links, blocks, peers or workloads")
-		},
-	}
-	var asJSON bool
-	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
-	for _, name := range []string{"state", "routes", "links"} {
-		cmd.AddCommand(&cobra.Command{
-			Use: name, Short: "What netd owns on this host: " + name, Example: "  netd show " + name, Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				p, err := a.planner(cmd.Context())
-				if err != nil {
-					return err
-				}
-				v, err := p.state(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return a.showState(v, kindsOf[name], asJSON)
-			},
-		})
-	}
-	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks", Example: "  netd show blocks", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.showBlocks(asJSON) }})
-	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.showWorkloads(asJSON) }})
-	cmd.AddCommand(&cobra.Command{Use: "peers", Short: "The BGP sessions", Example: "  netd show peers", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.statusNow(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if !v.Daemon {
-				return fail(exitNoDaemon, "no daemon runs: BGP is unattended")
-			}
-			if asJSON {
-				return printJSON(a.out, map[string]any{"schema_version": 1, "peers": v.Peers})
-			}
-			rows := [][]string{{"PEER", "STATE", "SINCE", "LAST ERROR"}}
-			for _, p := range v.Peers {
-				rows = append(rows, []string{p.Addr.String(), p.State, p.Since.Format(time.RFC3339), p.Error})
-			}
-			table(a.out, rows)
-			return nil
-		}})
-	return cmd
-}
-
-func (a *app) showState(v stateView, kinds []string, asJSON bool) error {
-	if kinds != nil {
-		var list []json.RawMessage
-		if err := json.Unmarshal(v.Resources, &list); err != nil {
-			return err
-		}
-		kept := []json.RawMessage{}
-		for _, one := range list {
-			var r struct{ Kind string }
-			if err := json.Unmarshal(one, &r); err != nil {
-				return err
-			}
-			if slices.Contains(kinds, r.Kind) {
-				kept = append(kept, one)
-			}
-		}
-		var err error
-		if v.Resources, err = json.Marshal(kept); err != nil {
-			return err
-		}
-	}
-	if asJSON {
-		return printJSON(a.out, v)
-	}
-	state, err := readRecorded(v.Resources)
-	if err != nil {
-		return err
-	}
-	rows := [][]string{{"KIND", "NAME", "WHAT"}}
-	for _, k := range state.Keys() {
-		rows = append(rows, []string{k.Kind, k.Name, reconcile.Describe(state[k])})
-	}
-	table(a.out, rows)
-	return nil
-}
-
-func (a *app) showBlocks(asJSON bool) error {
-	_, c, err := a.load(a.config)
-	if err != nil {
-		return err
-	}
-	type row struct {
-		Node    string `json:"node"`
-		Address string `json:"address"`
-		Block   string `json:"block"`
-		Network string `json:"network"`
-	}
-	list := []row{}
-	rows := [][]string{{"NODE", "ADDRESS", "BLOCK", "NETWORK"}}
-	for _, n := range c.Nodes {
-		for _, b := range n.Blocks {
-			net, _ := c.NetworkOf(b)
-			list = append(list, row{n.Name, n.Address.String(), b.String(), net.Name})
-			rows = append(rows, []string{n.Name, n.Address.String(), b.String(), net.Name})
-		}
-	}
-	if asJSON {
-		return printJSON(a.out, map[string]any{"schema_version": 1, "blocks": list})
-	}
-	table(a.out, rows)
-	return nil
-}
-
-func (a *app) showWorkloads(asJSON bool) error {
-	_, c, err := a.load(a.config)
-	if err != nil {
-		return err
-	}
-	type row struct {
-		Name    string `json:"name"`
-		Node    string `json:"node"`
-		Address string `json:"address"`
-		Network string `json:"network"`
-		Netns   string `json:"netns,omitempty"`
-	}
-	list := []row{}
-	rows := [][]string{{"WORKLOAD", "NODE", "ADDRESS", "NETWORK", "CONTAINER"}}
-	for _, w := range c.Workloads {
-		var addrs []string
-		for _, x := range w.Addresses {
-			addrs = append(addrs, x.String())
-		}
-		list = append(list, row{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns})
-		rows = append(rows, []string{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns + w.Docker + w.Containerd})
-	}
-	if asJSON {
-		return printJSON(a.out, map[string]any{"schema_version": 1, "workloads": list})
-	}
-	table(a.out, rows)
-	return nil
-}
-
-// table prints rows in columns; the first row is the head.
-func table(w io.Writer, rows [][]string) {
-	width := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, c := range r {
-			width[i] = max(width[i], min(len([]rune(c)), widest))
-		}
-	}
-	for _, r := range rows {
-		var b strings.Builder
-		for i, c := range r {
-			fmt.Fprintf(&b, "%-*s  ", width[i], c)
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
 }

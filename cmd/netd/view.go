@@ -127,13 +127,7 @@ func (v planView) write(w io.Writer, color bool) {
 	for _, n := range v.Notes {
 		fmt.Fprintf(w, "Note: %s\n", n)
 	}
-	if len(v.Pending) > 0 {
-		var parts []string
-		for _, p := range v.Pending {
-			parts = append(parts, fmt.Sprintf("%s: %s", strings.TrimPrefix(string(p.ID), "file/"), p.Reason))
-		}
-		fmt.Fprintf(w, "Pending: %s (%s)\n", count(len(parts), "workload"), strings.Join(parts, "; "))
-	}
+	writePending(w, v.Pending)
 	if len(v.Outside) > 0 {
 		fmt.Fprint(w, "\nChanged outside netd:\n")
 		writeChanges(w, v.Outside, false, color)
@@ -184,10 +178,11 @@ func writeChanges(w io.Writer, changes []changeView, causes, color bool) {
 			text = max(text, n)
 		}
 	}
+	// What is very wide takes of the next column's room, so that the causes stay in one column where they can.
 	for _, c := range changes {
 		line := fmt.Sprintf("  %s %-*s %-*s  %s", symbols[c.Op], kind, c.Kind, name, c.Name, c.Text)
 		if causes && c.Because.Text != "" {
-			line = fmt.Sprintf("  %s %-*s %-*s  %-*s  # %s", symbols[c.Op], kind, c.Kind, name, c.Name, text, c.Text, c.Because.Text)
+			line = fmt.Sprintf("%-*s  # %s", 4+kind+1+name+2+text, line, c.Because.Text)
 		}
 		line = strings.TrimRight(line, " ")
 		if color {

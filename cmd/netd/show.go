@@ -1,0 +1,206 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"netd/reconcile/speaker"
+)
+
+// kindsOf says which objects each table shows.
+var kindsOf = map[string][]string{
+	"routes": {"route", "nexthop"},
+	"links":  {"link", "addr"},
+}
+
+func (a *app) showCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Tables of what there is: state, routes, links, blocks, peers, workloads",
+		Long: `Tables of what there is. state, routes and links are read from the kernel: all that netd owns on this host, and nothing
+else. blocks and workloads are the file's. peers asks the daemon (69 where none runs).
+
+"netd show state --json" is what "netd plan --against" takes.`,
+		Example: "  netd show routes\n  netd show state --json > web-017.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fail(exitUsage, "show what? state, routes, links, blocks, peers or workloads")
+		},
+	}
+	var asJSON bool
+	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
+	for _, x := range [][2]string{
+		{"state", "Everything that netd owns on this host"},
+		{"routes", "The routes that netd owns on this host and in its containers"},
+		{"links", "The links and addresses that netd owns on this host and in its containers"},
+	} {
+		name := x[0]
+		cmd.AddCommand(&cobra.Command{
+			Use: name, Short: x[1], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				p, err := a.planner(cmd.Context())
+				if err != nil {
+					return err
+				}
+				v, err := p.state(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.showState(v, name, asJSON)
+			},
+		})
+	}
+	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks", Example: "  netd show blocks", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.showBlocks(asJSON) }})
+	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.showWorkloads(asJSON) }})
+	cmd.AddCommand(&cobra.Command{Use: "peers", Short: "The BGP sessions", Example: "  netd show peers", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v, err := a.statusNow(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if !v.Daemon {
+				return fail(exitNoDaemon, "no daemon runs: BGP is unattended")
+			}
+			if asJSON {
+				return printJSON(a.out, map[string]any{"schema_version": 1, "peers": append([]speaker.Neighbour{}, v.Peers...)})
+			}
+			if len(v.Peers) == 0 {
+				fmt.Fprintln(a.out, "No BGP sessions are wanted.")
+				return nil
+			}
+			rows := [][]string{{"PEER", "STATE", "SINCE", "LAST ERROR"}}
+			for _, p := range v.Peers {
+				rows = append(rows, []string{p.Addr.String(), p.State, p.Since.Format(time.RFC3339), p.Error})
+			}
+			table(a.out, rows)
+			return nil
+		}})
+	return cmd
+}
+
+// showState prints what netd owns of the kinds, nil for all and what the host's own part is besides.
+func (a *app) showState(v stateView, name string, asJSON bool) error {
+	var list []resourceText
+	if err := json.Unmarshal(v.Resources, &list); err != nil {
+		return fmt.Errorf("reading the state: %w", err)
+	}
+	kinds := kindsOf[name]
+	kept := make([]json.RawMessage, 0, len(list))
+	rows := [][]string{{"KIND", "NAME", "WHAT"}}
+	for _, r := range list {
+		if kinds == nil || slices.Contains(kinds, r.Kind) {
+			kept = append(kept, r.raw)
+			rows = append(rows, []string{r.Kind, r.Name, r.Text})
+		}
+	}
+	switch {
+	case asJSON && kinds == nil:
+		return printJSON(a.out, v)
+	case asJSON:
+		return printJSON(a.out, map[string]any{"schema_version": 1, name: kept})
+	case len(rows) == 1:
+		fmt.Fprintln(a.out, "netd owns nothing of this on this host.")
+	default:
+		table(a.out, rows)
+	}
+	return nil
+}
+
+// resourceText is what a table shows of a resource.
+type resourceText struct {
+	Kind, Name, Text string
+	raw              json.RawMessage
+}
+
+func (r *resourceText) UnmarshalJSON(b []byte) error {
+	type plain resourceText
+	r.raw = slices.Clone(b)
+	return json.Unmarshal(b, (*plain)(r))
+}
+
+func (a *app) showBlocks(asJSON bool) error {
+	_, c, err := a.load(a.config)
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Node    string `json:"node"`
+		Address string `json:"address"`
+		Block   string `json:"block"`
+		Network string `json:"network"`
+	}
+	list := []row{}
+	rows := [][]string{{"NODE", "ADDRESS", "BLOCK", "NETWORK"}}
+	for _, n := range c.Nodes {
+		for _, b := range n.Blocks {
+			net, _ := c.NetworkOf(b)
+			list = append(list, row{n.Name, n.Address.String(), b.String(), net.Name})
+			rows = append(rows, []string{n.Name, n.Address.String(), b.String(), net.Name})
+		}
+	}
+	if asJSON {
+		return printJSON(a.out, map[string]any{"schema_version": 1, "blocks": list})
+	}
+	table(a.out, rows)
+	return nil
+}
+
+func (a *app) showWorkloads(asJSON bool) error {
+	_, c, err := a.load(a.config)
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Name    string `json:"name"`
+		Node    string `json:"node"`
+		Address string `json:"address"`
+		Network string `json:"network"`
+		Netns   string `json:"netns,omitempty"`
+	}
+	list := []row{}
+	rows := [][]string{{"WORKLOAD", "NODE", "ADDRESS", "NETWORK", "CONTAINER"}}
+	for _, w := range c.Workloads {
+		var addrs []string
+		for _, x := range w.Addresses {
+			addrs = append(addrs, x.String())
+		}
+		list = append(list, row{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns})
+		rows = append(rows, []string{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns + w.Docker + w.Containerd})
+	}
+	if asJSON {
+		return printJSON(a.out, map[string]any{"schema_version": 1, "workloads": list})
+	}
+	table(a.out, rows)
+	return nil
+}
+
+// table prints rows in columns. A cell that is very long pushes only what stands behind it.
+func table(w io.Writer, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	width := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, c := range r {
+			if n := utf8.RuneCountInString(c); n <= widest {
+				width[i] = max(width[i], n)
+			}
+		}
+	}
+	for _, r := range rows {
+		var b strings.Builder
+		for i, c := range r {
+			fmt.Fprintf(&b, "%-*s  ", width[i], c)
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
