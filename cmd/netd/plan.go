@@ -340,11 +340,15 @@ func (a *app) planOffline(against string) (planView, error) {
 		link := node.Interface
 		if link == "" {
 			link = "(underlay)"
-			notes = append(notes, "offline: the link that holds "+node.Address.String()+" is shown as (underlay)")
+			held := node.Address
+			if !held.IsValid() {
+				held = node.Address6
+			}
+			notes = append(notes, "offline: the link that holds "+held.String()+" is shown as (underlay)")
 		}
 		notes = append(notes, "offline: the underlay's MTU is taken to be 1500, all workloads to run")
 		facts.Host = object.Host{Name: node.Name, IPv6: true, DefaultLinks: []string{link},
-			Links: []object.HostLink{{Name: link, Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{node.Address}}}}
+			Links: []object.HostLink{{Name: link, Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{node.Address, node.Address6}}}}
 	} else {
 		b, err := os.ReadFile(against)
 		if err != nil {

@@ -18,14 +18,15 @@ import (
 // A route is wanted only while a session gives it, and only where the file itself admits it: the prefix is a block of node
 // M in a network of mode bgp and the next hop is M's address, sent by M. The speaker filters too; this is the check that
 // counts, since the speaker is what a hostile peer can reach.
-func (b *builder) bgp(n config.Network) error {
+func (b *builder) bgp(n config.Network) {
 	known := map[pair]bool{}
 	synced := map[netip.Addr]bool{}
 	for _, p := range b.facts.Speaker.Peers {
 		synced[p.Addr] = p.Synced
 	}
+	node := b.nodesByAddress()
 	for _, p := range b.facts.Speaker.Paths {
-		if p.Peer == p.NextHop {
+		if name, ok := node[p.Peer]; ok && name == node[p.NextHop] { // IPv6 may be told over a session of IPv4
 			known[pair{p.Prefix, p.NextHop}] = true
 		}
 	}
@@ -35,27 +36,45 @@ func (b *builder) bgp(n config.Network) error {
 	}
 	kept := 0
 	for _, r := range b.remotes(n.Name) {
-		via := r.node.Address.Addr()
-		if r.node.Address.Masked() != b.self.Address.Masked() {
-			b.note("node %s is in another subnet (%s): no route to its blocks until a peer gives a next hop on the link", r.node.Name, r.node.Address.Masked())
-			continue
-		}
-		for _, block := range r.blocks {
-			at := pair{block, via}
-			unknown := !b.facts.Speaker.Known || !synced[via]
-			if !known[at] && !(unknown && held[at]) {
+		for _, f := range families {
+			blocks := f.of(r.blocks)
+			if len(blocks) == 0 {
 				continue
 			}
-			if !known[at] {
-				kept++
+			via, near := b.onLink(f, r.node)
+			if !near {
+				b.note("node %s is in another subnet (%s): no route to its blocks until a peer gives a next hop on the link", r.node.Name, f.address(r.node).Masked())
+				continue
 			}
-			b.put(object.Route{Dst: block, Table: object.MainTable, Type: object.Unicast, Via: via, Dev: b.underlay.Name}, b.nodeCause(r.node))
+			unknown := !b.facts.Speaker.Known || !synced[via]
+			for _, block := range blocks {
+				at := pair{block, via}
+				if !known[at] && !(unknown && held[at]) {
+					continue
+				}
+				if !known[at] {
+					kept++
+				}
+				b.put(object.Route{Dst: block, Table: object.MainTable, Type: object.Unicast, Via: via, Dev: b.underlay(f).Name}, b.nodeCause(r.node))
+			}
 		}
 	}
 	if kept > 0 {
 		b.note("network %s: %s held, since no BGP session says yet whether they still hold", n.Name, count(kept, "learned route"))
 	}
-	return nil
+}
+
+// nodesByAddress are the names of the nodes that have an address.
+func (b *builder) nodesByAddress() map[netip.Addr]string {
+	out := make(map[netip.Addr]string, len(b.c.Nodes))
+	for _, n := range b.c.Nodes {
+		for _, f := range families {
+			if a := f.address(n); a.IsValid() {
+				out[a.Addr()] = n.Name
+			}
+		}
+	}
+	return out
 }
 
 // pair is what may be learned: a prefix by way of a next hop.

@@ -27,63 +27,79 @@ type Result struct {
 	Notes    []string // one line each, for people: what the plan cannot show
 }
 
-// FromNodes is how many remote nodes a network has when its routes go by next hop objects. The kernel finds a route's next
-// hop in a hash that leaves the gateway out (net/ipv4/fib_semantics.c, fib_info_hashfn), so that 10,000 gateways on one
-// link cost it seconds; by objects they cost a fifth. Below this number plain routes cost nothing and read better.
-const FromNodes = 1000
-
 // Compile returns the state that self should have. The error is about the host, not the file: the file was checked.
 func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
-	b := builder{c: c, self: self, facts: f}
-	underlay, err := findUnderlay(self, f.Host.Links)
-	if err != nil {
-		return Result{}, err
+	b := builder{c: c, self: self, facts: f, underlays: map[family]object.HostLink{}}
+	for _, family := range families {
+		if address := family.address(self); address.IsValid() {
+			l, err := findUnderlay(self, address.Addr(), f.Host.Links)
+			if err != nil {
+				return Result{}, err
+			}
+			b.underlays[family] = l
+		}
 	}
-	b.underlay = underlay
 	b.want.Gone = map[string]string{object.KindRoute: "no node has it"}
 	b.want.State = make(reconcile.State, 64+8*len(c.Nodes))
 	b.want.Why = make(map[reconcile.Key]reconcile.Cause, 64+8*len(c.Nodes))
 
-	forwarding := map[string]reconcile.Cause{underlay.Name: b.nodeCause(self)}
 	for _, n := range c.Networks {
-		b.blackholes(n)
-		switch n.Mode {
-		case config.ModeIPIP:
-			err = b.ipip(n)
-		case config.ModeVXLAN:
-			err = b.vxlan(n)
-		case config.ModeBGP:
-			err = b.bgp(n)
-		}
-		if err != nil {
+		if err := b.network(n); err != nil {
 			return Result{}, err
 		}
-		if n.NATOutgoing {
-			for _, link := range f.Host.DefaultLinks {
-				if _, ok := forwarding[link]; !ok {
-					forwarding[link] = netCause(n)
-				}
-			}
-		}
 	}
-	for link, why := range forwarding {
-		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", link, "forwarding"), Value: "1"}, why)
-	}
+	b.forwarding()
 	if err := b.workloads(); err != nil {
 		return Result{}, err
 	}
 	firewall(&b)
 	sessions(&b)
-	return Result{Want: b.want, Underlay: underlay, Notes: b.notes}, nil
+	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes}, nil
 }
 
+// network puts what a network is made of besides its containers.
+func (b *builder) network(n config.Network) error {
+	for _, f := range families {
+		if len(f.of(n.Pools)) == 0 {
+			continue
+		}
+		if f.v6 && !b.facts.Host.IPv6 {
+			return fmt.Errorf("network %q has the IPv6 pool %s, and the kernel of this host speaks no IPv6 (there is no /proc/sys/net/ipv6): boot it without ipv6.disable=1", n.Name, f.of(n.Pools)[0])
+		}
+		if f.v6 && b.mtu(n) < minMTU6 {
+			return fmt.Errorf("network %q has the IPv6 pool %s, which needs an MTU of %d: that of %s is %d, less %d in mode %s",
+				n.Name, f.of(n.Pools)[0], minMTU6, b.outer(n).Name, b.outer(n).MTU, Overhead(n), n.Mode)
+		}
+	}
+	b.blackholes(n)
+	switch n.Mode {
+	case config.ModeIPIP:
+		b.ipip(n)
+	case config.ModeVXLAN:
+		b.vxlan(n)
+	case config.ModeBGP:
+		b.bgp(n)
+	}
+	return nil
+}
+
+const minMTU6 = 1280 // RFC 8200, section 5
+
 type builder struct {
-	c        *config.Config
-	self     config.Node
-	facts    Facts
-	underlay object.HostLink
-	want     reconcile.Want
-	notes    []string
+	c         *config.Config
+	self      config.Node
+	facts     Facts
+	underlays map[family]object.HostLink // the links that hold this node's addresses
+	want      reconcile.Want
+	notes     []string
+}
+
+// underlay is the link of a family's bare packets, of no name where this node has no address of it.
+func (b *builder) underlay(f family) object.HostLink { return b.underlays[f] }
+
+// outer is the link that a network's packets leave by, wrapped or not.
+func (b *builder) outer(n config.Network) object.HostLink {
+	return b.underlay(familyOf(n.Family6 || !b.self.Address.IsValid()))
 }
 
 func (b *builder) put(r reconcile.Resource, why reconcile.Cause, stands ...reconcile.Key) {
@@ -101,45 +117,57 @@ func cause(text string, p config.Pos) reconcile.Cause {
 func netCause(n config.Network) reconcile.Cause            { return cause("network "+n.Name, n.Pos) }
 func (b *builder) nodeCause(n config.Node) reconcile.Cause { return cause("node "+n.Name, n.Pos) }
 
-// findUnderlay returns the link that the node's packets leave by: the one that the file names, else the one that holds
-// the node's address.
-func findUnderlay(self config.Node, links []object.HostLink) (object.HostLink, error) {
-	address := self.Address
-	if !address.IsValid() {
-		address = self.Address6
-	}
-	var holders []object.HostLink
+// findUnderlay returns the link that packets from one of the node's addresses leave by: the one that the file names, else
+// the one that holds the address. The address is on this host either way, or nothing that is sent from it would come back.
+func findUnderlay(self config.Node, address netip.Addr, links []object.HostLink) (object.HostLink, error) {
+	var holders, named []object.HostLink
 	for _, l := range links {
-		if self.Interface != "" {
-			if l.Name == self.Interface {
-				return l, nil
-			}
-			continue
-		}
-		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == address.Addr() }) {
+		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == address }) {
 			holders = append(holders, l)
+		}
+		if l.Name == self.Interface {
+			named = append(named, l)
 		}
 	}
 	switch {
-	case self.Interface != "":
+	case self.Interface != "" && len(named) == 0:
 		return object.HostLink{}, fmt.Errorf("node %q: this host has no link %s, which the file gives as its interface", self.Name, self.Interface)
 	case len(holders) == 0:
-		return object.HostLink{}, fmt.Errorf("node %q: no link of this host holds its address %s; put the address on a link or correct the file", self.Name, address.Addr())
+		return object.HostLink{}, fmt.Errorf("node %q: no link of this host holds its address %s%s; put the address on a link or correct the file on all hosts",
+			self.Name, address, instead(self, address, links))
+	case self.Interface != "":
+		return named[0], nil
 	case len(holders) > 1:
 		return object.HostLink{}, fmt.Errorf("node %q: both %s and %s hold its address %s; name one with interface = \"%s\"",
-			self.Name, holders[0].Name, holders[1].Name, address.Addr(), holders[0].Name)
+			self.Name, holders[0].Name, holders[1].Name, address, holders[0].Name)
 	case holders[0].Loopback:
 		return object.HostLink{}, fmt.Errorf("node %q: its address %s is on %s; say which link its packets leave by with interface = \"…\"",
-			self.Name, address.Addr(), holders[0].Name)
+			self.Name, address, holders[0].Name)
 	}
 	return holders[0], nil
+}
+
+// instead names the links that have another address of the node's subnet: DHCP gave another one, or the file is wrong.
+func instead(self config.Node, address netip.Addr, links []object.HostLink) string {
+	subnet := self.Address.Masked()
+	if address.Is6() {
+		subnet = self.Address6.Masked()
+	}
+	for _, l := range links {
+		for _, p := range l.Addrs {
+			if subnet.Contains(p.Addr()) {
+				return fmt.Sprintf(" (%s has %s)", l.Name, p)
+			}
+		}
+	}
+	return ""
 }
 
 // blackholes make unused addresses of this node's blocks die here instead of leaving by the default route. A block of a
 // single address has none: it would take the place of the workload's own route.
 func (b *builder) blackholes(n config.Network) {
 	for _, block := range b.c.BlocksIn(b.self, n.Name) {
-		if block.IsSingleIP() || block.Addr().Is6() {
+		if block.IsSingleIP() {
 			continue
 		}
 		b.put(object.Route{Dst: block, Table: object.MainTable, Type: object.Blackhole}, cause("block of "+b.self.Name, b.self.BlocksPos))
@@ -153,13 +181,7 @@ func (b *builder) remotes(network string) []remote {
 		if n.Name == b.self.Name {
 			continue
 		}
-		var blocks []netip.Prefix
-		for _, p := range b.c.BlocksIn(n, network) {
-			if p.Addr().Is4() {
-				blocks = append(blocks, p)
-			}
-		}
-		if len(blocks) > 0 {
+		if blocks := b.c.BlocksIn(n, network); len(blocks) > 0 {
 			out = append(out, remote{n, blocks})
 		}
 	}
@@ -171,48 +193,19 @@ type remote struct {
 	blocks []netip.Prefix
 }
 
-// tunnelRoutes puts a route for each remote block by way of a tunnel device, whose far end for a node is gateway(node).
-func (b *builder) tunnelRoutes(n config.Network, dev string, remotes []remote, gateway func(config.Node) netip.Addr) {
-	objects := len(remotes) >= FromNodes
-	for _, r := range remotes {
-		why := b.nodeCause(r.node)
-		via := gateway(r.node)
-		var id uint32
-		if objects {
-			if tunnel, ok := b.c.Tunnel(r.node, n.Name, false); ok {
-				a := tunnel.As4()
-				id = uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
-				b.put(object.Nexthop{ID: id, Via: via, Dev: dev, Onlink: true}, why)
-			}
-		}
-		for _, block := range r.blocks {
-			route := object.Route{Dst: block, Table: object.MainTable, Type: object.Unicast, Via: via, Dev: dev, Onlink: true}
-			if id != 0 {
-				route.Via, route.Dev, route.Onlink, route.Nexthop = netip.Addr{}, "", false, id
-			}
-			b.put(route, why)
-		}
+// onLink is the next hop of a remote node's blocks of a family where the two share a subnet of it: the node itself.
+func (b *builder) onLink(f family, node config.Node) (via netip.Addr, ok bool) {
+	local, remote := f.address(b.self), f.address(node)
+	if !local.IsValid() || !remote.IsValid() || local.Masked() != remote.Masked() {
+		return netip.Addr{}, false
 	}
+	return remote.Addr(), true
 }
 
-// tunnelDevice puts what every tunnel device of netd has besides itself: the node's tunnel address, from which the host
-// speaks to containers, and its sysctls.
-func (b *builder) tunnelDevice(n config.Network, dev string) {
-	why := netCause(n)
-	if tunnel, ok := b.c.Tunnel(b.self, n.Name, false); ok {
-		b.put(object.Addr{Link: dev, Prefix: netip.PrefixFrom(tunnel, 32), Scope: object.ScopeGlobal}, why)
-	}
-	b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", dev, "forwarding"), Value: "1"}, why)
-	// Replies from a node's underlay address come back through the tunnel: strict reverse path filtering loses them all.
-	b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", dev, "rp_filter"), Value: "2"}, why)
-	b.noIPv6(dev, why)
-}
-
-// noIPv6 keeps the kernel from giving a link of netd a link-local address and speaking from it.
-func (b *builder) noIPv6(dev string, why reconcile.Cause) {
-	if b.facts.Host.IPv6 {
-		b.put(object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", dev, "disable_ipv6"), Value: "1"}, why)
-	}
+// bare reports whether a network's packets to and from a remote node's blocks of a family travel without a tunnel.
+func (b *builder) bare(n config.Network, f family, node config.Node) bool {
+	_, near := b.onLink(f, node)
+	return n.Mode == config.ModeBGP || n.Encapsulate == config.CrossSubnet && near
 }
 
 // mtu is the MTU of a network's devices and containers: what the file says, else what the underlay link carries less the
@@ -221,7 +214,7 @@ func (b *builder) mtu(n config.Network) int {
 	if n.MTU != 0 {
 		return n.MTU
 	}
-	return b.underlay.MTU - Overhead(n)
+	return b.outer(n).MTU - Overhead(n)
 }
 
 // Overhead is what a mode puts in front of a container's packet, in bytes.

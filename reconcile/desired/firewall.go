@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"netd/config"
 	"netd/reconcile"
@@ -22,7 +21,7 @@ import (
 //	vxlan-output   no socket of this host sends any by hand: what the device encapsulates has a bit of the mark set,
 //	               vxlan-mark, since the kernel leaves the inner packet's socket on the outer one
 //	bgp-input      only neighbours reach the BGP port
-//	forward        a link that netd switched to forwarding does not make this host a router between its other links
+//	forward        links that netd switched to forwarding do not make this host a router between its other links
 //	mss            TCP through a tunnel fits into it
 //	nat            what leaves the pools for the world is masqueraded
 //
@@ -57,68 +56,38 @@ func firewall(b *builder) {
 	f := firewallBuilder{b, reconcile.Cause{Text: "guards"}}
 	f.put(inetTable, f.why)
 
-	var modes = map[config.Mode]bool{}
-	var pools, bare []netip.Prefix
 	inner := []string{"lo"}
-	var tunnels, vxlans []string
+	var tunnels []string
+	vxlan, bgp := false, false
 	for _, n := range f.c.Networks {
-		modes[n.Mode] = true
-		pools = append(pools, ipv4(n.Pools)...)
-		switch n.Mode {
-		case config.ModeBGP:
-			for _, r := range f.remotes(n.Name) {
-				bare = append(bare, r.blocks...)
-			}
-		default:
-			dev := f.tunnelName(n)
-			if _, there := f.want.State[linkKey(dev)]; there && !slices.Contains(tunnels, dev) {
-				tunnels = append(tunnels, dev)
-				if n.Mode == config.ModeVXLAN {
-					vxlans = append(vxlans, dev)
-				}
-			}
+		if n.Mode == config.ModeBGP {
+			bgp = true
+			continue
+		}
+		dev := f.tunnelName(n)
+		if _, there := f.want.State[linkKey(dev)]; there && !slices.Contains(tunnels, dev) {
+			tunnels = append(tunnels, dev)
+			vxlan = vxlan || n.Mode == config.ModeVXLAN
 		}
 	}
 	inner = append(inner, tunnels...)
-
 	veths := f.set(inetTable, "veths", "ifname", false)
-	endpoints := f.set(inetTable, "endpoints", "ifname . ipv4_addr", false)
 	for _, e := range f.facts.Endpoints {
 		name := object.VethName(string(e.ID))
-		why := f.workloadCause(e)
-		f.put(object.NftElem{Set: veths, Elem: quote(name)}, why)
-		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, why)
+		f.put(object.NftElem{Set: veths, Elem: quote(name)}, f.workloadCause(e))
 		inner = append(inner, name)
 	}
 	f.elems(f.set(inetTable, "inner", "ifname", false), quoted(inner))
-	f.elems(f.set(inetTable, "pools", "ipv4_addr", true), prefixes(merge(pools)))
-	nodes := f.set(inetTable, "nodes", "ipv4_addr", false)
-	var inside []netip.Prefix
-	for _, n := range f.c.Nodes {
-		if n.Address.IsValid() {
-			inside = append(inside, netip.PrefixFrom(n.Address.Addr(), 32))
-			if n.Name != f.self.Name {
-				f.put(object.NftElem{Set: nodes, Elem: n.Address.Addr().String()}, f.nodeCause(n))
-			}
-		}
+	for _, family := range families {
+		f.addresses(family)
 	}
 
-	f.spoof(bare)
+	f.spoof()
 	f.router()
 	if len(tunnels) > 0 {
-		f.elems(f.set(inetTable, "tunnels", "ifname", false), quoted(tunnels))
-		f.elems(f.set(inetTable, "inside", "ipv4_addr", true), prefixes(merge(append(inside, pools...))))
-		f.elems(f.set(inetTable, "local", "ipv4_addr", true), prefixes(merge(ipv4(f.self.Blocks))))
-		f.chain(inetTable, "tunnel", "filter", "prerouting", prioRaw, rules{
-			"iifname @tunnels meta nfproto ipv6 counter drop",
-			"iifname @tunnels ip daddr != @local counter drop",
-			"iifname @tunnels ip saddr != @inside counter drop",
-		})
-		f.chain(inetTable, "mss", "filter", "forward", prioMangle, rules{
-			"oifname @tunnels tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
-		})
+		f.tunnels(tunnels)
 	}
-	if len(vxlans) > 0 {
+	if vxlan {
 		f.vxlanGuards()
 	}
 	if slices.Contains(tunnels, tunl0) {
@@ -128,46 +97,153 @@ func firewall(b *builder) {
 			"ip daddr @nodes ip protocol 4 counter drop",
 		})
 	}
-	if modes[config.ModeBGP] {
+	if bgp {
 		f.bgpGuards()
 	}
-	f.nat(pools, vxlans)
+	f.nat(vxlan)
 	f.arp()
 }
 
-func (f firewallBuilder) spoof(bare []netip.Prefix) {
-	r := rules{
-		"iifname @veths meta nfproto ipv6 counter drop",
-		"iifname @veths iifname . ip saddr != @endpoints counter drop",
-		// A pool may contain the nodes' own subnet, which the file's check only warns of.
-		fmt.Sprintf("iifname %s ip saddr @nodes return", quote(f.underlay.Name)),
+// pools are the pools of a family: where there are none, containers have no address of it.
+func (f firewallBuilder) pools(family family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range f.c.Networks {
+		out = append(out, family.of(n.Pools)...)
 	}
-	if len(bare) > 0 {
-		f.elems(f.set(inetTable, "bare", "ipv4_addr", true), prefixes(merge(bare)))
-		r.add("iifname %s ip saddr @bare return", quote(f.underlay.Name))
+	return out
+}
+
+// hasNodes reports whether nodes have addresses of a family, so that there is a set of them.
+func (f firewallBuilder) hasNodes(family family) bool {
+	return slices.ContainsFunc(f.c.Nodes, func(n config.Node) bool { return family.address(n).IsValid() })
+}
+
+// addresses are the sets of addresses of a family that the rules look up.
+func (f firewallBuilder) addresses(family family) {
+	if f.hasNodes(family) {
+		nodes := f.set(inetTable, "nodes"+family.six, family.addr, false)
+		for _, n := range f.c.Nodes {
+			if a := family.address(n); a.IsValid() && n.Name != f.self.Name {
+				f.put(object.NftElem{Set: nodes, Elem: a.Addr().String()}, f.nodeCause(n))
+			}
+		}
 	}
-	r.add("ip saddr @pools iifname != @inner counter drop")
+	pools := f.pools(family)
+	if len(pools) == 0 {
+		return
+	}
+	f.elems(f.set(inetTable, "pools"+family.six, family.addr, true), prefixes(merge(pools)))
+	endpoints := f.set(inetTable, "endpoints"+family.six, "ifname . "+family.addr, false)
+	for _, e := range f.facts.Endpoints {
+		name, why := object.VethName(string(e.ID)), f.workloadCause(e)
+		if a := family.endpoint(e); a.IsValid() {
+			f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + a.String()}, why)
+			if family.v6 { // neighbour discovery is from there too
+				f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + object.LinkLocal(e.MAC).String()}, why)
+			}
+		}
+	}
+}
+
+// spoof lets in from a container only its own addresses, so that forged neighbour solicitations cannot fill the neighbour
+// table either, and from elsewhere none of a pool but by a tunnel or bare where the mode says so. A container is no router:
+// its advertisements and redirects are nobody's business.
+func (f firewallBuilder) spoof() {
+	var r rules
+	for _, family := range families {
+		if pools := f.pools(family); len(pools) == 0 {
+			r.add("iifname @veths meta nfproto %s counter drop", family.nfproto)
+			continue
+		}
+		if family.v6 {
+			r.add("iifname @veths icmpv6 type nd-router-advert counter drop")
+			r.add("iifname @veths icmpv6 type nd-redirect counter drop")
+		}
+		r.add("iifname @veths iifname . %s saddr != @endpoints%s counter drop", family.ip, family.six)
+		if link := f.underlay(family).Name; link != "" {
+			// A pool may contain the nodes' own subnet, which the file's check only warns of.
+			r.add("iifname %s %s saddr @nodes%s return", quote(link), family.ip, family.six)
+			if bare := f.bareBlocks(family); len(bare) > 0 {
+				f.elems(f.set(inetTable, "bare"+family.six, family.addr, true), prefixes(merge(bare)))
+				r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
+			}
+		}
+		r.add("%s saddr @pools%s iifname != @inner counter drop", family.ip, family.six)
+	}
 	f.chain(inetTable, "spoof", "filter", "prerouting", prioRaw, r)
 }
 
-// router keeps the links that netd switched to forwarding from making the host a router: while ip_forward is 0, what comes
-// in by one of them leaves by a link of netd or not at all.
-func (f firewallBuilder) router() {
-	if f.facts.Host.IPForward {
-		return
-	}
-	var switched []string
-	for _, l := range f.facts.Host.Links {
-		key := object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", l.Name, "forwarding")}.Key()
-		if _, wanted := f.want.State[key]; wanted && !l.Forwarding {
-			switched = append(switched, l.Name)
+// bareBlocks are the blocks of a family whose packets come in by the underlay link without a tunnel.
+func (f firewallBuilder) bareBlocks(family family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range f.c.Networks {
+		for _, r := range f.remotes(n.Name) {
+			if f.bare(n, family, r.node) {
+				out = append(out, family.of(r.blocks)...)
+			}
 		}
 	}
-	if len(switched) == 0 {
-		return
+	return out
+}
+
+// tunnels takes out of a tunnel only what is for this node's blocks and from a pool or a node, and makes TCP fit into it.
+func (f firewallBuilder) tunnels(devices []string) {
+	f.elems(f.set(inetTable, "tunnels", "ifname", false), quoted(devices))
+	var r rules
+	for _, family := range families {
+		pools := f.pools(family)
+		if len(pools) == 0 {
+			r.add("iifname @tunnels meta nfproto %s counter drop", family.nfproto)
+			continue
+		}
+		inside := slices.Clone(pools)
+		for _, n := range f.c.Nodes {
+			if a := family.address(n); a.IsValid() {
+				inside = append(inside, host(a.Addr()))
+			}
+		}
+		f.elems(f.set(inetTable, "inside"+family.six, family.addr, true), prefixes(merge(inside)))
+		f.elems(f.set(inetTable, "local"+family.six, family.addr, true), prefixes(merge(family.of(f.self.Blocks))))
+		r.add("iifname @tunnels %s daddr != @local%s counter drop", family.ip, family.six)
+		r.add("iifname @tunnels %s saddr != @inside%s counter drop", family.ip, family.six)
 	}
-	f.elems(f.set(inetTable, "switched", "ifname", false), quoted(switched))
-	f.chain(inetTable, "forward", "filter", "forward", prioFilter, rules{"iifname @switched oifname != @inner counter drop"})
+	f.chain(inetTable, "tunnel", "filter", "prerouting", prioRaw, r)
+	f.chain(inetTable, "mss", "filter", "forward", prioMangle, rules{
+		"oifname @tunnels tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
+	})
+}
+
+// router keeps the links that netd switched to forwarding from making the host a router: while the host is none without
+// netd, what comes in by one of them leaves by a link of netd or not at all. IPv6's switch is for all links and stays netd's
+// whoever wants it too, so that only the ways between the links that lead out of the host are closed.
+func (f firewallBuilder) router() {
+	var r rules
+	var switched, outside []string
+	for _, l := range f.facts.Host.Links {
+		if f.wants(object.LinkSysctl("ipv4", "conf", l.Name, "forwarding")) && !l.Forwarding && !f.facts.Host.IPForward {
+			switched = append(switched, l.Name)
+		}
+		if l.Name == f.underlay(ipv6).Name || slices.Contains(f.facts.Host.DefaultLinks6, l.Name) {
+			outside = append(outside, l.Name)
+		}
+	}
+	if len(switched) > 0 {
+		f.elems(f.set(inetTable, "switched", "ifname", false), quoted(switched))
+		r.add("meta nfproto ipv4 iifname @switched oifname != @inner counter drop")
+	}
+	if len(outside) > 0 && f.wants(object.IPv6Forwarding) && !f.facts.Host.IPv6Forward {
+		f.elems(f.set(inetTable, "outside", "ifname", false), quoted(outside))
+		r.add("meta nfproto ipv6 iifname @outside oifname @outside counter drop")
+	}
+	if len(r) > 0 {
+		f.chain(inetTable, "forward", "filter", "forward", prioFilter, r)
+	}
+}
+
+// wants reports whether a setting is part of the desired state.
+func (f firewallBuilder) wants(sysctl string) bool {
+	_, ok := f.want.State[object.Sysctl{Name: sysctl}.Key()]
+	return ok
 }
 
 func (f firewallBuilder) vxlanGuards() {
@@ -176,10 +252,11 @@ func (f firewallBuilder) vxlanGuards() {
 		if n.Mode != config.ModeVXLAN {
 			continue
 		}
-		wire.add("udp dport %d @th,96,24 %d ip saddr != @nodes counter drop", n.Port, n.VNI)
+		outer := familyOf(n.Family6)
+		wire.add("udp dport %d @th,96,24 %d %s saddr != @nodes%s counter drop", n.Port, n.VNI, outer.ip, outer.six)
 		forward.add("iifname @veths udp dport %d counter drop", n.Port)
-		forward.add("ip daddr @nodes udp dport %d counter drop", n.Port)
-		output.add("udp dport %d @th,96,24 %d ip daddr @nodes meta skuid >= 0 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, MarkBit)
+		forward.add("%s daddr @nodes%s udp dport %d counter drop", outer.ip, outer.six, n.Port)
+		output.add("udp dport %d @th,96,24 %d %s daddr @nodes%s meta skuid >= 0 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, outer.ip, outer.six, MarkBit)
 		mark.add("oifname %s meta mark set meta mark | 0x%08x", quote(object.VXLANName(n.VNI)), MarkBit)
 	}
 	f.chain(inetTable, "vxlan-wire", "filter", "prerouting", prioRaw, wire)
@@ -189,39 +266,46 @@ func (f firewallBuilder) vxlanGuards() {
 }
 
 func (f firewallBuilder) bgpGuards() {
-	peers := f.set(inetTable, "bgp-peers", "ipv4_addr", false)
-	for _, n := range f.c.Nodes {
-		if n.Name != f.self.Name && n.Address.IsValid() && f.c.BGP.Mesh {
-			f.put(object.NftElem{Set: peers, Elem: n.Address.Addr().String()}, f.nodeCause(n))
-		}
-	}
 	port := f.c.BGP.ListenPort
-	f.chain(inetTable, "bgp-input", "filter", "input", prioFilter, rules{
-		fmt.Sprintf("meta nfproto ipv6 tcp dport %d counter drop", port),
-		fmt.Sprintf("tcp dport %d ip saddr != @bgp-peers counter drop", port),
-	})
-	f.chain(inetTable, "bgp-forward", "filter", "forward", prioFilter, rules{
-		fmt.Sprintf("ip daddr @nodes tcp dport %d counter drop", port),
-	})
+	var input, forward rules
+	for _, family := range families {
+		if !f.hasNodes(family) {
+			input.add("meta nfproto %s tcp dport %d counter drop", family.nfproto, port)
+			continue
+		}
+		peers := f.set(inetTable, "bgp-peers"+family.six, family.addr, false)
+		for _, n := range f.c.Nodes {
+			if a := family.address(n); n.Name != f.self.Name && a.IsValid() && f.c.BGP.Mesh {
+				f.put(object.NftElem{Set: peers, Elem: a.Addr().String()}, f.nodeCause(n))
+			}
+		}
+		input.add("tcp dport %d %s saddr != @bgp-peers%s counter drop", port, family.ip, family.six)
+		forward.add("%s daddr @nodes%s tcp dport %d counter drop", family.ip, family.six, port)
+	}
+	f.chain(inetTable, "bgp-input", "filter", "input", prioFilter, input)
+	f.chain(inetTable, "bgp-forward", "filter", "forward", prioFilter, forward)
 }
 
 // nat masquerades what leaves a pool for an address in no pool. Ports are random, since the sequential choice of the
 // kernel lets one outside guess them. Where VXLAN is in use no UDP flow gets its port as source: the far end's guard and
 // its device would take the answers.
-func (f firewallBuilder) nat(pools []netip.Prefix, vxlans []string) {
+func (f firewallBuilder) nat(vxlan bool) {
 	var r rules
 	for _, n := range f.c.Networks {
-		if !n.NATOutgoing || len(ipv4(n.Pools)) == 0 {
-			continue
+		for _, family := range families {
+			mine := family.of(n.Pools)
+			if len(mine) == 0 || !family.v6 && !n.NATOutgoing || family.v6 && !n.NATOutgoing6 {
+				continue
+			}
+			f.elems(f.set(inetTable, "nat"+family.six+"-"+n.Name, family.addr, true), prefixes(merge(mine)))
+			f.elems(f.set(inetTable, "exempt"+family.six+"-"+n.Name, family.addr, true), prefixes(merge(append(family.of(n.NATExempt), f.pools(family)...))))
+			match := fmt.Sprintf("%s saddr @nat%s-%s %s daddr != @exempt%s-%s oifname != @inner", family.ip, family.six, n.Name, family.ip, family.six, n.Name)
+			if vxlan {
+				low, high := f.portsBesideVXLAN()
+				r.add("%s meta l4proto udp masquerade to :%d-%d fully-random", match, low, high)
+			}
+			r.add("%s masquerade fully-random", match)
 		}
-		f.elems(f.set(inetTable, "nat-"+n.Name, "ipv4_addr", true), prefixes(merge(ipv4(n.Pools))))
-		f.elems(f.set(inetTable, "exempt-"+n.Name, "ipv4_addr", true), prefixes(merge(append(ipv4(n.NATExempt), pools...))))
-		match := fmt.Sprintf("ip saddr @nat-%s ip daddr != @exempt-%s oifname != @inner", n.Name, n.Name)
-		if len(vxlans) > 0 {
-			low, high := f.portsBesideVXLAN()
-			r.add("%s meta l4proto udp masquerade to :%d-%d fully-random", match, low, high)
-		}
-		r.add("%s masquerade fully-random", match)
 	}
 	if len(r) > 0 {
 		f.chain(inetTable, "nat", "nat", "postrouting", prioSrcNAT, r)
@@ -255,85 +339,9 @@ func (f firewallBuilder) arp() {
 	for _, e := range f.facts.Endpoints {
 		name := object.VethName(string(e.ID))
 		f.put(object.NftElem{Set: veths, Elem: quote(name)}, f.workloadCause(e))
-		f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, f.workloadCause(e))
+		if e.IPv4.IsValid() {
+			f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, f.workloadCause(e))
+		}
 	}
 	f.chain(arpTable, "spoof", "filter", "input", prioFilter, rules{"iifname @veths iifname . arp saddr ip != @endpoints counter drop"})
-}
-
-func (f firewallBuilder) chain(t object.NftTable, name, typ, hook string, priority int, r rules) {
-	f.put(object.NftChain{Table: t, Name: name, Type: typ, Hook: hook, Priority: priority, Rules: strings.Join(r, "\n")}, f.why)
-}
-
-func (f firewallBuilder) set(t object.NftTable, name, typ string, interval bool) object.NftSet {
-	s := object.NftSet{Table: t, Name: name, Type: typ, Interval: interval}
-	f.put(s, f.why)
-	return s
-}
-
-func (f firewallBuilder) elems(s object.NftSet, elems []string) {
-	for _, e := range elems {
-		f.put(object.NftElem{Set: s, Elem: e}, f.why)
-	}
-}
-
-func quote(name string) string { return `"` + name + `"` }
-
-func quoted(names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = quote(n)
-	}
-	return out
-}
-
-// prefixes spells prefixes as nft does: a single address without its length.
-func prefixes(ps []netip.Prefix) []string {
-	out := make([]string, len(ps))
-	for i, p := range ps {
-		out[i] = p.String()
-		if p.IsSingleIP() {
-			out[i] = p.Addr().String()
-		}
-	}
-	return out
-}
-
-func ipv4(ps []netip.Prefix) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range ps {
-		if p.Addr().Is4() {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// merge returns the fewest prefixes that cover the same addresses, in order: an interval set takes no overlaps.
-func merge(ps []netip.Prefix) []netip.Prefix {
-	sorted := slices.Clone(ps)
-	slices.SortFunc(sorted, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return a.Bits() - b.Bits()
-	})
-	var out []netip.Prefix
-	for _, p := range sorted {
-		if n := len(out); n > 0 && out[n-1].Bits() <= p.Bits() && out[n-1].Contains(p.Addr()) {
-			continue
-		}
-		out = append(out, p)
-		for len(out) > 1 { // two halves of one prefix are that prefix
-			a, b := out[len(out)-2], out[len(out)-1]
-			if a.Bits() != b.Bits() || a.Bits() == 0 {
-				break
-			}
-			whole := netip.PrefixFrom(a.Addr(), a.Bits()-1).Masked()
-			if whole.Addr() != a.Addr() || !whole.Contains(b.Addr()) {
-				break
-			}
-			out = append(out[:len(out)-2], whole)
-		}
-	}
-	return out
 }

@@ -19,15 +19,16 @@ import (
 //
 // tunl0 is the kernel's fallback device: it takes any pair of endpoints, the route's next hop says which. It has no local
 // address, so the kernel chooses the outer source by a route to the remote node.
+//
+// With encapsulate = "cross-subnet" the nodes of this node's own subnet get their packets bare, by way of ens33.
 const tunl0 = "tunl0"
 
-func (b *builder) ipip(n config.Network) error {
+func (b *builder) ipip(n config.Network) {
 	remotes := b.remotes(n.Name)
 	if len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
-		return nil
+		return
 	}
 	b.put(object.IPIP{Name: tunl0, MTU: b.mtu(n), Up: true}, netCause(n))
 	b.tunnelDevice(n, tunl0)
-	b.tunnelRoutes(n, tunl0, remotes, func(r config.Node) netip.Addr { return r.Address.Addr() })
-	return nil
+	b.tunnelRoutes(n, tunnel{tunl0, func(_ family, r config.Node) netip.Addr { return r.Address.Addr() }}, remotes)
 }

@@ -23,28 +23,16 @@ func CannotYet(c *config.Config) []Unbuilt {
 		out = append(out, Unbuilt{fmt.Sprintf(format, args...), p})
 	}
 	for _, n := range c.Networks {
-		if n.Encapsulate == config.CrossSubnet {
-			add(n.Pos, "network %q: encapsulate = %q", n.Name, n.Encapsulate)
-		}
 		if len(n.Receive) > 0 {
 			add(n.Pos, "network %q: receive", n.Name)
 		}
-		if n.NATOutgoing6 {
-			add(n.Pos, "network %q: nat_outgoing6", n.Name)
-		}
-		if n.Family6 {
-			add(n.Pos, "network %q: vxlan over address6", n.Name)
-		}
 		for _, p := range n.Pools {
-			if p.Addr().Is6() {
-				add(n.Pos, "network %q: the IPv6 pool %s in pools", n.Name, p)
+			if p.Addr().Is6() && n.Mode == config.ModeBGP {
+				add(n.Pos, "network %q: the IPv6 pool %s in mode bgp", n.Name, p)
 			}
 		}
 	}
 	for _, n := range c.Nodes {
-		if n.Address6.IsValid() {
-			add(n.Pos, "node %q: address6", n.Name)
-		}
 		if n.RouteReflector.IsValid() {
 			add(n.Pos, "node %q: route_reflector", n.Name)
 		}
@@ -66,11 +54,6 @@ func CannotYet(c *config.Config) []Unbuilt {
 			add(w.Pos, "workload %q: docker", w.Name)
 		case w.Containerd != "":
 			add(w.Pos, "workload %q: containerd", w.Name)
-		}
-		for _, a := range w.Addresses {
-			if a.Is6() {
-				add(w.Pos, "workload %q: the IPv6 address %s", w.Name, a)
-			}
 		}
 	}
 	if c.Daemon.Hold {

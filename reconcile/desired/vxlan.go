@@ -19,38 +19,45 @@ import (
 //	far host    vxlan.netd unwraps
 //	far route   10.10.194.134 dev netd… scope link
 //
-// Nothing is learned and nothing is exchanged: a node's VTEP address and MAC follow from the file.
-func (b *builder) vxlan(n config.Network) error {
+// Nothing is learned and nothing is exchanged: a node's VTEP addresses and its MAC follow from the file. The device carries
+// IPv4 and IPv6 alike; between the nodes it speaks one of them (Network.Family6). With encapsulate = "cross-subnet" the
+// nodes of this node's own subnet get their packets bare, by way of ens33.
+func (b *builder) vxlan(n config.Network) {
 	remotes := b.remotes(n.Name)
 	if len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
-		return nil
+		return
 	}
+	outer := familyOf(n.Family6)
 	dev := object.VXLANName(n.VNI)
 	b.put(object.VXLAN{
-		Name: dev, VNI: n.VNI, Port: n.Port, Local: b.self.Address.Addr(), Underlay: b.underlay.Name,
+		Name: dev, VNI: n.VNI, Port: n.Port, Local: outer.address(b.self).Addr(), Underlay: b.underlay(outer).Name,
 		MAC: b.vtepMAC(n, b.self), MTU: b.mtu(n), Up: true, Alias: "netd: network " + n.Name,
 	}, netCause(n))
 	b.tunnelDevice(n, dev)
 
-	gateway := func(r config.Node) netip.Addr {
-		tunnel, _ := b.c.Tunnel(r, n.Name, false) // every node with blocks has one: the file was checked
-		return tunnel
-	}
 	for _, r := range remotes {
 		why, mac := b.nodeCause(r.node), b.vtepMAC(n, r.node)
-		b.put(object.Neigh{Link: dev, IP: gateway(r.node), MAC: mac}, why)
-		b.put(object.FDB{Link: dev, MAC: mac, Dst: r.node.Address.Addr()}, why)
+		for _, f := range families {
+			if vtep, ok := b.c.Tunnel(r.node, n.Name, f.v6); ok {
+				b.put(object.Neigh{Link: dev, IP: vtep, MAC: mac}, why)
+			}
+		}
+		b.put(object.FDB{Link: dev, MAC: mac, Dst: outer.address(r.node).Addr()}, why)
 	}
-	b.tunnelRoutes(n, dev, remotes, gateway)
-	return nil
+	b.tunnelRoutes(n, tunnel{dev, func(f family, r config.Node) netip.Addr {
+		vtep, _ := b.c.Tunnel(r, n.Name, f.v6) // every node with blocks has one: the file was checked
+		return vtep
+	}}, remotes)
 }
 
-// vtepMAC is the address of a node's VXLAN device in a network.
+// vtepMAC is the address of a node's VXLAN device in a network: of its IPv4 tunnel address where it has one.
 func (b *builder) vtepMAC(n config.Network, node config.Node) object.MAC {
-	if tunnel, ok := b.c.Tunnel(node, n.Name, false); ok {
-		return object.VTEPMAC(n.VNI, tunnel)
+	for _, f := range families {
+		if vtep, ok := b.c.Tunnel(node, n.Name, f.v6); ok {
+			return object.VTEPMAC(n.VNI, vtep)
+		}
 	}
-	return object.VTEPMAC(n.VNI, node.Address.Addr())
+	return object.VTEPMAC(n.VNI, familyOf(n.Family6).address(node).Addr())
 }
 
 // linkKey is the key of a link on the host.

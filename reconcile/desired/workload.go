@@ -9,23 +9,23 @@ import (
 	"netd/reconcile/object"
 )
 
-// A container's wire. In the container:
+// A container's wire. In the container, of the families that it has an address of:
 //
-//	eth0            A/32
+//	eth0            A/32                                 A6/128
 //	169.254.1.1     dev eth0 scope link
-//	default         via 169.254.1.1 dev eth0
+//	default         via 169.254.1.1 dev eth0             via fe80::ecee:eeff:feee:eeee dev eth0
 //
-// On the host, at the other end, which has 169.254.1.1 so that it answers for it whatever routes the host has:
+// On the host, at the other end, which has the gateway's address so that it answers for it whatever routes the host has:
 //
-//	netd1f0c…       169.254.1.1/32 scope link, MAC ee:ee:ee:ee:ee:ee
-//	A               dev netd1f0c… scope link src S
-//	A               lladdr <the container's MAC> permanent
+//	netd1f0c…       169.254.1.1/32 scope link            fe80::ecee:eeff:feee:eeee/64, MAC ee:ee:ee:ee:ee:ee
+//	A               dev netd1f0c… scope link src S       A6 dev netd1f0c… src S6
+//	A               lladdr <the container's MAC> permanent, A6 likewise
 //
 // S is an address that other nodes can answer: the tunnel's, in mode bgp the node's. Without it the host would speak to
 // its own containers as 169.254.1.1.
 func (b *builder) workloads() error {
 	for _, e := range b.facts.Endpoints {
-		n, ok := b.network(e.Network)
+		n, ok := b.networkNamed(e.Network)
 		if !ok {
 			return fmt.Errorf("workload %s: the file has no network %q", e.ID, e.Network)
 		}
@@ -34,7 +34,7 @@ func (b *builder) workloads() error {
 	return nil
 }
 
-func (b *builder) network(name string) (config.Network, bool) {
+func (b *builder) networkNamed(name string) (config.Network, bool) {
 	for _, n := range b.c.Networks {
 		if n.Name == name {
 			return n, true
@@ -46,45 +46,67 @@ func (b *builder) network(name string) (config.Network, bool) {
 func (b *builder) workload(e object.Endpoint, n config.Network) {
 	why := b.workloadCause(e)
 	veth := object.VethName(string(e.ID))
-	host32 := netip.PrefixFrom(e.IPv4, e.IPv4.BitLen())
-	gateway := netip.PrefixFrom(object.Gateway, 32)
-
+	mtu := b.mtu(n)
+	for _, a := range e.Addrs() {
+		mtu = min(mtu, b.mtu(b.networkOf(a, n)))
+	}
 	b.put(object.Veth{
-		Name: veth, MAC: object.HostEndMAC, MTU: b.mtu(n), Up: true, Alias: "netd: " + string(e.ID),
-		Workload: e.ID, Peer: e.Interface, PeerMAC: e.MAC, PeerMTU: b.mtu(n), PeerUp: true,
+		Name: veth, MAC: object.HostEndMAC, MTU: mtu, Up: true, Alias: "netd: " + string(e.ID),
+		Workload: e.ID, Peer: e.Interface, PeerMAC: e.MAC, PeerMTU: mtu, PeerUp: true,
 	}, why)
-	b.put(object.Addr{Link: veth, Prefix: gateway, Scope: object.ScopeLink}, why)
-	for _, s := range [][3]string{
-		{"conf", "proxy_arp", "1"},
-		{"neigh", "proxy_delay", "0"}, // else the first answer takes up to 800 ms
-		{"conf", "forwarding", "1"},
-		{"conf", "rp_filter", "1"},
-	} {
-		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", s[0], veth, s[1]), Value: s[2]}, why)
-	}
-	b.noIPv6(veth, why)
-	b.put(object.Neigh{Link: veth, IP: e.IPv4, MAC: e.MAC}, why)
-
-	src, stands := b.self.Address.Addr(), []reconcile.Key(nil)
-	if n.Mode != config.ModeBGP {
-		if tunnel, ok := b.c.Tunnel(b.self, n.Name, false); ok {
-			src = tunnel
-			stands = []reconcile.Key{object.Addr{Link: b.tunnelName(n), Prefix: netip.PrefixFrom(tunnel, 32)}.Key()}
+	b.ipv6Link(veth, mtu, e.IPv6.IsValid(), why)
+	if e.IPv4.IsValid() {
+		b.put(object.Addr{Link: veth, Prefix: host(object.Gateway), Scope: object.ScopeLink}, why)
+		for _, s := range [][3]string{
+			{"conf", "proxy_arp", "1"},
+			{"neigh", "proxy_delay", "0"}, // else the first answer takes up to 800 ms
+			{"conf", "forwarding", "1"},
+			{"conf", "rp_filter", "1"},
+		} {
+			b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", s[0], veth, s[1]), Value: s[2]}, why)
 		}
+		b.put(object.Route{In: e.ID, Dst: host(object.Gateway), Table: object.MainTable, Type: object.Unicast, Dev: e.Interface, Scope: object.ScopeLink}, why)
 	}
-	b.put(object.Route{Dst: host32, Table: object.MainTable, Type: object.Unicast, Dev: veth, Src: src, Scope: object.ScopeLink}, why, stands...)
-
-	b.put(object.Addr{In: e.ID, Link: e.Interface, Prefix: host32, Scope: object.ScopeGlobal}, why)
-	b.put(object.Route{In: e.ID, Dst: gateway, Table: object.MainTable, Type: object.Unicast, Dev: e.Interface, Scope: object.ScopeLink}, why)
-	b.put(object.Route{In: e.ID, Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Table: object.MainTable, Type: object.Unicast,
-		Via: object.Gateway, Dev: e.Interface}, why)
+	if e.IPv6.IsValid() {
+		b.put(object.Addr{Link: veth, Prefix: netip.PrefixFrom(object.Gateway6, 64), Scope: object.ScopeLink}, why)
+		b.put(object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", veth, "proxy_ndp"), Value: "1"}, why)
+		b.put(object.Sysctl{In: e.ID, Name: object.LinkSysctl("ipv6", "conf", e.Interface, "disable_ipv6"), Value: "0"}, why) // Docker's default is 1
+	}
+	for _, a := range e.Addrs() {
+		b.reach(e, a, b.networkOf(a, n), why)
+	}
 }
 
-func (b *builder) tunnelName(n config.Network) string {
-	if n.Mode == config.ModeIPIP {
-		return tunl0
+// networkOf is the network whose pool holds an address; n where none does any more.
+func (b *builder) networkOf(a netip.Addr, n config.Network) config.Network {
+	if of, ok := b.c.NetworkOf(host(a)); ok {
+		return of
 	}
-	return object.VXLANName(n.VNI)
+	return n
+}
+
+// reach puts the ways between the host and one address of a container.
+func (b *builder) reach(e object.Endpoint, a netip.Addr, n config.Network, why reconcile.Cause) {
+	f := familyOf(a.Is6())
+	veth := object.VethName(string(e.ID))
+	gateway, scope := object.Gateway, object.ScopeLink
+	if f.v6 {
+		gateway, scope = object.Gateway6, object.ScopeGlobal // the kernel knows no other for IPv6 routes
+	}
+	b.put(object.Neigh{Link: veth, IP: a, MAC: e.MAC}, why)
+
+	src, stands := f.address(b.self).Addr(), []reconcile.Key(nil)
+	if n.Mode != config.ModeBGP {
+		if tunnel, ok := b.c.Tunnel(b.self, n.Name, f.v6); ok {
+			src = tunnel
+			stands = []reconcile.Key{object.Addr{Link: b.tunnelName(n), Prefix: host(tunnel)}.Key()}
+		}
+	}
+	b.put(object.Route{Dst: host(a), Table: object.MainTable, Type: object.Unicast, Dev: veth, Src: src, Scope: scope}, why, stands...)
+
+	b.put(object.Addr{In: e.ID, Link: e.Interface, Prefix: host(a), Scope: object.ScopeGlobal}, why)
+	b.put(object.Route{In: e.ID, Dst: netip.PrefixFrom(gateway, 0).Masked(), Table: object.MainTable, Type: object.Unicast,
+		Via: gateway, Dev: e.Interface}, why)
 }
 
 // workloadCause is the line of the file that declares a workload, or the runtime that brought it.

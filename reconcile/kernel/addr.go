@@ -11,7 +11,7 @@ import (
 	"netd/reconcile/object"
 )
 
-// addrs is the kind of IPv4 addresses. IFA_PROTO 142 (Linux 5.18) marks those of netd. An older kernel drops it: there an
+// addrs is the kind of addresses. IFA_PROTO 142 (Linux 5.18) marks those of netd. An older kernel drops it: there an
 // address on a link of netd is netd's, and on tunl0 one with the label tunl0:netd.
 type addrs struct{ k *Kernel }
 
@@ -34,9 +34,8 @@ type heldAddr struct {
 func readAddrs(c *conn) ([]heldAddr, error) {
 	var out []heldAddr
 	req := make([]byte, unix.SizeofIfAddrmsg)
-	req[0] = unix.AF_INET
-	err := c.dump(unix.RTM_GETADDR, req, func() { out = out[:0] }, func(body []byte) error {
-		if len(body) < unix.SizeofIfAddrmsg {
+	err := c.dump(unix.RTM_GETADDR, req, func() { out = out[:0] }, func(body []byte) error { // of all families
+		if len(body) < unix.SizeofIfAddrmsg || body[0] != unix.AF_INET && body[0] != unix.AF_INET6 {
 			return nil
 		}
 		h := heldAddr{scope: object.Scope(body[3]), index: int(native.Uint32(body[4:]))}
@@ -114,7 +113,10 @@ func encodeAddr(b *batch, p place, c reconcile.Change) error {
 	}
 	b.begin(typ, flags)
 	var head [unix.SizeofIfAddrmsg]byte
-	head[0], head[1], head[3] = unix.AF_INET, uint8(r.Prefix.Bits()), uint8(r.Scope)
+	head[0], head[1], head[3] = family(r.Prefix.Addr()), uint8(r.Prefix.Bits()), uint8(r.Scope)
+	if r.Prefix.Addr().Is6() {
+		head[2] = unix.IFA_F_NODAD // nobody else has it, and until detection is over (a second) it would be of no use
+	}
 	native.PutUint32(head[4:], uint32(index))
 	b.raw(head[:]...)
 	b.addr(unix.IFA_LOCAL, r.Prefix.Addr())

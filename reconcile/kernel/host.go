@@ -42,51 +42,83 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 				hl.Addrs = append(hl.Addrs, a.prefix)
 			}
 		}
+		if !hl.Loopback && l.master == 0 { // a bridge's or bond's port neither routes nor listens to routers by itself
+			forwarding, err := k.before(object.LinkSysctl("ipv4", "conf", l.name, "forwarding"))
+			if err != nil {
+				return out, err
+			}
+			acceptRA, err := k.before(object.LinkSysctl("ipv6", "conf", l.name, "accept_ra"))
+			if err != nil {
+				return out, err
+			}
+			hl.Forwarding, hl.AcceptRA = forwarding == 1, acceptRA
+		}
 		out.Links = append(out.Links, hl)
 	}
 	slices.SortFunc(out.Links, func(a, b object.HostLink) int { return a.Index - b.Index })
 	if err := k.hostRoutes(h, &out); err != nil {
 		return out, err
 	}
-	if v, ok, err := readSysctl(object.Sysctl{Name: "net.ipv4.ip_forward"}); err != nil {
+	forward, err := k.before("net.ipv4.ip_forward")
+	if err != nil {
 		return out, err
-	} else if ok {
-		out.IPForward = v == "1"
 	}
-	if v, ok, err := readSysctl(object.Sysctl{Name: "net.ipv4.conf.all.rp_filter"}); err != nil {
+	forward6, err := k.before(object.IPv6Forwarding)
+	if err != nil {
 		return out, err
-	} else if ok {
-		out.RPFilterAll, _ = strconv.Atoi(v)
+	}
+	out.IPForward, out.IPv6Forward = forward == 1, forward6 == 1
+	if out.RPFilterAll, err = k.before("net.ipv4.conf.all.rp_filter"); err != nil {
+		return out, err
 	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	out.IPv6 = err == nil
 	return out, nil
 }
 
+// before is a setting as it is without netd: what it was before netd first wrote it, else what it is; 0 where there is none.
+func (k *Kernel) before(name string) (int, error) {
+	v, kept := k.store.Before(name)
+	if !kept {
+		var err error
+		if v, _, err = readSysctl(object.Sysctl{Name: name}); err != nil {
+			return 0, err
+		}
+	}
+	n, _ := strconv.Atoi(v)
+	return n, nil
+}
+
 // hostRoutes finds the links that default routes leave by, and the routes that BGP gave.
 func (k *Kernel) hostRoutes(h place, out *object.Host) error {
-	req := make([]byte, unix.SizeofRtMsg)
-	req[0], req[4] = unix.AF_INET, unix.RT_TABLE_MAIN
-	err := h.c.dump(unix.RTM_GETROUTE, req, func() { out.DefaultLinks, out.LearnedRoutes = nil, nil }, func(body []byte) error {
-		if body[1] != 0 && body[5] != object.Protocol { // neither a default route nor netd's: 100,000 foreign ones cost nothing
+	for _, f := range ipFamilies {
+		links := &out.DefaultLinks
+		if f == unix.AF_INET6 {
+			links = &out.DefaultLinks6
+		}
+		var learned []object.Learned
+		err := dumpRoutes(h.c, f, func() { *links, learned = nil, nil }, func(body []byte) error {
+			if body[1] != 0 && body[5] != object.Protocol { // neither a default route nor netd's: 100,000 foreign ones cost nothing
+				return nil
+			}
+			r, ok := decodeRoute(body)
+			if !ok || r.table != unix.RT_TABLE_MAIN || r.typ != unix.RTN_UNICAST {
+				return nil
+			}
+			l := h.links.byIndex[r.oif]
+			if r.dst.Bits() == 0 && l.name != "" && !slices.Contains(*links, l.name) {
+				*links = append(*links, l.name)
+			}
+			if r.protocol == object.Protocol && r.via.IsValid() && r.nexthop == 0 && !l.isNetd() && l.name != "tunl0" {
+				learned = append(learned, object.Learned{Prefix: r.dst, NextHop: r.via})
+			}
 			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading routes: %w", err)
 		}
-		r, ok := decodeRoute(body)
-		if !ok || r.table != unix.RT_TABLE_MAIN || r.typ != unix.RTN_UNICAST {
-			return nil
-		}
-		l := h.links.byIndex[r.oif]
-		if r.dst.Bits() == 0 && l.name != "" && !slices.Contains(out.DefaultLinks, l.name) {
-			out.DefaultLinks = append(out.DefaultLinks, l.name)
-		}
-		if r.protocol == object.Protocol && r.via.IsValid() && r.nexthop == 0 && !l.isNetd() && l.name != "tunl0" {
-			out.LearnedRoutes = append(out.LearnedRoutes, object.Learned{Prefix: r.dst, NextHop: r.via})
-		}
-		return nil
-	})
-	slices.Sort(out.DefaultLinks)
-	if err != nil {
-		return fmt.Errorf("reading routes: %w", err)
+		slices.Sort(*links)
+		out.LearnedRoutes = append(out.LearnedRoutes, learned...)
 	}
 	return nil
 }
@@ -104,9 +136,7 @@ func (k *Kernel) usedByOthers(l link) (bool, error) {
 		}
 	}
 	used := false
-	req := make([]byte, unix.SizeofRtMsg)
-	req[0], req[4] = unix.AF_INET, unix.RT_TABLE_MAIN
-	err = k.c.dump(unix.RTM_GETROUTE, req, func() { used = false }, func(body []byte) error {
+	err = dumpRoutes(k.c, unix.AF_INET, func() { used = false }, func(body []byte) error {
 		if r, ok := decodeRoute(body); ok && r.oif == l.index && r.protocol != object.Protocol && r.protocol != unix.RTPROT_KERNEL {
 			used = true
 		}

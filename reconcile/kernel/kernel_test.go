@@ -43,9 +43,11 @@ type host struct {
 	box    *netns.NS
 }
 
-func newHost(t *testing.T, mode config.Mode) *host {
+func newHost(t *testing.T, mode config.Mode) *host { return newHostOf(t, walkthrough(mode)) }
+
+func newHostOf(t *testing.T, file string) *host {
 	netns.Need(t)
-	h := &host{t: t, store: memory{}, cfg: walkthrough(t, mode)}
+	h := &host{t: t, store: memory{}, cfg: parse(t, file)}
 	netns.Run(t, "ip link add ens33 type veth peer name wire")
 	t.Cleanup(func() { netns.Run(t, "ip link del ens33") })
 	netns.Run(t, "ip link set wire up")
@@ -66,10 +68,8 @@ func newHost(t *testing.T, mode config.Mode) *host {
 	return h
 }
 
-func walkthrough(t *testing.T, mode config.Mode) *config.Config {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "netd.hcl")
-	text := fmt.Sprintf(`network "lab" {
+func walkthrough(mode config.Mode) string {
+	return fmt.Sprintf(`network "lab" {
   pools = ["10.10.0.0/16"]
   mode  = %q
 }
@@ -87,6 +87,11 @@ workload "nginx-master" {
   netns   = "/run/netns/nginx-master"
 }
 `, mode)
+}
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "netd.hcl")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -174,9 +174,6 @@ func (s links) createVeth(w object.Veth) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.Group = w.Name, w.MTU, object.LinkGroup
 	attrs.HardwareAddr = net.HardwareAddr(w.MAC[:])
-	if w.Up {
-		attrs.Flags |= net.FlagUp
-	}
 	v := netlink.NewVeth(attrs)
 	v.PeerName, v.PeerHardwareAddr, v.PeerNamespace, v.PeerMTU = w.Peer, net.HardwareAddr(w.PeerMAC[:]), netlink.NsFd(fd), uint32(w.PeerMTU)
 	if err := netlink.LinkAdd(v); err != nil {
@@ -199,6 +196,11 @@ func (s links) settle(w object.Veth) error {
 	if !ok {
 		return fmt.Errorf("%w: %s", errNoLink, w.Name)
 	}
+	if !l.up() {
+		if err := noLinkLocal(w.Name); err != nil {
+			return err
+		}
+	}
 	if err := h.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias}); err != nil {
 		return err
 	}
@@ -213,6 +215,16 @@ func (s links) settle(w object.Veth) error {
 		return fmt.Errorf("the network namespace of %s is gone", w.Workload)
 	}
 	return err
+}
+
+// noLinkLocal keeps the kernel from giving a link that is still down an IPv6 address of its own when it comes up: what
+// address it has, and without a second of duplicate detection, is netd's to say.
+func noLinkLocal(name string) error {
+	s := object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", name, "addr_gen_mode"), Value: "1"}
+	if _, there, err := readSysctl(s); err != nil || !there { // no IPv6, or an MTU below its least
+		return err
+	}
+	return writeSysctl(s)
 }
 
 // setting is what can be changed of any link.
@@ -284,6 +296,11 @@ func (s links) settleVXLAN(w object.VXLAN) error {
 	if !ok {
 		return fmt.Errorf("%w: %s", errNoLink, w.Name)
 	}
+	if !l.up() {
+		if err := noLinkLocal(w.Name); err != nil {
+			return err
+		}
+	}
 	return s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias})
 }
 
@@ -353,7 +370,11 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 		}
 		var data, info encoder
 		data.u32(unix.IFLA_VXLAN_ID, want.VNI)
-		data.addr(unix.IFLA_VXLAN_LOCAL, want.Local)
+		local := uint16(unix.IFLA_VXLAN_LOCAL)
+		if want.Local.Is6() {
+			local = unix.IFLA_VXLAN_LOCAL6
+		}
+		data.addr(local, want.Local)
 		data.u32(unix.IFLA_VXLAN_LINK, uint32(lower))
 		info.attr(unix.IFLA_INFO_KIND, []byte("vxlan"))
 		info.attr(unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data.b)

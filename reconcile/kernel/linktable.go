@@ -20,6 +20,7 @@ type link struct {
 	mac    object.MAC
 	group  uint32
 	alias  string
+	master int // of which bridge or bond it is a port; 0: of none
 	peer   int // IFLA_LINK: the other end of a veth, the lower device of a vxlan
 	nsid   int // IFLA_LINK_NETNSID: the namespace of peer; -1: this one
 	vxlan  vxlanData
@@ -124,6 +125,8 @@ func decodeLink(body []byte) link {
 			l.group = a.u32()
 		case unix.IFLA_IFALIAS:
 			l.alias = text(a.data)
+		case unix.IFLA_MASTER:
+			l.master = int(a.u32())
 		case unix.IFLA_LINK:
 			l.peer = int(a.u32())
 		case unix.IFLA_LINK_NETNSID:

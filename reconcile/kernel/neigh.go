@@ -11,7 +11,7 @@ import (
 	"netd/reconcile/object"
 )
 
-// neighs is the kind of permanent IPv4 neighbour entries on links of netd. All of them are netd's: a stranger's there is
+// neighs is the kind of permanent neighbour entries on links of netd. All of them are netd's: a stranger's there is
 // drift. What the kernel resolved by itself is not permanent and not looked at.
 type neighs struct{ k *Kernel }
 
@@ -37,7 +37,7 @@ func readNeighs(c *conn, family uint8) ([]heldNeigh, error) {
 	req := make([]byte, sizeofNdmsg)
 	req[0] = family
 	err := c.dump(unix.RTM_GETNEIGH, req, func() { out = out[:0] }, func(body []byte) error {
-		if len(body) < sizeofNdmsg {
+		if len(body) < sizeofNdmsg || body[0] != family { // a kernel without IPv6 answers with everything
 			return nil
 		}
 		n := heldNeigh{index: int(native.Uint32(body[4:])), state: native.Uint16(body[8:])}
@@ -65,13 +65,18 @@ func (s neighs) List(context.Context, []reconcile.Resource) (own []reconcile.Res
 	if err != nil {
 		return nil, nil, err
 	}
-	held, err := readNeighs(h.c, unix.AF_INET)
-	for _, n := range held {
-		if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && l.isNetd() {
-			own = append(own, object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
+	for _, f := range ipFamilies {
+		held, err := readNeighs(h.c, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, n := range held {
+			if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && l.isNetd() {
+				own = append(own, object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
+			}
 		}
 	}
-	return own, nil, err
+	return own, nil, nil
 }
 
 func (s fdbs) List(context.Context, []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
@@ -116,7 +121,7 @@ func encodeNeigh(b *batch, p place, c reconcile.Change) error {
 	switch n := r.(type) {
 	case object.Neigh:
 		link, dst, mac = n.Link, n.IP, n.MAC
-		head[0] = unix.AF_INET
+		head[0] = family(dst)
 		native.PutUint16(head[8:], unix.NUD_PERMANENT)
 	case object.FDB:
 		link, dst, mac = n.Link, n.Dst, n.MAC

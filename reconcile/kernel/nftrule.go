@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,9 +15,10 @@ import (
 // compiled here to the kernel's expressions.
 //
 //	match      iifname|oifname [!=] "NAME"|@SET      meta nfproto ipv4|ipv6        tcp|udp dport N
-//	           ip saddr|daddr [!=] @SET              meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
-//	           iifname . ip saddr [!=] @SET          ip protocol N                 meta skuid >= 0
+//	           ip|ip6 saddr|daddr [!=] @SET          meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
+//	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
+//	           icmpv6 type nd-router-advert|nd-redirect
 //	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
 //	           meta mark set meta mark | X           tcp option maxseg size set rt mtu
 
@@ -40,7 +40,7 @@ type ruleCompiler struct {
 	words  []string
 	out    []expr.Any
 	raw    map[int]compiledExpr // instead of out[i], where the library encodes wrongly
-	ip, l4 bool                 // a check of the protocol is there already
+	ip, l4 uint8                // the protocols that are checked for already
 }
 
 // compileRule compiles one rule of a table of the family (unix.NFPROTO_*).
@@ -103,22 +103,34 @@ func (c *ruleCompiler) payload(register uint32, base expr.PayloadBase, offset, l
 	c.emit(&expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length})
 }
 
-// needIPv4 makes sure that what follows reads an IPv4 header; in family inet it may be another.
-func (c *ruleCompiler) needIPv4() {
-	if c.family == unix.NFPROTO_INET && !c.ip {
+// needIP makes sure that what follows reads the header of an IP version; in family inet it may be another's.
+func (c *ruleCompiler) needIP(version uint8) {
+	if c.family == unix.NFPROTO_INET && c.ip != version {
 		c.meta(expr.MetaKeyNFPROTO)
-		c.compare(expr.CmpOpEq, []byte{unix.NFPROTO_IPV4})
-		c.ip = true
+		c.compare(expr.CmpOpEq, []byte{version})
+		c.ip = version
 	}
 }
 
 func (c *ruleCompiler) needL4(proto uint8) {
-	if !c.l4 {
+	if c.l4 != proto {
 		c.meta(expr.MetaKeyL4PROTO)
 		c.compare(expr.CmpOpEq, []byte{proto})
-		c.l4 = true
+		c.l4 = proto
 	}
 }
+
+// ipHeaders are where the addresses are in the header of each IP version, by nft's word for it.
+var ipHeaders = map[string]struct {
+	version              uint8
+	saddr, daddr, length uint32
+}{
+	"ip":  {unix.NFPROTO_IPV4, 12, 16, 4},
+	"ip6": {unix.NFPROTO_IPV6, 8, 24, 16},
+}
+
+// icmpv6Types are the messages of neighbour discovery (RFC 4861) that rules name.
+var icmpv6Types = map[string]uint8{"nd-router-advert": 134, "nd-redirect": 137}
 
 var l4Protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
@@ -170,11 +182,13 @@ func (c *ruleCompiler) interfaceTerm() error {
 	if c.words[0] == "oifname" {
 		key = expr.MetaKeyOIFNAME
 	}
-	if _, ok := c.take("iifname", ".", "ip", "saddr"); ok {
-		c.needIPv4()
-		c.meta(key)
-		c.payload(reg2, expr.PayloadBaseNetworkHeader, 12, 4)
-		return c.operand()
+	for word, h := range ipHeaders {
+		if _, ok := c.take("iifname", ".", word, "saddr"); ok {
+			c.needIP(h.version)
+			c.meta(key)
+			c.payload(reg2, expr.PayloadBaseNetworkHeader, h.saddr, h.length)
+			return c.operand()
+		}
 	}
 	if _, ok := c.take("iifname", ".", "arp", "saddr", "ip"); ok {
 		c.meta(key)
@@ -187,16 +201,29 @@ func (c *ruleCompiler) interfaceTerm() error {
 }
 
 func (c *ruleCompiler) matchTerm() (bool, error) {
-	for field, offset := range map[string]uint32{"saddr": 12, "daddr": 16} {
-		if _, ok := c.take("ip", field); ok {
-			c.needIPv4()
-			c.payload(reg1, expr.PayloadBaseNetworkHeader, offset, 4)
-			return true, c.operand()
+	for word, h := range ipHeaders {
+		for field, offset := range map[string]uint32{"saddr": h.saddr, "daddr": h.daddr} {
+			if _, ok := c.take(word, field); ok {
+				c.needIP(h.version)
+				c.payload(reg1, expr.PayloadBaseNetworkHeader, offset, h.length)
+				return true, c.operand()
+			}
 		}
+	}
+	if args, ok := c.take("icmpv6", "type", "%"); ok {
+		n, known := icmpv6Types[args[0]]
+		if !known {
+			return true, fmt.Errorf("unknown ICMPv6 message %q", args[0])
+		}
+		c.needIP(unix.NFPROTO_IPV6)
+		c.needL4(unix.IPPROTO_ICMPV6)
+		c.payload(reg1, expr.PayloadBaseTransportHeader, 0, 1)
+		c.compare(expr.CmpOpEq, []byte{n})
+		return true, nil
 	}
 	if args, ok := c.take("ip", "protocol", "%"); ok {
 		n, err := strconv.ParseUint(args[0], 10, 8)
-		c.needIPv4()
+		c.needIP(unix.NFPROTO_IPV4)
 		c.payload(reg1, expr.PayloadBaseNetworkHeader, 9, 1)
 		c.compare(expr.CmpOpEq, []byte{byte(n)})
 		return true, err
@@ -208,7 +235,7 @@ func (c *ruleCompiler) matchTerm() (bool, error) {
 		}
 		c.meta(expr.MetaKeyNFPROTO)
 		c.compare(expr.CmpOpEq, []byte{family})
-		c.ip = true
+		c.ip = family
 		return true, nil
 	}
 	if args, ok := c.take("meta", "l4proto", "%"); ok {
@@ -373,70 +400,4 @@ func isZero(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// elemKey is the key of a set's element as the kernel has it; for a prefix its first address, and end the one behind its
-// last.
-func elemKey(typ, elem string) (key, end []byte, err error) {
-	switch typ {
-	case "ifname":
-		name, err := strconv.Unquote(elem)
-		return nameKey(name), nil, err
-	case "ifname . ipv4_addr":
-		quoted, addr, _ := strings.Cut(elem, " . ")
-		name, err := strconv.Unquote(quoted)
-		if err != nil {
-			return nil, nil, err
-		}
-		a, err := netip.ParseAddr(addr)
-		return append(nameKey(name), a.AsSlice()...), nil, err
-	case "ipv4_addr":
-		if !strings.Contains(elem, "/") {
-			a, err := netip.ParseAddr(elem)
-			if err != nil {
-				return nil, nil, err
-			}
-			return a.AsSlice(), a.Next().AsSlice(), nil
-		}
-		p, err := netip.ParsePrefix(elem)
-		if err != nil {
-			return nil, nil, err
-		}
-		first := p.Masked().Addr().As4()
-		n := uint64(binary.BigEndian.Uint32(first[:])) + 1<<(32-p.Bits())
-		return first[:], binary.BigEndian.AppendUint32(nil, uint32(n)), nil
-	}
-	return nil, nil, fmt.Errorf("a set of type %q", typ)
-}
-
-// elemText is the inverse of elemKey for single keys.
-func elemText(typ string, key []byte) string {
-	switch {
-	case typ == "ifname" && len(key) == unix.IFNAMSIZ:
-		return strconv.Quote(text(key))
-	case typ == "ifname . ipv4_addr" && len(key) == unix.IFNAMSIZ+4:
-		a, _ := netip.AddrFromSlice(key[unix.IFNAMSIZ:])
-		return strconv.Quote(text(key[:unix.IFNAMSIZ])) + " . " + a.String()
-	case len(key) == 4:
-		a, _ := netip.AddrFromSlice(key)
-		return a.String()
-	}
-	return fmt.Sprintf("0x%x", key)
-}
-
-// rangeText spells the addresses from first to before end.
-func rangeText(first, end uint64) string {
-	addr := func(n uint64) netip.Addr {
-		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(n))))
-	}
-	size := end - first
-	for bits := 0; bits <= 32; bits++ {
-		if size == 1<<(32-bits) && first%size == 0 {
-			if bits == 32 {
-				return addr(first).String()
-			}
-			return netip.PrefixFrom(addr(first), bits).String()
-		}
-	}
-	return addr(first).String() + "-" + addr(end-1).String()
 }

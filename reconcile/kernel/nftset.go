@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,6 +20,8 @@ var setTypes = map[string]struct{ magic, length uint32 }{
 	"ipv4_addr":          {magic(nftables.TypeIPAddr), 4},
 	"ifname":             {magic(nftables.TypeIFName), unix.IFNAMSIZ},
 	"ifname . ipv4_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)), unix.IFNAMSIZ + 4},
+	"ipv6_addr":          {magic(nftables.TypeIP6Addr), 16},
+	"ifname . ipv6_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIP6Addr)), unix.IFNAMSIZ + 16},
 }
 
 func magic(t nftables.SetDatatype) uint32 { return t.GetNFTMagic() }
@@ -82,7 +85,7 @@ func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 
 // bound is a key of an interval set: where a range begins, or where one ended.
 type bound struct {
-	at  uint64
+	at  netip.Addr
 	end bool
 }
 
@@ -100,8 +103,8 @@ func (n *nft) listElems(s object.NftSet) ([]string, error) {
 			}
 			for elem := range attributes(list.data) {
 				key, end := decodeElem(elem.data)
-				if s.Interval && len(key) == 4 {
-					bounds = append(bounds, bound{uint64(be32(key)), end})
+				if at, ok := netip.AddrFromSlice(key); s.Interval && ok {
+					bounds = append(bounds, bound{at, end})
 				} else {
 					elems = append(elems, elemText(s.Type, key))
 				}
@@ -134,7 +137,7 @@ func ranges(bounds []bound) []string {
 	slices.SortFunc(bounds, func(a, b bound) int {
 		switch {
 		case a.at != b.at:
-			return int(int64(a.at) - int64(b.at))
+			return a.at.Compare(b.at)
 		case a.end == b.end:
 			return 0
 		case a.end: // where two ranges meet, one ends before the next begins
@@ -143,15 +146,15 @@ func ranges(bounds []bound) []string {
 		return 1
 	})
 	var out []string
-	open, from := false, uint64(0)
+	open, from := false, netip.Addr{}
 	for _, b := range bounds {
 		if open {
-			out = append(out, rangeText(from, b.at))
+			out = append(out, rangeText(from, b.at.Prev()))
 		}
 		open, from = !b.end, b.at
 	}
 	if open {
-		out = append(out, rangeText(from, 1<<32))
+		out = append(out, rangeText(from, netip.Addr{}))
 	}
 	return out
 }
@@ -347,7 +350,7 @@ func encodeElems(b *batch, op reconcile.Op, s object.NftSet, changes []reconcile
 			return fmt.Errorf("element %s: %w", e.Elem, err)
 		}
 		put(key, 0)
-		if s.Interval && !isZero(end) { // a range up to the last address has no end
+		if s.Interval && end != nil { // a range up to the last address has no end
 			put(end, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 	}

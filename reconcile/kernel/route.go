@@ -12,7 +12,7 @@ import (
 	"netd/reconcile/object"
 )
 
-// routes is the kind of IPv4 routes of protocol 142 in the main table.
+// routes is the kind of routes of protocol 142 in the main table.
 type routes struct{ k *Kernel }
 
 func (routes) Name() string { return object.KindRoute }
@@ -79,7 +79,34 @@ func decodeRoute(body []byte) (h heldRoute, ok bool) {
 		b = b[min(align(n), len(b)):]
 	}
 	h.dst = netip.PrefixFrom(dst, bits)
+	if dst.Is6() {
+		// What the kernel fills in (net/ipv6/route.c, ip6_route_info_create): the metric of a route that asked for none, and
+		// the loopback as the link of one that leads nowhere.
+		if h.metric == ip6Metric {
+			h.metric = 0
+		}
+		if h.typ != unix.RTN_UNICAST {
+			h.oif = 0
+		}
+	}
 	return h, true
+}
+
+const ip6Metric = 1024 // IP6_RT_PRIO_USER
+
+// ipFamilies are those that have routes.
+var ipFamilies = []uint8{unix.AF_INET, unix.AF_INET6}
+
+// dumpRoutes reads the routes of one family in the main table.
+func dumpRoutes(c *conn, family uint8, again func(), each func(body []byte) error) error {
+	req := make([]byte, unix.SizeofRtMsg)
+	req[0], req[4] = family, unix.RT_TABLE_MAIN
+	return c.dump(unix.RTM_GETROUTE, req, again, func(body []byte) error {
+		if len(body) < unix.SizeofRtMsg || body[0] != family { // a kernel without IPv6 answers with everything
+			return nil
+		}
+		return each(body)
+	})
 }
 
 // routeKey is what the kernel keys a route of the main table on.
@@ -120,10 +147,8 @@ func (s routes) List(_ context.Context, want []reconcile.Resource) (own []reconc
 
 func listRoutes(p place, want []object.Route) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	var asked map[routeKey]bool // made when the first foreign route is met
-	req := make([]byte, unix.SizeofRtMsg)
-	req[0], req[4] = unix.AF_INET, unix.RT_TABLE_MAIN
 	own = make([]reconcile.Resource, 0, len(want))
-	err = p.c.dump(unix.RTM_GETROUTE, req, func() { own, foreign = own[:0], foreign[:0] }, func(body []byte) error {
+	each := func(body []byte) error {
 		h, ok := decodeRoute(body)
 		if !ok || h.table != unix.RT_TABLE_MAIN || h.cloned {
 			return nil
@@ -142,9 +167,12 @@ func listRoutes(p place, want []object.Route) (own []reconcile.Resource, foreign
 			foreign = append(foreign, h.holder(p))
 		}
 		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading routes: %w", err)
+	}
+	for _, f := range ipFamilies {
+		o, n := len(own), len(foreign)
+		if err := dumpRoutes(p.c, f, func() { own, foreign = own[:o], foreign[:n] }, each); err != nil {
+			return nil, nil, fmt.Errorf("reading routes: %w", err)
+		}
 	}
 	return own, foreign, nil
 }
@@ -168,7 +196,8 @@ func (s routes) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.
 	for _, r := range want {
 		w := r.(object.Route)
 		clear := false
-		if w.In == "" && w.Table == unix.RT_TABLE_MAIN {
+		// The first address of an IPv6 block has a route of its own where a tunnel leads to it.
+		if w.In == "" && w.Table == unix.RT_TABLE_MAIN && w.Dst.Addr().Is4() {
 			found, there, ok, err := lookup(h.c, w)
 			if err != nil {
 				return nil, nil, err
@@ -242,7 +271,7 @@ func encodeRoute(b *batch, p place, c reconcile.Change) error {
 	}
 	b.begin(typ, flags)
 	var head [unix.SizeofRtMsg]byte
-	head[0], head[1], head[4], head[5] = unix.AF_INET, uint8(r.Dst.Bits()), unix.RT_TABLE_UNSPEC, object.Protocol
+	head[0], head[1], head[4], head[5] = family(r.Dst.Addr()), uint8(r.Dst.Bits()), unix.RT_TABLE_UNSPEC, object.Protocol
 	head[6], head[7] = uint8(r.Scope), uint8(r.Type)
 	if c.Op == reconcile.Delete {
 		head[6] = unix.RT_SCOPE_NOWHERE // any; the protocol in the request keeps a foreign route that came in between
@@ -253,8 +282,12 @@ func encodeRoute(b *batch, p place, c reconcile.Change) error {
 	b.raw(head[:]...)
 	b.addr(unix.RTA_DST, r.Dst.Addr())
 	b.u32(rtaTable, r.Table)
-	if r.Metric != 0 {
-		b.u32(unix.RTA_PRIORITY, r.Metric)
+	metric := r.Metric
+	if metric == 0 && r.Dst.Addr().Is6() { // a deletion that names none would take a route of any
+		metric = ip6Metric
+	}
+	if metric != 0 {
+		b.u32(unix.RTA_PRIORITY, metric)
 	}
 	if c.Op != reconcile.Delete {
 		if r.Via.IsValid() {

@@ -7,12 +7,15 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"netd/reconcile"
 	"netd/reconcile/object"
 )
 
 // sysctls is the kind of kernel settings. Before the first write of one that is not of a link of netd's own the value found
-// is kept; Delete puts it back. What is neither wanted nor kept is not looked at.
+// is kept; Delete puts it back. What is neither wanted nor kept is not looked at. Those in a container are of netd's link
+// there and go with it.
 type sysctls struct{ k *Kernel }
 
 func (sysctls) Name() string { return object.KindSysctl }
@@ -39,10 +42,32 @@ func (s sysctls) List(_ context.Context, want []reconcile.Resource) (own []recon
 		}
 		return err
 	}
+	inside := map[object.Place][]object.Sysctl{}
 	for _, r := range want {
-		name := r.Key().Name
-		asked[name] = true
-		if err := look(name); err != nil {
+		w := r.(object.Sysctl)
+		if w.In != "" {
+			inside[w.In] = append(inside[w.In], w)
+			continue
+		}
+		asked[w.Name] = true
+		if err := look(w.Name); err != nil {
+			return nil, nil, err
+		}
+	}
+	for in, there := range inside {
+		err := s.at(in, func() error {
+			for _, w := range there {
+				value, ok, err := readSysctl(w)
+				if err != nil {
+					return err
+				}
+				if ok {
+					own = append(own, object.Sysctl{In: in, Name: w.Name, Value: value})
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) { // else the namespace is gone
 			return nil, nil, err
 		}
 	}
@@ -55,6 +80,18 @@ func (s sysctls) List(_ context.Context, want []reconcile.Resource) (own []recon
 		}
 	}
 	return own, nil, nil
+}
+
+// at calls f where a setting lives: /proc/sys/net shows the network namespace of the thread that looks.
+func (s sysctls) at(in object.Place, f func() error) error {
+	if in == "" {
+		return f()
+	}
+	path, ok := s.k.endpoints[in]
+	if !ok {
+		return fmt.Errorf("the network namespace of %s is not known: %w", in, unix.ENOENT)
+	}
+	return inNetns(path, f)
 }
 
 func (s sysctls) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
@@ -82,7 +119,7 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 	if !ok {
 		return fmt.Errorf("not a sysctl: %T", want)
 	}
-	if !withLink(w) {
+	if w.In == "" && !withLink(w) {
 		before, there, err := readSysctl(w)
 		if err != nil {
 			return err
@@ -93,7 +130,7 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 			}
 		}
 	}
-	return writeSysctl(w)
+	return s.at(w.In, func() error { return writeSysctl(w) })
 }
 
 func writeSysctl(w object.Sysctl) error {
@@ -116,7 +153,7 @@ func (s sysctls) Delete(_ context.Context, have reconcile.Resource) error {
 		return fmt.Errorf("not a sysctl: %T", have)
 	}
 	before, kept := s.k.store.Before(h.Name)
-	if !kept {
+	if !kept || h.In != "" {
 		return nil
 	}
 	to := object.Sysctl{Name: h.Name, Value: before}

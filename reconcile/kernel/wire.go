@@ -4,7 +4,17 @@ import (
 	"encoding/binary"
 	"iter"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 )
+
+// family is the address family of an address, as rtnetlink numbers it.
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
 
 // native is the byte order of rtnetlink's integers: the machine's.
 var native = binary.NativeEndian

@@ -7,7 +7,9 @@ type Host struct {
 	Name          string // hostname
 	Links         []HostLink
 	DefaultLinks  []string // links that an IPv4 default route leaves by, sorted
+	DefaultLinks6 []string // likewise IPv6
 	IPForward     bool     // net.ipv4.ip_forward
+	IPv6Forward   bool     // IPv6Forwarding, as it is without netd
 	RPFilterAll   int      // net.ipv4.conf.all.rp_filter
 	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
 	IPv6          bool     // the kernel speaks IPv6 at all: it has net.ipv6
@@ -23,9 +25,10 @@ type HostLink struct {
 	Loopback bool
 	Addrs    []netip.Prefix // not masked
 
-	// Forwarding is the IPv4 forwarding switch of the link as it is without netd. It is read of the links that netd might
-	// switch only.
+	// As they are without netd, and read of the links that netd might switch only: the IPv4 forwarding switch, and whether
+	// the link heeds IPv6 router advertisements (0 no, 1 while IPv6 forwarding is off, 2 always).
 	Forwarding bool
+	AcceptRA   int
 }
 
 // Learned is a unicast route of netd in the main table with a gateway and no tunnel: what a BGP session gave. Where no

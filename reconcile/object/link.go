@@ -77,10 +77,10 @@ func (v VXLAN) Summary() string {
 		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up)
 }
 
-// Replaces: the kernel refuses to change VNI, port or learning of a device that exists (drivers/net/vxlan, vxlan_nl2conf).
+// Replaces: the kernel refuses to change VNI, port, family or learning of a device that exists (drivers/net/vxlan, vxlan_nl2conf).
 func (v VXLAN) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(VXLAN)
-	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning
+	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning || h.Local.Is4() != v.Local.Is4()
 }
 
 // IPIP is tunl0, the fallback device of the ipip module (net/ipv4/ipip.c): the kernel's own and shared, adopted rather

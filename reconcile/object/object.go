@@ -54,6 +54,15 @@ var HostEndMAC = MAC{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 // Gateway is the next hop of every container's IPv4 default route, held by the host's end of its veth.
 var Gateway = netip.MustParseAddr("169.254.1.1")
 
+// Gateway6 is the next hop of every container's IPv6 default route: the link-local address that belongs to HostEndMAC
+// (RFC 4291, appendix A).
+var Gateway6 = LinkLocal(HostEndMAC)
+
+// LinkLocal is the link-local address that a link with this MAC gives itself: its modified EUI-64 (RFC 4291).
+func LinkLocal(m MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+}
+
 // VethName is the name of the host's end of the veth of a workload.
 func VethName(workload string) string {
 	sum := sha256.Sum256([]byte(workload))

@@ -6,8 +6,12 @@ import (
 	"netd/reconcile"
 )
 
+// IPv6Forwarding is IPv6's only switch for forwarding: it is for all links at once.
+const IPv6Forwarding = "net.ipv6.conf.all.forwarding"
+
 // Sysctl is one kernel setting below /proc/sys.
 type Sysctl struct {
+	In    Place
 	Name  string // in sysctl(8)'s spelling: dots separate, "/" stands for a dot within a component
 	Value string
 }
@@ -32,11 +36,11 @@ func (s Sysctl) Link() string {
 	return strings.ReplaceAll(part[3], "/", ".")
 }
 
-func (s Sysctl) Key() reconcile.Key { return reconcile.Key{Kind: KindSysctl, Name: s.Name} }
+func (s Sysctl) Key() reconcile.Key { return reconcile.Key{Kind: KindSysctl, Name: s.In.In(s.Name)} }
 
 func (s Sysctl) Requires() []reconcile.Key {
 	if link := s.Link(); link != "" {
-		return []reconcile.Key{LinkKey("", link)}
+		return requireLink(s.In, link)
 	}
 	return nil
 }
