@@ -269,19 +269,12 @@ func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
-		if _, serr := os.Stat(filepath.Join(a.runDir, "daemon.lock")); errors.Is(serr, fs.ErrNotExist) {
-			return nil, nil
-		}
-		lock, lerr := store.TakeLock(a.runDir, "daemon.lock", "look")
-		if lerr == nil {
-			lock.Release()
-			return nil, nil
-		}
+		lerr := store.LookAt(a.runDir, "daemon.lock")
 		var held *store.Held
+		if lerr == nil || errors.Is(lerr, fs.ErrNotExist) || errors.Is(lerr, fs.ErrPermission) { // not root: what follows will say so
+			return nil, nil
+		}
 		if !errors.As(lerr, &held) {
-			if errors.Is(lerr, fs.ErrPermission) {
-				return nil, nil // not root: what follows will say so
-			}
 			return nil, lerr
 		}
 		if time.Now().After(deadline) {

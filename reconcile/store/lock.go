@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,17 +34,15 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking the lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		b, _ := io.ReadAll(io.LimitReader(f, 256))
-		_ = f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("taking the lock %s: %w", path, err)
+	for end := time.Now().Add(glance); ; time.Sleep(time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
 		}
-		holder := strings.TrimSpace(string(b))
-		if holder == "" {
-			holder = "another process"
-		}
-		return nil, &Held{Path: path, Holder: holder}
+	}
+	if err != nil {
+		defer f.Close()
+		return nil, held(f, err)
 	}
 	err = f.Truncate(0)
 	if err == nil {
@@ -54,6 +53,36 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 		return nil, fmt.Errorf("taking the lock %s: %w", path, err)
 	}
 	return &Lock{f}, nil
+}
+
+// glance is for how long LookAt may stand in the way of TakeLock.
+const glance = 100 * time.Millisecond
+
+// LookAt returns the *Held of a lock that someone holds, nil where nobody does, and fs.ErrNotExist where there never was
+// one. It leaves the lock to whoever wants it.
+func LookAt(runDir, name string) error {
+	f, err := os.Open(filepath.Join(runDir, name))
+	if err != nil {
+		return fmt.Errorf("looking at the lock: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return held(f, err)
+	}
+	return nil
+}
+
+// held is the error of a lock that could not be had.
+func held(f *os.File, err error) error {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("taking the lock %s: %w", f.Name(), err)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, 256))
+	holder := strings.TrimSpace(string(b))
+	if holder == "" {
+		holder = "another process"
+	}
+	return &Held{Path: f.Name(), Holder: holder}
 }
 
 // Release gives the lock back.
