@@ -68,6 +68,11 @@ func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	}
 }
 
+// connectionLost is what is said where nothing better is known. gobgp says it after every other reason too.
+const connectionLost = "the connection was lost"
+
+func vague(words string) bool { return strings.HasPrefix(words, connectionLost) }
+
 // inWords is what a message of gobgp's means for the session that it is about; empty where it is no error.
 func inWords(msg string, f gobgplog.Fields) string {
 	switch msg {
@@ -75,9 +80,9 @@ func inWords(msg string, f gobgplog.Fields) string {
 		reason := fmt.Sprint(f["Reason"])
 		switch reason {
 		case "read-failed", "write-failed":
-			return "the connection was lost"
+			return connectionLost
 		case "graceful-restart":
-			return "the connection was lost; its routes stay for its restart time"
+			return connectionLost + "; its routes stay for its restart time"
 		case "admin-down":
 			return "shut down by hand"
 		case "dying", "de-configured", "hold-timer-expired":

@@ -169,8 +169,11 @@ func (s *sessions) synced(addr netip.Addr) {
 // failed notes why a session is not up.
 func (s *sessions) failed(addr netip.Addr, words string) {
 	s.rib.neighbour(addr, func(n *Neighbour) {
-		if n.Error == words && time.Since(n.ErrorAt) < 10*time.Second {
+		switch age := time.Since(n.ErrorAt); {
+		case n.Error == words && age < 10*time.Second:
 			return // the same again, while dialling: not worth telling every reader
+		case vague(words) && n.Error != "" && !vague(n.Error) && age < time.Second:
+			return // the cause was told a moment ago, and this is what came of it
 		}
 		n.Error, n.ErrorAt = words, time.Now()
 	})

@@ -64,7 +64,7 @@ func New(t testing.TB, p Program, ns *netns.NS, conf string) *Router {
 		r.zebra.end()
 		_ = os.RemoveAll(dir)
 	})
-	r.write(conf)
+	r.Write(conf)
 	r.Start()
 	return r
 }
@@ -82,8 +82,8 @@ func (r *Router) lend() error {
 
 func (r *Router) file(name string) string { return filepath.Join(r.dir, name) }
 
-// write puts the configuration where the router reads it.
-func (r *Router) write(conf string) {
+// Write puts a configuration where the router reads it when it starts.
+func (r *Router) Write(conf string) {
 	r.t.Helper()
 	if r.Program == BIRD {
 		conf = "log stderr all;\n" + conf
@@ -245,7 +245,7 @@ func (r *Router) Configure(conf string) {
 	if r.Program != BIRD {
 		r.t.Fatalf("%s is configured by Ask", r.Program)
 	}
-	r.write(conf)
+	r.Write(conf)
 	if out := r.Ask("configure"); !strings.Contains(out, "Reconfigur") {
 		r.t.Fatalf("bird in %s: %s", r.ns.Name, out)
 	}

@@ -1,0 +1,257 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/testenv/netns"
+	"netd/testenv/router"
+	"netd/testenv/stream"
+)
+
+// twoNodes is a mesh of two: netd, and another that may be netd, BIRD or FRR.
+const twoNodes = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+
+bgp {
+  hold_time        = "9s"
+  graceful_restart = "120s"
+}
+
+node "one" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+
+node "two" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+
+workload "web" {
+  node    = "one"
+  address = "10.10.40.129"
+  netns   = "/run/netns/LAB-web"
+}
+
+workload "app" {
+  node    = "two"
+  address = "10.10.194.134"
+  netns   = "/run/netns/LAB-app"
+}
+`
+
+// both is two nodes and a stream in each direction.
+type both struct {
+	*lab
+	one, two *host // two is nil where it is no netd
+	other    *router.Router
+	streams  [2]*stream.Stream
+}
+
+var (
+	web = netip.MustParseAddr("10.10.40.129")
+	app = netip.MustParseAddr("10.10.194.134")
+)
+
+// nodeTwo is the second node where it is a router.
+func nodeTwo(restart int, more ...string) session {
+	return session{as: 64512, netdAS: 64512, id: "192.168.170.138", netd: "192.168.170.137", ttlSecurity: true, restart: restart,
+		announce: append([]string{"10.10.194.128/26"}, more...)}
+}
+
+// newBoth brings two nodes up, the second of them netd ("") or a router.
+func newBoth(t *testing.T, config string, p router.Program) *both {
+	b := &both{lab: newLab(t, config)}
+	b.one = b.host("one", "192.168.170.137/24")
+	c := b.container("web")
+	b.one.start()
+	two := b.host("two", "192.168.170.138/24")
+	far := two.NS
+	if p == "" {
+		b.two, far = two, b.container("app")
+		b.two.start()
+	} else {
+		two.Run(t, "ip addr add 10.10.194.134/32 dev lo")
+		b.other = router.New(t, p, two.NS, nodeTwo(120).conf(p))
+	}
+	b.one.up(1)
+	if b.two != nil {
+		b.two.up(1)
+	}
+	b.wait("pings", func() string {
+		if out, err := c.Output("ping", "-c1", "-W1", app.String()); err != nil {
+			return out
+		}
+		return ""
+	})
+	b.streams = [2]*stream.Stream{stream.Start(t, c, web, far, app, time.Millisecond), stream.Start(t, far, app, c, web, time.Millisecond)}
+	for _, s := range b.streams {
+		s.Flowing(t)
+	}
+	return b
+}
+
+// stop ends the streams: none may have lost anything.
+func (b *both) stop() {
+	b.t.Helper()
+	for _, s := range b.streams {
+		r := s.Stop()
+		b.t.Log(r)
+		if r.Lost != 0 || r.Sent < 1000 {
+			b.t.Errorf("the stream: %s", r)
+		}
+	}
+}
+
+// TestRestart kills what holds the sessions, what writes the kernel, both, and the other end, under a stream of 1,000
+// packets a second in each direction: nothing is lost, and everything is as before afterwards.
+func TestRestart(t *testing.T) {
+	netns.Need(t)
+	for _, p := range []router.Program{"", router.BIRD, router.FRR} {
+		name := string(p)
+		if p == "" {
+			name = "netd"
+		}
+		t.Run(name, func(t *testing.T) {
+			b := newBoth(t, twoNodes, p)
+			again := func(what string, from time.Time) {
+				t.Helper()
+				b.one.upSince(1, from)
+				if out := b.one.routes("10.10.194.128/26"); missing(out, "via 192.168.170.138") != "" {
+					t.Errorf("after %s: %s", what, out)
+				}
+			}
+			begin := time.Now()
+			b.one.killSpeaker()
+			again("the speaker's death", begin)
+
+			before := b.one.speaker()
+			b.one.kill()
+			b.one.start()
+			again("the daemon's death", time.Time{})
+			if now := b.one.speaker(); now != before {
+				t.Errorf("the daemon's death cost the speaker: %d, then %d", before, now)
+			}
+
+			begin = time.Now()
+			b.one.killSpeaker()
+			b.one.kill()
+			b.one.start()
+			again("the death of both", begin)
+
+			begin = time.Now()
+			if b.other != nil {
+				b.other.Kill()
+				b.other.Start()
+			} else {
+				b.two.killSpeaker()
+				b.two.kill()
+				b.two.start()
+			}
+			again("the other end's death", begin)
+			b.stop()
+		})
+	}
+}
+
+// TestStale has a router restart with less than it had, and another not at all: what it does not announce again goes with
+// its End-of-RIB, or with the time that it asked for, and not before.
+func TestStale(t *testing.T) {
+	netns.Need(t)
+	for _, p := range []router.Program{router.BIRD, router.FRR} {
+		t.Run(string(p), func(t *testing.T) {
+			l := newLab(t, strings.Replace(twoNodes, `["10.10.194.128/26"]`, `["10.10.194.128/26", "10.10.195.0/26"]`, 1))
+			one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+			l.container("web")
+			one.start()
+			other := router.New(t, p, two.NS, nodeTwo(10, "10.10.195.0/26").conf(p))
+			one.up(1)
+			has := func(prefix string) bool { return one.routes(prefix) != "" }
+			if !has("10.10.194.128/26") || !has("10.10.195.0/26") {
+				t.Fatal("the routes of both blocks are not there")
+			}
+
+			begin := time.Now()
+			other.Kill()
+			other.Write(nodeTwo(10).conf(p))
+			if !has("10.10.195.0/26") {
+				t.Error("the route of a router that restarts went at once")
+			}
+			other.Start()
+			one.upSince(1, begin)
+			l.wait("the end of the stale route", func() string { return one.routes("10.10.195.0/26") })
+			if !has("10.10.194.128/26") {
+				t.Error("the route that was announced again is gone")
+			}
+
+			begin = time.Now()
+			other.Kill()
+			for time.Since(begin) < 7*time.Second { // all the while
+				if !has("10.10.194.128/26") {
+					t.Fatalf("the route went after %s; the router asked for 10 s", time.Since(begin))
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			l.within(20*time.Second, "the end of the restart time", func() string { return one.routes("10.10.194.128/26") })
+			t.Logf("gone after %s", time.Since(begin))
+			l.wait("words", func() string { return missing(one.degraded("status"), "did not come back within its restart time") })
+		})
+	}
+}
+
+// TestSilence stops a router as a dead host is silent: its routes go with the hold time, whether it may restart gracefully
+// or not, and are back when it speaks again. With graceful restart off, its death takes them at once.
+func TestSilence(t *testing.T) {
+	netns.Need(t)
+	for _, p := range []router.Program{router.BIRD, router.FRR} {
+		for _, restart := range []int{0, 120} {
+			t.Run(fmt.Sprintf("%s, restart time %d", p, restart), func(t *testing.T) {
+				config := strings.Replace(twoNodes, `"9s"`, `"6s"`, 1)
+				if restart == 0 {
+					config = strings.Replace(config, `"120s"`, `"0s"`, 1)
+				}
+				l := newLab(t, config)
+				one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+				l.container("web")
+				one.start()
+				s := nodeTwo(restart)
+				s.hold = 6
+				other := router.New(t, p, two.NS, s.conf(p))
+				one.up(1)
+				begin := time.Now()
+				other.Freeze()
+				l.within(60*time.Second, "the withdrawal", func() string { return one.routes("10.10.194.128/26") })
+				took := time.Since(begin)
+				t.Logf("withdrawn after %s", took)
+				if took < 3*time.Second || took > 8*time.Second {
+					t.Errorf("withdrawn after %s; the hold time is 6 s", took)
+				}
+				l.wait("words", func() string { return missing(one.degraded("status"), "hold timer expired") })
+				thawed := time.Now()
+				other.Thaw()
+				one.upSince(1, begin)
+				t.Logf("up %s after it spoke again", time.Since(thawed))
+
+				begin = time.Now()
+				other.Kill()
+				if restart == 0 {
+					l.wait("the withdrawal", func() string { return one.routes("10.10.194.128/26") })
+					t.Logf("killed: withdrawn after %s", time.Since(begin))
+					if took := time.Since(begin); took > 3*time.Second {
+						t.Errorf("the session was lost, and the routes stayed for %s", took)
+					}
+				}
+				started := time.Now()
+				other.Start()
+				one.upSince(1, begin)
+				t.Logf("up %s after it was started", time.Since(started))
+			})
+		}
+	}
+}
