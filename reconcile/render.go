@@ -25,19 +25,23 @@ func Difference(have, want Resource) string {
 		was, there := old[f.Name]
 		switch {
 		case !there:
-			parts = append(parts, f.Name+" "+quoteEmpty(f.Value))
+			parts = append(parts, f.Name+" "+oneLine(f.Value))
 		case was != f.Value:
 			name := f.Name + " "
 			if f.Name == "value" { // a sysctl's only field: its name says nothing
 				name = ""
 			}
-			parts = append(parts, name+quoteEmpty(was)+" -> "+quoteEmpty(f.Value))
+			parts = append(parts, name+oneLine(was)+" -> "+oneLine(f.Value))
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func quoteEmpty(s string) string {
+// oneLine is a value as a line of a plan has it: a chain's rules are counted there, not spelled out.
+func oneLine(s string) string {
+	if n := strings.Count(s, "\n"); n > 0 {
+		return fmt.Sprintf("%d lines", n+1)
+	}
 	if s == "" {
 		return `""`
 	}
@@ -57,7 +61,7 @@ func Describe(r Resource) string {
 	var parts []string
 	for _, f := range r.Fields() {
 		if f.Value != "" {
-			parts = append(parts, f.Name+" "+f.Value)
+			parts = append(parts, f.Name+" "+oneLine(f.Value))
 		}
 	}
 	return strings.Join(parts, ", ")

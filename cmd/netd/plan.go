@@ -274,13 +274,13 @@ func (r recorded) Fields() []reconcile.Field {
 
 // diffRecorded diffs what is wanted against a saved state: both as recorded, the changes with the wanted resources
 // themselves.
-func diffRecorded(want reconcile.Want, have reconcile.State) (reconcile.Plan, error) {
+func diffRecorded(want reconcile.Want, have reconcile.State, texts map[reconcile.Key]string) (reconcile.Plan, error) {
 	b, err := json.Marshal(want.State)
 	if err != nil {
 		return reconcile.Plan{}, err
 	}
 	as := want
-	if as.State, err = readRecorded(b); err != nil {
+	if as.State, _, err = readRecorded(b); err != nil {
 		return reconcile.Plan{}, err
 	}
 	as.Stands = map[reconcile.Key][]reconcile.Key{}
@@ -292,28 +292,42 @@ func diffRecorded(want reconcile.Want, have reconcile.State) (reconcile.Plan, er
 		if c.Want != nil {
 			p.Changes[i].Want = want.State[c.Key]
 		}
+		if h, ok := c.Have.(recorded); ok && texts[c.Key] != "" {
+			p.Changes[i].Have = described{h, texts[c.Key]}
+		}
 	}
 	return p, nil
 }
 
-func readRecorded(b []byte) (reconcile.State, error) {
+// described is a recorded resource with the words that its host had for it.
+type described struct {
+	recorded
+	text string
+}
+
+func (d described) Summary() string { return d.text }
+
+// readRecorded reads a saved state: its resources, and each one's words.
+func readRecorded(b []byte) (reconcile.State, map[reconcile.Key]string, error) {
 	var list []struct {
 		Kind   string          `json:"kind"`
 		Name   string          `json:"name"`
 		Fields json.RawMessage `json:"fields"`
+		Text   string          `json:"text"`
 	}
 	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make(reconcile.State, len(list))
+	out, texts := make(reconcile.State, len(list)), make(map[reconcile.Key]string, len(list))
 	for _, x := range list {
 		var fields bytes.Buffer // saved states are indented
 		if err := json.Compact(&fields, x.Fields); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out.Add(recorded{reconcile.Key{Kind: x.Kind, Name: x.Name}, fields.String()})
+		k := reconcile.Key{Kind: x.Kind, Name: x.Name}
+		out[k], texts[k] = recorded{k, fields.String()}, x.Text
 	}
-	return out, nil
+	return out, texts, nil
 }
 
 // planOffline plans a node without its host.
@@ -336,6 +350,7 @@ func (a *app) planOffline(against string) (planView, error) {
 	var notes []string
 	facts := desired.Facts{}
 	have := reconcile.State{}
+	var texts map[reconcile.Key]string
 	if against == "" {
 		link := node.Interface
 		if link == "" {
@@ -361,7 +376,7 @@ func (a *app) planOffline(against string) (planView, error) {
 		if saved.SchemaVersion != 1 {
 			return planView{}, fail(exitUsage, "--against %s: schema_version %d; this netd knows 1", against, saved.SchemaVersion)
 		}
-		if have, err = readRecorded(saved.Resources); err != nil {
+		if have, texts, err = readRecorded(saved.Resources); err != nil {
 			return planView{}, fail(exitUsage, "--against %s: %w", against, err)
 		}
 		facts.Host = saved.Facts
@@ -375,7 +390,7 @@ func (a *app) planOffline(against string) (planView, error) {
 	if err != nil {
 		return planView{}, err
 	}
-	p, err := diffRecorded(r.Want, have)
+	p, err := diffRecorded(r.Want, have, texts)
 	if err != nil {
 		return planView{}, err
 	}
