@@ -39,7 +39,7 @@ lint: ## gofmt, vet, staticcheck
 
 .PHONY: bench
 bench: deps build ## netd beside the field's tools, with the ratio
-	@testenv/bench.sh bin/netd
+	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
 .PHONY: fuzz
 fuzz: ## the configuration's parser, for a minute

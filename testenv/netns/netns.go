@@ -25,9 +25,9 @@ import (
 
 const mark = "NETD_TEST_INSIDE"
 
-// Main runs the tests of a package in a network namespace of their own and exits. Without root they run where they are;
+// Main runs the tests of a package (m is its testing.M) in a network namespace of their own and exits. Without root they run where they are;
 // those that need a namespace say so by Need.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	if os.Getenv(mark) != "" {
 		if err := settle(); err != nil {
 			fmt.Fprintln(os.Stderr, "netns: preparing the test's namespace:", err)
