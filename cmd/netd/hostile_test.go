@@ -166,12 +166,15 @@ func TestHostile(t *testing.T) {
 }
 
 // bare sends a packet out of a link without asking the routes, to another host on the wire.
-func bare(b []byte, dev string, to *labHost) error {
+func bare(b []byte, dev string, to *labHost) error { return bareTo(b, dev, to, "ens33") }
+
+// bareTo is bare to a host whose link on the wire is toDev.
+func bareTo(b []byte, dev string, to *labHost, toDev string) error {
 	link, err := net.InterfaceByName(dev)
 	if err != nil {
 		return err
 	}
-	show, err := to.Output("ip", "-br", "link", "show", "dev", "ens33")
+	show, err := to.Output("ip", "-br", "link", "show", "dev", toDev)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile/object"
+	"netd/testenv/netns"
+)
+
+// twoFamilies is a network of both families; nodes have the addresses given.
+const twoFamilies = `network "lab" {
+  pools         = ["10.10.0.0/16", "fd00:10::/48"]
+  mode          = "vxlan"
+  encapsulate   = "%s"
+  nat_outgoing6 = true
+}
+node "a" {
+  %s
+  blocks = ["10.10.1.0/24", "fd00:10:0:1::/64"]
+}
+node "b" {
+  %s
+  blocks = ["10.10.2.0/24", "fd00:10:0:2::/64"]
+}
+workload "c-a" {
+  node    = "a"
+  address = ["10.10.1.10", "fd00:10:0:1::10"]
+  netns   = "/run/netns/c-a"
+}
+workload "four" {
+  node    = "b"
+  address = "10.10.2.4"
+  netns   = "/run/netns/four"
+}
+workload "six" {
+  node    = "b"
+  address = "fd00:10:0:2::6"
+  netns   = "/run/netns/six"
+}
+workload "c-b" {
+  node    = "b"
+  address = ["10.10.2.10", "fd00:10:0:2::10"]
+  netns   = "/run/netns/c-b"
+}
+`
+
+// TestDualStack has containers with an IPv4 address, an IPv6 one and both reach each other through tunnels of IPv4 and of
+// IPv6, and bare, on an underlay that speaks both, and on one that speaks IPv6 alone.
+func TestDualStack(t *testing.T) {
+	for _, x := range []struct {
+		what, encapsulate string
+		addresses         []string // of a and b
+		attributes        []string
+		route, device     string
+		mtu               int
+	}{
+		{"over IPv4", "always", []string{"192.168.1.1/24", "192.168.1.2/24"}, []string{`address = "192.168.1.1/24"`, `address = "192.168.1.2/24"`},
+			"via fd00:10:0:2:: dev vxlan.netd proto 142 metric 1024 onlink", "local 192.168.1.1 dev eth0", 1450},
+		{"over IPv6 alone", "always", []string{"2001:db8:1::1/64", "2001:db8:1::2/64"}, []string{`address6 = "2001:db8:1::1/64"`, `address6 = "2001:db8:1::2/64"`},
+			"via fd00:10:0:2:: dev vxlan.netd proto 142 metric 1024 onlink", "local 2001:db8:1::1 dev eth0", 1430},
+		{"bare on the subnet", "cross-subnet", []string{"192.168.1.1/24 2001:db8:1::1/64", "192.168.1.2/24 2001:db8:1::2/64"},
+			[]string{"address = \"192.168.1.1/24\"\naddress6 = \"2001:db8:1::1/64\"", "address = \"192.168.1.2/24\"\naddress6 = \"2001:db8:1::2/64\""},
+			"via 2001:db8:1::2 dev eth0 proto 142 metric 1024", "local 192.168.1.1 dev eth0", 1450},
+	} {
+		t.Run(x.what, func(t *testing.T) {
+			l := newUnderlay(t, fmt.Sprintf(twoFamilies, x.encapsulate, x.attributes[0], x.attributes[1]), "a", "b")
+			four, six := netns.New(t, "four"), netns.New(t, "six")
+			l.wire("a eth0 "+x.addresses[0], "b eth0 "+x.addresses[1])
+			l.destroyed()
+			l.apply()
+			a, b := l.hosts[0], l.hosts[1]
+			a.has("ip -6 route show fd00:10:0:2::/64", x.route)
+			a.has("ip -d link show vxlan.netd", x.device)
+			for _, from := range []*netns.NS{a.container, b.container, a.NS, b.NS} {
+				for _, to := range []string{"10.10.1.10", "10.10.2.4", "10.10.2.10", "fd00:10:0:1::10", "fd00:10:0:2::6", "fd00:10:0:2::10"} {
+					l.pings(from, to, x.mtu)
+				}
+			}
+			for _, to := range []string{"10.10.1.10", "10.10.2.10"} {
+				l.pings(four, to, x.mtu)
+			}
+			for _, to := range []string{"fd00:10:0:1::10", "fd00:10:0:2::10"} {
+				l.pings(six, to, x.mtu)
+			}
+			b.has("sysctl net.ipv6.conf."+object.VethName("file/four")+".disable_ipv6", "= 1")
+		})
+	}
+}
+
+// TestRouterAdvertisement has a host whose way to the world is a router's advertisement: it keeps the route when netd makes
+// the host forward IPv6, heeds the advertisements that follow, and its containers reach the world, masqueraded.
+func TestRouterAdvertisement(t *testing.T) {
+	l := newUnderlay(t, fmt.Sprintf(twoFamilies, "always", `address = "192.168.1.1/24"`, `address = "192.168.1.2/24"`), "a", "b")
+	netns.New(t, "four")
+	netns.New(t, "six")
+	router := netns.New(t, "router")
+	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "router lan 2001:db8:1::fe/64")
+	router.Run(t, "ip addr add 2001:db8:ffff::1/128 dev lo nodad")
+	router.Run(t, "sysctl -q -w net.ipv6.conf.all.forwarding=1")
+	a := l.hosts[0]
+	learned := func(what string) {
+		t.Helper()
+		l.wait(what, func() string {
+			if err := router.Do(func() error { return advertise("lan", netip.MustParsePrefix("2001:db8:1::/64")) }); err != nil {
+				t.Fatal(err)
+			}
+			out, err := a.Output("ip", "-6", "route", "show", "default")
+			if err != nil || !strings.Contains(out, "proto ra") {
+				return "the default routes are: " + out
+			}
+			return ""
+		})
+	}
+	learned("the route that the router advertises")
+	before := a.Run(t, "ip -6 route show default")
+	l.destroyed()
+	l.apply()
+	if after := a.Run(t, "ip -6 route show default"); !strings.Contains(after, "proto ra") {
+		t.Fatalf("the host's default route is gone; it was\n%s", before)
+	}
+	a.has("sysctl -n net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.accept_ra", "1\n2")
+	a.Run(t, "ip -6 route del default")
+	learned("the route, advertised once more")
+
+	l.wait("the host's own address", func() string {
+		out, err := a.Output("ping", "-6", "-c1", "-W1", "2001:db8:ffff::1")
+		if err != nil {
+			return out
+		}
+		return ""
+	})
+	l.pings(a.container, "2001:db8:ffff::1", 1400) // the router knows no way to fd00:10::/48: it is masqueraded
+
+	// The host was no router and is none: what comes in from the link and is for elsewhere on it is dropped.
+	dropped := a.dropped("forward")
+	b := l.hosts[1]
+	b.Run(t, "ip addr add 2001:db8:1::b/64 dev eth0 nodad")
+	lladdr := strings.Fields(a.Run(t, "ip -br link show dev eth0"))[2]
+	b.Run(t, "ip -6 neigh replace 2001:db8:1::a0 lladdr "+lladdr+" dev eth0 nud permanent")
+	b.Run(t, "ip -6 route add 2001:db8:ffff::1 via 2001:db8:1::a0 dev eth0 onlink")
+	if out, err := b.Output("ping", "-6", "-c1", "-W1", "2001:db8:ffff::1"); err == nil {
+		t.Errorf("the host routes for others:\n%s", out)
+	}
+	if n := a.dropped("forward"); n == dropped {
+		t.Error("what was not forwarded was not counted")
+	}
+	for _, h := range l.hosts {
+		h.must(0, "destroy", "-y")
+	}
+	a.has("sysctl -n net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.accept_ra", "0\n1")
+	a.has("ip -6 route show default", "proto ra")
+}
+
+// TestHostileIPv6 has a container send what it must not: it is dropped and counted, and the host's neighbour table holds
+// nothing of it.
+func TestHostileIPv6(t *testing.T) {
+	l := newUnderlay(t, fmt.Sprintf(twoFamilies, "always", `address = "192.168.1.1/24"`, `address = "192.168.1.2/24"`), "a", "b")
+	netns.New(t, "four")
+	netns.New(t, "six")
+	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24")
+	l.destroyed()
+	l.apply()
+	a, b := l.hosts[0], l.hosts[1]
+	l.pings(a.container, "fd00:10:0:2::10", 100)
+	hostEnd := object.HostEndMAC.String()
+	gateway := "fe80::ecee:eeff:feee:eeee"
+	solicit := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, netip.MustParseAddr(gateway).AsSlice()...)
+	echo := []byte{128, 0, 0, 0, 0, 1, 0, 1}
+	inside := func(send func() error) func() error { return func() error { return a.container.Do(send) } }
+	for _, x := range []struct {
+		what  string
+		where *labHost
+		send  func() error
+	}{
+		{"forged solicitations", a, inside(func() error {
+			for i := range 50 {
+				if err := send6("eth0", hostEnd, fmt.Sprintf("fe80::bad:%x", i), gateway, solicit); err != nil {
+					return err
+				}
+			}
+			return nil
+		})},
+		{"a neighbour's address", a, inside(func() error {
+			return send6("eth0", hostEnd, "fd00:10:0:1::11", "fd00:10:0:2::10", echo)
+		})},
+		{"a router advertisement", a, inside(func() error {
+			return send6("eth0", hostEnd, "fd00:10:0:1::10", "ff02::1", []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0})
+		})},
+		{"a redirect", a, inside(func() error {
+			return send6("eth0", hostEnd, "fd00:10:0:1::10", gateway, append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 32)...))
+		})},
+		{"a container's address, bare on the wire", b, func() error {
+			return a.Do(func() error {
+				return send6("eth0", strings.Fields(b.Run(t, "ip -br link show dev eth0"))[2], "fd00:10:0:1::10", "fd00:10:0:2::10", echo)
+			})
+		}},
+	} {
+		t.Run(x.what, func(t *testing.T) {
+			l.t = t
+			before := x.where.dropped("spoof")
+			if err := x.send(); err != nil {
+				t.Fatal(err)
+			}
+			l.wait("the drop to be counted", func() string {
+				if x.where.dropped("spoof") > before {
+					return ""
+				}
+				return "spoof of " + x.where.Name + " counts nothing"
+			})
+		})
+	}
+	l.t = t
+	if out := a.Run(t, "ip -6 neigh"); strings.Contains(out, "bad") {
+		t.Errorf("forged solicitations are in the neighbour table:\n%s", out)
+	}
+	if out := a.Run(t, "ip -6 route show default"); out != "" {
+		t.Errorf("a container's advertisement made a route:\n%s", out)
+	}
+	l.pings(a.container, "fd00:10:0:2::10", 100)
+}
+
+// advertise sends a router advertisement with a prefix for addresses (RFC 4861, section 4.2) to all nodes on a link.
+func advertise(dev string, prefix netip.Prefix) error {
+	link, err := net.InterfaceByName(dev)
+	if err != nil {
+		return err
+	}
+	b := []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0} // for 1800 s
+	b = append(b, 3, 4, byte(prefix.Bits()), 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0)
+	b = append(b, prefix.Addr().AsSlice()...)
+	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	if err := unix.SetsockoptInt(s, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255); err != nil {
+		return err
+	}
+	to := &unix.SockaddrInet6{ZoneId: uint32(link.Index), Addr: netip.MustParseAddr("ff02::1").As16()}
+	err = unix.Sendto(s, b, 0, to)
+	if err == unix.EADDRNOTAVAIL { // the link's own address is not there yet
+		return nil
+	}
+	return os.NewSyscallError("sendto", err)
+}
+
+// send6 sends an ICMPv6 message from any source out of a link, without asking anyone.
+func send6(dev, mac, from, to string, icmp []byte) error {
+	link, err := net.InterfaceByName(dev)
+	if err != nil {
+		return err
+	}
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	src, dst := netip.MustParseAddr(from).As16(), netip.MustParseAddr(to).As16()
+	b := make([]byte, 40, 40+len(icmp))
+	b[0], b[6], b[7] = 0x60, unix.IPPROTO_ICMPV6, 255
+	binary.BigEndian.PutUint16(b[4:], uint16(len(icmp)))
+	copy(b[8:], src[:])
+	copy(b[24:], dst[:])
+	b = append(b, icmp...)
+	pseudo := append(append(append([]byte{}, b[8:40]...), 0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6), icmp...)
+	sum := uint32(0)
+	for i := 0; i+1 < len(pseudo); i += 2 {
+		sum += uint32(pseudo[i])<<8 | uint32(pseudo[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(b[42:], ^uint16(sum))
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	addr := &unix.SockaddrLinklayer{Protocol: 0xdd86, Ifindex: link.Index, Halen: 6}
+	copy(addr.Addr[:], hw)
+	return os.NewSyscallError("sendto", unix.Sendto(s, b, 0, addr))
+}
