@@ -27,7 +27,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 	}
 	plan := Plan{Conflicts: d.conflicts(), stands: want.Stands}
 
-	var create, update, replace []Resource
+	var create, update, replace []placed
 	met := 0
 	for k, w := range want.State {
 		h, there := have.Own[k]
@@ -41,40 +41,40 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 			continue
 		}
 		if !there {
-			create = append(create, w)
+			create = append(create, placed{k, w})
 		} else if r, ok := w.(Replacer); ok && r.Replaces(h) {
-			replace = append(replace, h)
+			replace = append(replace, placed{k, h})
 		} else {
-			update = append(update, w)
+			update = append(update, placed{k, w})
 		}
 	}
-	var leftover []Resource
+	var leftover []placed
 	if met < len(have.Own) {
 		for k, h := range have.Own {
 			if _, wanted := want.State[k]; !wanted {
-				leftover = append(leftover, h)
+				leftover = append(leftover, placed{k, h})
 			}
 		}
 	}
 
 	torn := d.closure(replace)
-	for _, h := range d.reversed(torn.resources) {
-		k := h.Key()
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: h, Because: torn.why[k], Drift: d.drifted(k)})
+	plan.Changes = make([]Change, 0, 2*len(torn.resources)+len(create)+len(update)+len(leftover))
+	for _, p := range d.reversed(torn.resources) {
+		k := p.Key
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(k)})
 		if w, wanted := want.State[k]; wanted && !d.left[k] {
-			create = append(create, w)
+			create = append(create, placed{k, w})
 		}
 	}
-	build := make([]Resource, 0, len(create)+len(update))
-	build = append(build, create...)
-	for _, w := range update {
-		if _, gone := torn.why[w.Key()]; !gone { // an update of what is torn down became a create above
-			build = append(build, w)
+	build := create
+	for _, p := range update {
+		if _, gone := torn.why[p.Key]; !gone { // an update of what is torn down became a create above
+			build = append(build, p)
 		}
 	}
-	for _, w := range d.ordered(build) {
-		k := w.Key()
-		c := Change{Op: Create, Phase: Build, Key: k, Want: w, Because: want.Why[k], Drift: d.drifted(k)}
+	for _, p := range d.ordered(build) {
+		k := p.Key
+		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k)}
 		if _, gone := torn.why[k]; !gone {
 			if h, there := have.Own[k]; there {
 				c.Op, c.Have = Update, h
@@ -85,15 +85,21 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		}
 		plan.Changes = append(plan.Changes, c)
 	}
-	for _, h := range d.reversed(leftover) {
-		k := h.Key()
+	for _, p := range d.reversed(leftover) {
+		k := p.Key
 		if _, gone := torn.why[k]; gone {
 			continue
 		}
 		why := cmp.Or(want.Gone[k.Kind], "not in the configuration")
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: h, Because: Cause{Text: why}, Drift: d.drifted(k)})
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k)})
 	}
 	return plan
+}
+
+// placed is a resource with its key, which costs a string each time that it is asked for.
+type placed struct {
+	Key
+	r Resource
 }
 
 type differ struct {
@@ -125,7 +131,7 @@ func (d *differ) conflicts() []Conflict {
 	// Whatever stands on a conflict, on what stands on one, and so on, is left out with it.
 	on := map[Key][]Key{}
 	for k, w := range d.want.State {
-		for _, footing := range d.want.requires(w) {
+		for _, footing := range d.want.requires(k, w) {
 			on[footing] = append(on[footing], k)
 		}
 	}
@@ -148,88 +154,94 @@ func (d *differ) conflicts() []Conflict {
 }
 
 type closure struct {
-	resources []Resource
+	resources []placed
 	why       map[Key]Cause
 }
 
 // closure is the observed resources that have to go so that those of roots can be deleted and made anew.
-func (d *differ) closure(roots []Resource) closure {
+func (d *differ) closure(roots []placed) closure {
 	c := closure{why: map[Key]Cause{}}
 	if len(roots) == 0 {
 		return c
 	}
-	on := map[Key][]Resource{}
-	for _, h := range d.have.Own {
-		for _, footing := range d.want.requires(h) {
-			on[footing] = append(on[footing], h)
+	on := map[Key][]placed{}
+	for k, h := range d.have.Own {
+		for _, footing := range d.want.requires(k, h) {
+			on[footing] = append(on[footing], placed{k, h})
 		}
 	}
-	slices.SortFunc(roots, d.compare)
-	for _, r := range roots {
-		c.why[r.Key()] = Cause{Text: "cannot be changed in place"}
+	slices.SortFunc(roots, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(d.rank[a.Kind], d.rank[b.Kind]), cmp.Compare(a.Name, b.Name))
+	})
+	for _, p := range roots {
+		c.why[p.Key] = Cause{Text: "cannot be changed in place"}
 	}
-	queue := slices.Clone(roots)
-	for len(queue) > 0 {
-		r := queue[0]
-		queue = queue[1:]
-		c.resources = append(c.resources, r)
-		k := r.Key()
+	c.resources = slices.Clone(roots)
+	for i := 0; i < len(c.resources); i++ {
+		k := c.resources[i].Key
 		for _, above := range on[k] {
-			if _, seen := c.why[above.Key()]; !seen {
-				c.why[above.Key()] = Cause{Text: "stands on " + k.String()}
-				queue = append(queue, above)
+			if _, seen := c.why[above.Key]; !seen {
+				c.why[above.Key] = Cause{Text: "stands on " + k.String()}
+				c.resources = append(c.resources, above)
 			}
 		}
 	}
 	return c
 }
 
-func (d *differ) compare(a, b Resource) int {
-	ka, kb := a.Key(), b.Key()
-	return cmp.Or(cmp.Compare(d.rank[ka.Kind], d.rank[kb.Kind]), cmp.Compare(ka.Name, kb.Name))
-}
-
 // ordered sorts by the soft order, and puts everything behind what it stands on.
-func (d *differ) ordered(rs []Resource) []Resource {
-	type item struct {
-		r Resource
-		k Key
+func (d *differ) ordered(ps []placed) []placed {
+	byKind := make([][]placed, len(d.rank)+1) // what no kind of the engine answers for comes first, as it always failed
+	for _, p := range ps {
+		i := 0
+		if rank, known := d.rank[p.Kind]; known {
+			i = rank + 1
+		}
+		byKind[i] = append(byKind[i], p)
 	}
-	items := make([]item, len(rs))
-	at := make(map[Key]int, len(rs))
-	for i, r := range rs {
-		items[i] = item{r, r.Key()}
+	sorted := make([]placed, 0, len(ps))
+	for _, of := range byKind {
+		slices.SortFunc(of, func(a, b placed) int { return a.Compare(b.Key) })
+		sorted = append(sorted, of...)
 	}
-	slices.SortFunc(items, func(a, b item) int {
-		return cmp.Or(cmp.Compare(d.rank[a.k.Kind], d.rank[b.k.Kind]), cmp.Compare(a.k.Name, b.k.Name))
-	})
-	for i, it := range items {
-		at[it.k] = i
+	// Many stand on few: only the few are looked for.
+	on := make([][]Key, len(sorted))
+	at := map[Key]int{}
+	for i, p := range sorted {
+		on[i] = d.want.requires(p.Key, p.r)
+		for _, footing := range on[i] {
+			at[footing] = -1
+		}
 	}
-	out := make([]Resource, 0, len(rs))
-	done := make([]bool, len(items))
+	for i, p := range sorted {
+		if _, isFooting := at[p.Key]; isFooting {
+			at[p.Key] = i
+		}
+	}
+	out := make([]placed, 0, len(ps))
+	done := make([]bool, len(sorted))
 	var visit func(i int)
 	visit = func(i int) {
 		if done[i] {
 			return
 		}
 		done[i] = true // before the footing: a cycle must not hang, and no order would satisfy it
-		for _, footing := range d.want.requires(items[i].r) {
-			if j, ok := at[footing]; ok {
+		for _, footing := range on[i] {
+			if j := at[footing]; j >= 0 {
 				visit(j)
 			}
 		}
-		out = append(out, items[i].r)
+		out = append(out, sorted[i])
 	}
-	for i := range items {
+	for i := range sorted {
 		visit(i)
 	}
 	return out
 }
 
 // reversed is ordered backwards: what stands on something comes before it.
-func (d *differ) reversed(rs []Resource) []Resource {
-	out := d.ordered(rs)
+func (d *differ) reversed(ps []placed) []placed {
+	out := d.ordered(ps)
 	slices.Reverse(out)
 	return out
 }

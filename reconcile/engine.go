@@ -141,7 +141,7 @@ func (w *Want) Above(keys []Key) []Key {
 		if on == nil {
 			on = map[Key][]Key{}
 			for k, r := range w.State {
-				for _, footing := range w.requires(r) {
+				for _, footing := range w.requires(k, r) {
 					on[footing] = append(on[footing], k)
 				}
 			}
@@ -160,8 +160,8 @@ func (w *Want) Above(keys []Key) []Key {
 func (w *Want) isFooting(k Key) bool {
 	if w.footings == nil {
 		w.footings = map[Key]bool{}
-		for _, r := range w.State {
-			for _, footing := range w.requires(r) {
+		for k, r := range w.State {
+			for _, footing := range w.requires(k, r) {
 				w.footings[footing] = true
 			}
 		}

@@ -98,10 +98,9 @@ func (w *Want) Put(r Resource, why Cause, stands ...Key) {
 	}
 }
 
-// requires is all that a wanted or observed resource stands on. What was read back does not say everything, so the
+// requires is all that r, a wanted or observed resource, stands on; k is its key. What was read back does not say everything, so the
 // wanted twin's word is added to its own.
-func (w *Want) requires(r Resource) []Key {
-	k := r.Key()
+func (w *Want) requires(k Key, r Resource) []Key {
 	on := r.Requires()
 	if twin, ok := w.State[k]; ok && twin != r {
 		on = append(on[:len(on):len(on)], twin.Requires()...)

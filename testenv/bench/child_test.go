@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,12 +29,23 @@ func rolesOf() map[string]func(args []string) (measured, error) {
 	}
 }
 
-// play is the main function of a child.
+// play is the main function of a child. NETD_BENCH_PROFILE names a folder for a CPU profile of each.
 func play(role string, args []string) int {
 	f, ok := rolesOf()[role]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "no such role: %s\n", role)
 		return 64
+	}
+	if dir := os.Getenv("NETD_BENCH_PROFILE"); dir != "" {
+		file, err := os.Create(filepath.Join(dir, strings.Join(append([]string{role}, args...), "-")+".pprof"))
+		if err == nil {
+			err = pprof.StartCPUProfile(file)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer pprof.StopCPUProfile()
 	}
 	m, err := f(args)
 	if err == nil {
