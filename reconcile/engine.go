@@ -33,16 +33,22 @@ func (e *Engine) Order() []string {
 // or not at all: on half a picture nothing may be pruned.
 func (e *Engine) Observe(ctx context.Context, want State) (Have, error) {
 	byKind := split(want, len(e.Kinds))
-	have := Have{Own: make(State, len(want))}
-	for _, kind := range e.Kinds {
+	var have Have
+	lists, n := make([][]Resource, len(e.Kinds)), 0
+	for i, kind := range e.Kinds {
 		own, foreign, err := kind.List(ctx, byKind[kind.Name()])
 		if err != nil {
 			return Have{}, fmt.Errorf("reading %s objects: %w", kind.Name(), err)
 		}
-		for _, r := range own {
+		lists[i], n = own, n+len(own)
+		have.Foreign = append(have.Foreign, foreign...)
+	}
+	have.Own = make(State, n) // of what is there: a large table that is wanted and not there yet costs nothing here
+	for i := range lists {
+		for _, r := range lists[i] {
 			have.Own[r.Key()] = r
 		}
-		have.Foreign = append(have.Foreign, foreign...)
+		lists[i] = nil
 	}
 	return have, nil
 }

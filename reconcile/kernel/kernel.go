@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -170,29 +171,28 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs []error,
 	encode func(b *batch, p place, c reconcile.Change) error, absent []error) {
 	b := &batch{}
-	sent := make([]int, 0, len(which))
-	for _, i := range which {
-		undo := len(b.b)
-		starts := len(b.starts)
-		if err := encode(b, p, changes[i]); err != nil {
-			b.b, b.starts = b.b[:undo], b.starts[:starts]
-			if !(errors.Is(err, errNoLink) && changes[i].Op == reconcile.Delete) { // it went with its link
-				errs[i] = err
-			}
-			continue
-		}
-		sent = append(sent, i)
-	}
-	for j, err := range p.c.run(b) {
-		i := sent[j]
-		if changes[i].Op == reconcile.Delete {
-			for _, a := range absent {
-				if errors.Is(err, a) {
-					err = nil
+	sent := make([]int, 0, min(len(which), batchMost))
+	for part := range slices.Chunk(which, batchMost) { // as much as goes in one send, so that memory does not grow with the work
+		b.b, b.starts, sent = b.b[:0], b.starts[:0], sent[:0]
+		for _, i := range part {
+			undo := len(b.b)
+			starts := len(b.starts)
+			if err := encode(b, p, changes[i]); err != nil {
+				b.b, b.starts = b.b[:undo], b.starts[:starts]
+				if !(errors.Is(err, errNoLink) && changes[i].Op == reconcile.Delete) { // it went with its link
+					errs[i] = err
 				}
+				continue
 			}
+			sent = append(sent, i)
 		}
-		errs[i] = err
+		for j, err := range p.c.run(b) {
+			i := sent[j]
+			if changes[i].Op == reconcile.Delete && slices.ContainsFunc(absent, func(a error) bool { return errors.Is(err, a) }) {
+				err = nil
+			}
+			errs[i] = err
+		}
 	}
 }
 

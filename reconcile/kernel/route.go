@@ -131,23 +131,17 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 }
 
 func (s routes) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	byPlace := map[object.Place][]object.Route{}
-	for _, r := range want {
-		if route, ok := r.(object.Route); ok {
-			byPlace[route.In] = append(byPlace[route.In], route)
-		}
-	}
-	err = s.k.everywhere(func(p place) error {
-		o, f, err := listRoutes(p, byPlace[p.in])
-		own, foreign = append(own, o...), append(foreign, f...)
+	own = make([]reconcile.Resource, 0, len(want))
+	err = s.k.everywhere(func(p place) (err error) {
+		own, foreign, err = listRoutes(p, want, own, foreign)
 		return err
 	})
 	return own, foreign, err
 }
 
-func listRoutes(p place, want []object.Route) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+// listRoutes appends the routes of a place to own, and what stands at the places of those wanted to foreign.
+func listRoutes(p place, want, own []reconcile.Resource, foreign []reconcile.Holder) ([]reconcile.Resource, []reconcile.Holder, error) {
 	var asked map[routeKey]bool // made when the first foreign route is met
-	own = make([]reconcile.Resource, 0, len(want))
 	each := func(body []byte) error {
 		h, ok := decodeRoute(body)
 		if !ok || h.table != unix.RT_TABLE_MAIN || h.cloned {
@@ -159,8 +153,10 @@ func listRoutes(p place, want []object.Route) (own []reconcile.Resource, foreign
 		}
 		if asked == nil {
 			asked = make(map[routeKey]bool, len(want))
-			for _, w := range want {
-				asked[routeKey{w.Dst, w.Metric}] = true
+			for _, r := range want {
+				if w, ok := r.(object.Route); ok && w.In == p.in {
+					asked[routeKey{w.Dst, w.Metric}] = true
+				}
 			}
 		}
 		if h.tos == 0 && asked[routeKey{h.dst, h.metric}] {
