@@ -29,6 +29,8 @@ type request struct {
 	Vars   map[string]string `json:"vars,omitempty"`
 	Node   string            `json:"node,omitempty"`
 	ID     string            `json:"id,omitempty"` // of the plan that was agreed to
+	Peer   string            `json:"peer,omitempty"`
+	Which  string            `json:"which,omitempty"` // routes of a peer
 }
 
 // failure is the answer where something went wrong.
@@ -100,6 +102,8 @@ func (d *daemonState) serve() (*http.Server, error) {
 		return d.host.stateView(ctx, want.State)
 	}))
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
+	handle("POST /v1/peers", d.peersNow)
+	handle("POST /v1/peers/routes", d.routesNow)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = s.Serve(l) }()
 	return s, nil

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -41,10 +40,13 @@ else. blocks and workloads are the file's. peers asks the daemon (69 where none 
 		{"routes", "The routes that netd owns on this host and in its containers"},
 		{"links", "The links and addresses that netd owns on this host and in its containers"},
 	} {
-		name := x[0]
-		cmd.AddCommand(&cobra.Command{
+		name, bgp := x[0], false
+		one := &cobra.Command{
 			Use: name, Short: x[1], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
+				if bgp {
+					return a.showRoutes(cmd.Context(), request{Which: string(speaker.LocRIB)}, asJSON)
+				}
 				p, err := a.planner(cmd.Context())
 				if err != nil {
 					return err
@@ -55,35 +57,18 @@ else. blocks and workloads are the file's. peers asks the daemon (69 where none 
 				}
 				return a.showState(v, name, asJSON)
 			},
-		})
+		}
+		if name == "routes" {
+			one.Example += "\n  netd show routes --bgp"
+			one.Flags().BoolVar(&bgp, "bgp", false, "the BGP table instead, with attributes; * marks the best of each prefix (needs the daemon)")
+		}
+		cmd.AddCommand(one)
 	}
 	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks", Example: "  netd show blocks", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.showBlocks(asJSON) }})
 	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.showWorkloads(asJSON) }})
-	cmd.AddCommand(&cobra.Command{Use: "peers", Short: "The BGP sessions", Example: "  netd show peers", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.statusNow(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if !v.Daemon {
-				return fail(exitNoDaemon, "no daemon runs: BGP is unattended")
-			}
-			if asJSON {
-				return printJSON(a.out, map[string]any{"schema_version": 1, "peers": append([]speaker.Neighbour{}, v.Peers...)})
-			}
-			if len(v.Peers) == 0 {
-				fmt.Fprintln(a.out, "No BGP sessions are wanted.")
-				return nil
-			}
-			rows := [][]string{{"PEER", "STATE", "SINCE", "LAST ERROR"}}
-			for _, p := range v.Peers {
-				rows = append(rows, []string{p.Addr.String(), p.State, p.Since.Format(time.RFC3339), p.Error})
-			}
-			table(a.out, rows)
-			return nil
-		}})
+	cmd.AddCommand(a.showPeersCmd(&asJSON))
 	return cmd
 }
 

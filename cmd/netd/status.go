@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"netd/reconcile"
+	"netd/reconcile/desired"
 	"netd/reconcile/speaker"
 	"netd/reconcile/workload"
 )
@@ -40,6 +41,8 @@ type statusView struct {
 	Notes         []string             `json:"notes"`
 	Peers         []speaker.Neighbour  `json:"peers"`
 	Speaker       string               `json:"speaker,omitempty"`
+	SpeakerSaid   []string             `json:"speaker_said,omitempty"` // the last lines of one that dies again and again
+	SpeakerError  string               `json:"speaker_error,omitempty"`
 	Repairs       []repairView         `json:"repairs"`
 	LastPass      time.Time            `json:"last_pass,omitzero"`
 	Took          float64              `json:"took"` // seconds
@@ -63,9 +66,21 @@ func (d *daemonState) statusNow() statusView {
 	}
 	if d.client != nil {
 		v.Peers, _ = d.client.Neighbours()
-		if st := d.sup.State(); st.PID == 0 && st.Err != nil {
-			v.Speaker = st.Err.Error()
-		} else {
+		if d.config != nil {
+			for i := range v.Peers {
+				v.Peers[i].Name = desired.NeighbourName(d.config, v.Peers[i].Addr)
+			}
+		}
+		st := d.sup.State()
+		switch {
+		case st.Failing():
+			v.SpeakerError, v.SpeakerSaid = fmt.Sprintf("it died %d times in the last minute", st.Deaths), st.Said
+		case st.PID == 0 && st.Err != nil:
+			v.SpeakerError = st.Err.Error()
+		case st.PID == 0:
+			v.SpeakerError = "it is being started"
+		}
+		if v.Speaker = "none"; st.PID != 0 {
 			v.Speaker = fmt.Sprintf("pid %d", st.PID)
 		}
 	}
@@ -96,9 +111,12 @@ func (v *statusView) judge() {
 			add("%s: %s", p.ID, p.Reason)
 		}
 	}
+	if v.SpeakerError != "" {
+		add("the BGP speaker does not hold its sessions: %s", strings.Join(append([]string{v.SpeakerError}, v.SpeakerSaid...), "\n"))
+	}
 	for _, p := range v.Peers {
 		if !p.Established() {
-			add("BGP session with %s is %s%s", p.Addr, p.State, because(p.Error))
+			add("BGP session with %s is %s%s", p.Who(), p.State, because(p.Error))
 		}
 	}
 	switch {
@@ -163,7 +181,7 @@ func (v statusView) write(w io.Writer) {
 		fmt.Fprintf(w, "\nBGP sessions (speaker %s):\n", v.Speaker)
 		rows := [][]string{}
 		for _, p := range v.Peers {
-			rows = append(rows, []string{"  " + p.Addr.String(), p.State, time.Since(p.Since).Round(time.Second).String(), p.Error})
+			rows = append(rows, []string{"  " + p.Who(), p.State, time.Since(p.Since).Round(time.Second).String(), p.LastError()})
 		}
 		table(w, rows)
 	}

@@ -180,9 +180,9 @@ func (t target) explain(err error) error {
 		return fmt.Errorf("no route to %s, or it does not answer on the link", t.addr)
 	case errors.As(err, &timed) && timed.Timeout():
 		if t.password != "" {
-			return fmt.Errorf("no answer from %s: filtered, down, or its password is another", at)
+			return fmt.Errorf("no answer from %s: MD5 mismatch or wrong address, or it is filtered or down", at)
 		}
-		return fmt.Errorf("no answer from %s: filtered, down, or it wants a password", at)
+		return fmt.Errorf("no answer from %s: it is filtered or down, or it wants a password (MD5)", at)
 	}
 	return fmt.Errorf("connecting to %s: %w", at, err)
 }

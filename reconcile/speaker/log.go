@@ -68,10 +68,16 @@ func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	}
 }
 
-// connectionLost is what is said where nothing better is known. gobgp says it after every other reason too.
-const connectionLost = "the connection was lost"
+// What is said where nothing better is known. gobgp loses the connection after every other reason too, and keeps to
+// itself what a neighbour says when it refuses an OPEN.
+const (
+	connectionLost = "the connection was lost"
+	closedEarly    = "it closed the session before it was up: it may expect another AS, another router id or other capabilities"
+)
 
-func vague(words string) bool { return strings.HasPrefix(words, connectionLost) }
+func vague(words string) bool {
+	return words == closedEarly || strings.HasPrefix(words, connectionLost)
+}
 
 // inWords is what a message of gobgp's means for the session that it is about; empty where it is no error.
 func inWords(msg string, f gobgplog.Fields) string {
@@ -116,12 +122,19 @@ func notificationInWords(msg string, f gobgplog.Fields) string {
 		who = "this end closed the session"
 	}
 	if e, ok := f["Data"].(*bgp.MessageError); ok {
+		var expected, offered uint32
+		if n, _ := fmt.Sscanf(e.Message, "as number mismatch expected %d, received %d", &expected, &offered); n == 2 {
+			return fmt.Sprintf("AS %d offered, %d expected", offered, expected)
+		}
 		return who + ": " + e.Message
 	}
 	code, ok1 := f["Code"].(uint8)
 	sub, ok2 := f["Subcode"].(uint8)
 	if !ok1 || !ok2 {
 		return who
+	}
+	if code == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && sub == bgp.BGP_ERROR_SUB_BAD_PEER_AS {
+		return who + ": it expects another AS than this node's"
 	}
 	words := who + ": " + bgp.NewNotificationErrorCode(code, sub).String()
 	if text, _ := f["Communicated-Reason"].(string); text != "" {
@@ -163,4 +176,38 @@ func bound(f *os.File, size int64) error {
 		return fmt.Errorf("shortening the log: %w", err)
 	}
 	return nil
+}
+
+// lastWords are the last lines of a speaker's log: where it ended by a panic, that and where it happened.
+func lastWords(path string) []string {
+	const most = 64 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	b := make([]byte, min(st.Size(), most))
+	n, err := f.ReadAt(b, st.Size()-int64(len(b)))
+	if err != nil && n == 0 {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(printableLines(string(b[:n]))), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		if strings.HasPrefix(lines[i], "panic:") || strings.HasPrefix(lines[i], "fatal error:") {
+			return lines[i:min(i+8, len(lines))]
+		}
+	}
+	return lines[max(0, len(lines)-4):]
+}
+
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(strings.ReplaceAll(lines[i], "\t", "  "))
+	}
+	return strings.Join(lines, "\n")
 }

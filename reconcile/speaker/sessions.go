@@ -172,6 +172,8 @@ func (s *sessions) failed(addr netip.Addr, words string) {
 		switch age := time.Since(n.ErrorAt); {
 		case n.Error == words && age < 10*time.Second:
 			return // the same again, while dialling: not worth telling every reader
+		case words == nobodyDials && n.Error != "":
+			return // why it was lost says more
 		case vague(words) && n.Error != "" && !vague(n.Error) && age < time.Second:
 			return // the cause was told a moment ago, and this is what came of it
 		}
@@ -204,6 +206,9 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)
 	case api.PeerState_IDLE:
+		if admin == api.PeerState_UP && (before == api.PeerState_OPENSENT || before == api.PeerState_OPENCONFIRM) {
+			s.failed(addr, closedEarly)
+		}
 		if before == api.PeerState_ESTABLISHED && held > 5*time.Second {
 			x.hurries = 0
 		}

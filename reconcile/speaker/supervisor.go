@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,9 @@ type Supervisor struct {
 	// Launch starts a speaker; nil: Start.
 	Launch func(context.Context, StartOptions) (*Process, error)
 
-	mu    sync.Mutex
-	state SupervisorState
+	mu     sync.Mutex
+	state  SupervisorState
+	deaths []time.Time
 }
 
 // SupervisorState is what is known of the speaker's process.
@@ -31,7 +33,16 @@ type SupervisorState struct {
 	Since   time.Time
 	Starts  int   // times that it was started or adopted
 	Err     error // why none runs
+
+	Deaths int      // within deathsWithin
+	Said   []string // the last lines that one that died wrote
 }
+
+// Failing reports whether it dies again and again.
+func (s SupervisorState) Failing() bool { return s.Deaths >= 3 }
+
+// deathsWithin is the time in which three deaths are more than bad luck.
+const deathsWithin = time.Minute
 
 // Pauses before a speaker that died is started again. The first is short: its neighbours wait. One that lived for
 // supervisorSettled died of something new.
@@ -45,7 +56,18 @@ const (
 func (s *Supervisor) State() SupervisorState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.deaths = slices.DeleteFunc(s.deaths, func(at time.Time) bool { return time.Since(at) > deathsWithin })
+	s.state.Deaths = len(s.deaths)
 	return s.state
+}
+
+// died notes the end of a speaker, with what it said last.
+func (s *Supervisor) died() {
+	said := lastWords(s.Options.LogFile())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaths = append(s.deaths, time.Now())
+	s.state.Said = said
 }
 
 func (s *Supervisor) set(change func(*SupervisorState)) {
@@ -62,6 +84,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		err := s.once(ctx)
 		if ctx.Err() != nil {
 			break
+		}
+		if !errors.Is(err, ErrNotRunning) {
+			s.died()
 		}
 		if time.Since(began) > supervisorSettled {
 			pause = supervisorFirst
@@ -133,7 +158,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 func (s *Supervisor) stay(ctx context.Context, l *link, adopted bool) error {
 	defer l.close()
 	s.set(func(st *SupervisorState) {
-		*st = SupervisorState{PID: l.hello.PID, Adopted: adopted, Since: time.Now(), Starts: st.Starts + 1}
+		*st = SupervisorState{PID: l.hello.PID, Adopted: adopted, Since: time.Now(), Starts: st.Starts + 1, Said: st.Said}
 	})
 	if err := writeJSON(l.conn, frameRequest, request{Op: opHold}); err != nil {
 		return fmt.Errorf("the speaker ended: %w", err)

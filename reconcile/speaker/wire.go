@@ -65,6 +65,7 @@ type answer struct {
 
 // Neighbour is what the speaker says of one of its peers.
 type Neighbour struct {
+	Name    string     `json:"name,omitempty"` // the file's; the speaker knows none
 	Addr    netip.Addr `json:"addr"`
 	State   string     `json:"state"` // "idle", "active", "opensent", "openconfirm", "established"
 	Since   time.Time  `json:"since"` // of State
@@ -76,6 +77,22 @@ type Neighbour struct {
 
 // Established reports whether the session is up.
 func (n Neighbour) Established() bool { return n.State == stateEstablished }
+
+// Who is the neighbour as people are told of it.
+func (n Neighbour) Who() string {
+	if n.Name == "" {
+		return n.Addr.String()
+	}
+	return n.Name + " (" + n.Addr.String() + ")"
+}
+
+// LastError is the last error, with when it was where it is over.
+func (n Neighbour) LastError() string {
+	if n.Error == "" || !n.Established() {
+		return n.Error
+	}
+	return "(" + n.ErrorAt.Format(time.DateTime) + ": " + n.Error + ")"
+}
 
 const stateEstablished = "established"
 

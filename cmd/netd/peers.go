@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"netd/config"
+	"netd/reconcile/desired"
+	"netd/reconcile/speaker"
+)
+
+// peerView is a neighbour as `show peers` prints it.
+type peerView struct {
+	ASN uint32 `json:"asn,omitempty"`
+	speaker.Neighbour
+	Received   int `json:"received"`
+	Accepted   int `json:"accepted"`
+	Rejected   int `json:"rejected"`
+	Advertised int `json:"advertised"`
+}
+
+// peersView is `show peers --json`.
+type peersView struct {
+	SchemaVersion int        `json:"schema_version"`
+	Peers         []peerView `json:"peers"`
+}
+
+// routeView is a path of a BGP table, with the verdict on it.
+type routeView struct {
+	speaker.Route
+	From   string `json:"from,omitempty"`   // the name of who told it
+	Reason string `json:"reason,omitempty"` // why it is not taken
+	Text   string `json:"attributes"`
+}
+
+// routesView is `show peers NAME --routes … --json` and `show routes --bgp --json`.
+type routesView struct {
+	SchemaVersion int         `json:"schema_version"`
+	Peer          string      `json:"peer,omitempty"`
+	Which         string      `json:"which"`
+	Routes        []routeView `json:"routes"`
+}
+
+// Which routes of a neighbour are shown.
+var whichRoutes = []string{"received", "accepted", "rejected", "advertised"}
+
+// looker asks a speaker on behalf of those who look. Large tables take their time, so that it does not run on the loop.
+type looker struct {
+	client *speaker.Client
+	config *config.Config
+	node   config.Node
+	peers  []speaker.Neighbour
+}
+
+// looker takes from the loop what it needs.
+func (d *daemonState) looker(ctx context.Context) (*looker, error) {
+	var l *looker
+	if err := d.call(ctx, func(context.Context) {
+		if d.client != nil && d.config != nil && d.named {
+			l = &looker{client: d.client, config: d.config, node: d.node}
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, nil
+	}
+	var heard bool
+	if l.peers, heard = l.client.Neighbours(); !heard {
+		return nil, fail(exitDegraded, "no BGP speaker answers (netd status says why)")
+	}
+	return l, nil
+}
+
+// sorted divides what a neighbour told into what was taken and what was not, with the reason.
+func (l *looker) sorted(received []speaker.Route, taken map[speakerPath]bool) []routeView {
+	admission := desired.NewAdmission(l.config, l.node)
+	out := make([]routeView, 0, len(received))
+	for _, r := range received {
+		v := l.view(r)
+		v.Reason = admission.Refusal(r.Peer, r.Prefix, r.NextHop, r.ASPath)
+		if v.Reason == "" && !taken[speakerPath{r.Peer, r.Prefix}] {
+			v.Reason = "the speaker's import policy does not list it"
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// speakerPath is a path of the speaker's table.
+type speakerPath struct {
+	peer   netip.Addr
+	prefix netip.Prefix
+}
+
+func takenOf(table []speaker.Route) map[speakerPath]bool {
+	out := make(map[speakerPath]bool, len(table))
+	for _, r := range table {
+		out[speakerPath{r.Peer, r.Prefix}] = true
+	}
+	return out
+}
+
+func (l *looker) view(r speaker.Route) routeView {
+	v := routeView{Route: r, Text: r.Attributes(), From: "this node"}
+	if r.Peer.IsValid() {
+		v.From = l.nameOf(r.Peer)
+	}
+	return v
+}
+
+func (l *looker) nameOf(a netip.Addr) string {
+	if name := desired.NeighbourName(l.config, a); name != "" {
+		return name
+	}
+	return a.String()
+}
+
+// peers is every neighbour with its counts.
+func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
+	v := peersView{SchemaVersion: 1, Peers: []peerView{}}
+	l, err := d.looker(ctx)
+	if err != nil || l == nil {
+		return v, err
+	}
+	counts, err := l.client.Counts(ctx)
+	if err != nil {
+		return v, err
+	}
+	table, err := l.client.Routes(ctx, speaker.LocRIB, netip.Addr{})
+	if err != nil {
+		return v, err
+	}
+	admission := desired.NewAdmission(l.config, l.node)
+	accepted := map[netip.Addr]int{}
+	for _, r := range table {
+		if r.Peer.IsValid() && admission.Refusal(r.Peer, r.Prefix, r.NextHop, r.ASPath) == "" {
+			accepted[r.Peer]++
+		}
+	}
+	for _, n := range l.peers {
+		c := counts[n.Addr]
+		n.Name = l.nameOf(n.Addr)
+		p := peerView{ASN: asnOf(l.config, n.Addr), Neighbour: n, Received: c.Received, Accepted: accepted[n.Addr], Advertised: c.Advertised}
+		p.Rejected = max(c.Received-p.Accepted, 0)
+		v.Peers = append(v.Peers, p)
+	}
+	return v, nil
+}
+
+func asnOf(c *config.Config, a netip.Addr) uint32 {
+	for _, n := range c.Nodes {
+		if n.Address.Addr() == a || n.Address6.Addr() == a {
+			return n.ASN
+		}
+	}
+	for _, p := range c.Peers {
+		if p.Address == a {
+			return p.ASN
+		}
+	}
+	return 0
+}
+
+// routesNow is a neighbour's routes, or the whole table where no neighbour is named.
+func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
+	v := routesView{SchemaVersion: 1, Which: r.Which, Routes: []routeView{}}
+	l, err := d.looker(ctx)
+	if err != nil {
+		return v, err
+	}
+	if l == nil {
+		return v, fail(exitFailed, "the file wants no BGP session on this node")
+	}
+	if r.Which == string(speaker.LocRIB) {
+		table, err := l.client.Routes(ctx, speaker.LocRIB, netip.Addr{})
+		for _, x := range table {
+			v.Routes = append(v.Routes, l.view(x))
+		}
+		return v, err
+	}
+	n, err := l.find(r.Peer)
+	if err != nil {
+		return v, err
+	}
+	v.Peer = l.nameOf(n.Addr)
+	if r.Which == "advertised" {
+		table, err := l.client.Routes(ctx, speaker.AdjOut, n.Addr)
+		for _, x := range table {
+			v.Routes = append(v.Routes, l.view(x))
+		}
+		return v, err
+	}
+	received, err := l.client.Routes(ctx, speaker.AdjIn, n.Addr)
+	if err != nil {
+		return v, err
+	}
+	table, err := l.client.Routes(ctx, speaker.LocRIB, netip.Addr{})
+	if err != nil {
+		return v, err
+	}
+	for _, x := range l.sorted(received, takenOf(table)) {
+		if r.Which == "received" || (r.Which == "accepted") == (x.Reason == "") {
+			v.Routes = append(v.Routes, x)
+		}
+	}
+	return v, nil
+}
+
+// find is the neighbour of a name or an address.
+func (l *looker) find(name string) (speaker.Neighbour, error) {
+	var names []string
+	for _, n := range l.peers {
+		if n.Addr.String() == name || l.nameOf(n.Addr) == name {
+			return n, nil
+		}
+		names = append(names, l.nameOf(n.Addr))
+	}
+	return speaker.Neighbour{}, fail(exitUsage, "no BGP session with %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// showPeersCmd is `show peers [NAME --routes …]`.
+func (a *app) showPeersCmd(asJSON *bool) *cobra.Command {
+	var routes string
+	cmd := &cobra.Command{
+		Use:   "peers [NAME]",
+		Short: "The BGP sessions, and what was told on each",
+		Long: `The BGP sessions of this node: state, since when, how many prefixes were received, accepted, rejected and advertised, and the
+last error. With a node's or peer's name, or an address, and --routes: the prefixes themselves, each rejected one with the
+reason. Exits 69 without a daemon.`,
+		Example: "  netd show peers\n  netd show peers tor-1 --routes rejected",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case routes != "" && !slices.Contains(whichRoutes, routes):
+				return fail(exitUsage, "--routes %s: want %s", routes, strings.Join(whichRoutes, ", "))
+			case routes != "" && len(args) == 0:
+				return fail(exitUsage, "--routes %s: of which peer? netd show peers NAME --routes %s", routes, routes)
+			}
+			if routes != "" {
+				return a.showRoutes(cmd.Context(), request{Peer: args[0], Which: routes}, *asJSON)
+			}
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			return a.showPeers(cmd.Context(), name, *asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&routes, "routes", "", "the prefixes of one peer: "+strings.Join(whichRoutes, ", "))
+	return cmd
+}
+
+func (a *app) askSpeaker(ctx context.Context, path string, r request, v any) error {
+	c, err := a.dialDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return fail(exitNoDaemon, "no daemon runs: BGP is unattended")
+	}
+	return c.do(ctx, "POST", path, r, v)
+}
+
+func (a *app) showPeers(ctx context.Context, name string, asJSON bool) error {
+	var v peersView
+	if err := a.askSpeaker(ctx, "/v1/peers", request{}, &v); err != nil {
+		return err
+	}
+	if name != "" {
+		kept := slices.DeleteFunc(slices.Clone(v.Peers), func(p peerView) bool { return p.Name != name && p.Addr.String() != name })
+		if len(kept) == 0 {
+			return fail(exitUsage, "no BGP session with %q", name)
+		}
+		v.Peers = kept
+	}
+	if asJSON {
+		return printJSON(a.out, v)
+	}
+	if len(v.Peers) == 0 {
+		fmt.Fprintln(a.out, "No BGP sessions are wanted.")
+		return nil
+	}
+	rows := [][]string{{"PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "REJECTED", "ADVERTISED", "LAST ERROR"}}
+	for _, p := range v.Peers {
+		rows = append(rows, []string{p.Name, p.Addr.String(), strconv.FormatUint(uint64(p.ASN), 10), p.State, p.Since.Format(time.RFC3339),
+			strconv.Itoa(p.Received), strconv.Itoa(p.Accepted), strconv.Itoa(p.Rejected), strconv.Itoa(p.Advertised), p.LastError()})
+	}
+	table(a.out, rows)
+	return nil
+}
+
+// showRoutes prints one table of BGP's.
+func (a *app) showRoutes(ctx context.Context, r request, asJSON bool) error {
+	var v routesView
+	if err := a.askSpeaker(ctx, "/v1/peers/routes", r, &v); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(a.out, v)
+	}
+	if len(v.Routes) == 0 {
+		fmt.Fprintln(a.out, "No routes.")
+		return nil
+	}
+	head := []string{"PREFIX", "NEXT HOP", "FROM", "ATTRIBUTES"}
+	if r.Which == "received" || r.Which == "rejected" {
+		head = append(head, "REJECTED BECAUSE")
+	}
+	rows := [][]string{head}
+	for _, x := range v.Routes {
+		prefix := x.Prefix.String()
+		if r.Which == string(speaker.LocRIB) && x.Best {
+			prefix = "* " + prefix
+		}
+		hop := ""
+		if x.NextHop.IsValid() {
+			hop = x.NextHop.String()
+		}
+		rows = append(rows, []string{prefix, hop, x.From, x.Text, x.Reason}[:len(head)])
+	}
+	table(a.out, rows)
+	return nil
+}

@@ -1,0 +1,216 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Table is one of a router's tables (RFC 4271 §3.2).
+type Table string
+
+const (
+	AdjIn  Table = "received"   // what a neighbour told, before any policy
+	AdjOut Table = "advertised" // what a neighbour is told, after all policies
+	LocRIB Table = "table"      // what was taken, of all neighbours and of this host's own
+)
+
+// Route is a path with its attributes, as a table holds it.
+type Route struct {
+	Prefix      netip.Prefix `json:"prefix"`
+	NextHop     netip.Addr   `json:"next_hop"`
+	Peer        netip.Addr   `json:"peer,omitzero"` // who told it; invalid: this host itself
+	Best        bool         `json:"best"`          // of its prefix; several are where there is multipath
+	Stale       bool         `json:"stale,omitempty"`
+	ASPath      []uint32     `json:"as_path"`
+	Origin      string       `json:"origin"`
+	LocalPref   *uint32      `json:"local_pref,omitempty"`
+	MED         *uint32      `json:"med,omitempty"`
+	Communities []string     `json:"communities,omitempty"`
+	Originator  string       `json:"originator,omitempty"` // RFC 4456: whom a reflector had it from
+	Clusters    []string     `json:"clusters,omitempty"`   // and by which reflectors it came
+	Since       time.Time    `json:"since"`
+}
+
+// Routes reads a table, of one neighbour where it is one's, in the order of prefixes.
+//
+// gobgp can mark which paths of AdjIn its policy refuses, but to do so it writes what the policy made of them into the
+// table that it was asked for. Whoever wants to know compares with LocRIB, which has what was taken and nothing else.
+func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, error) {
+	gobgp, err := c.gobgp()
+	if err != nil {
+		return nil, err
+	}
+	req := &api.ListPathRequest{TableType: api.TableType_GLOBAL}
+	switch t {
+	case AdjIn:
+		req.TableType, req.Name = api.TableType_ADJ_IN, of.String()
+	case AdjOut:
+		req.TableType, req.Name = api.TableType_ADJ_OUT, of.String()
+	}
+	var out []Route
+	for _, f := range []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}} {
+		req.Family = f
+		stream, err := gobgp.ListPath(ctx, req)
+		if err != nil {
+			return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
+		}
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
+			}
+			for _, p := range r.GetDestination().GetPaths() {
+				route, err := routeOf(p)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, route)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
+	return out, nil
+}
+
+func routeOf(p *api.Path) (Route, error) {
+	prefix, h, err := readPath(p)
+	if err != nil {
+		return Route{}, err
+	}
+	r := Route{Prefix: prefix, NextHop: h.nextHop, Peer: h.peer, Best: p.GetBest(), Stale: p.GetStale(), ASPath: []uint32{}, Since: p.GetAge().AsTime()}
+	for _, a := range p.GetPattrs() {
+		if err := r.attribute(a); err != nil {
+			return r, fmt.Errorf("reading the attributes of %s: %w", prefix, err)
+		}
+	}
+	return r, nil
+}
+
+// attribute takes one of a path's attributes; those that nobody asks for are left out.
+func (r *Route) attribute(a *anypb.Any) error {
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case *api.OriginAttribute:
+		r.Origin = [...]string{"igp", "egp", "incomplete"}[min(m.GetOrigin(), 2)]
+	case *api.AsPathAttribute:
+		for _, s := range m.GetSegments() {
+			r.ASPath = append(r.ASPath, s.GetNumbers()...)
+		}
+	case *api.LocalPrefAttribute:
+		n := m.GetLocalPref()
+		r.LocalPref = &n
+	case *api.MultiExitDiscAttribute:
+		n := m.GetMed()
+		r.MED = &n
+	case *api.CommunitiesAttribute:
+		for _, c := range m.GetCommunities() {
+			r.Communities = append(r.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))
+		}
+	case *api.LargeCommunitiesAttribute:
+		for _, c := range m.GetCommunities() {
+			r.Communities = append(r.Communities, fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2()))
+		}
+	case *api.OriginatorIdAttribute:
+		r.Originator = m.GetId()
+	case *api.ClusterListAttribute:
+		r.Clusters = m.GetIds()
+	}
+	return nil
+}
+
+// Attributes are a route's in one line, without what is as always.
+func (r Route) Attributes() string {
+	var words []string
+	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	if len(r.ASPath) > 0 {
+		path := make([]string, len(r.ASPath))
+		for i, as := range r.ASPath {
+			path[i] = strconv.FormatUint(uint64(as), 10)
+		}
+		add("path %s", strings.Join(path, " "))
+	}
+	if r.LocalPref != nil && *r.LocalPref != 100 {
+		add("local pref %d", *r.LocalPref)
+	}
+	if r.MED != nil {
+		add("med %d", *r.MED)
+	}
+	if r.Origin != "igp" {
+		add("origin %s", r.Origin)
+	}
+	if len(r.Communities) > 0 {
+		add("communities %s", strings.Join(r.Communities, " "))
+	}
+	if r.Originator != "" {
+		add("originator %s", r.Originator)
+	}
+	if len(r.Clusters) > 0 {
+		add("clusters %s", strings.Join(r.Clusters, " "))
+	}
+	if r.Stale {
+		add("stale")
+	}
+	return strings.Join(words, ", ")
+}
+
+// Counts are how many prefixes a neighbour told and is told.
+type Counts struct {
+	Received   int `json:"received"`
+	Advertised int `json:"advertised"`
+}
+
+// Counts asks for those of all neighbours.
+func (c *Client) Counts(ctx context.Context) (map[netip.Addr]Counts, error) {
+	gobgp, err := c.gobgp()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true})
+	if err != nil {
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
+	}
+	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
+	if err != nil {
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
+	}
+	out := make(map[netip.Addr]Counts, len(peers))
+	for _, p := range peers {
+		addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress())
+		if err != nil {
+			continue
+		}
+		var n Counts
+		for _, f := range p.GetAfiSafis() {
+			n.Received += int(f.GetState().GetReceived())
+			n.Advertised += int(f.GetState().GetAdvertised())
+			if restarts(p) && f.GetState().GetAdvertised() > 0 {
+				n.Advertised-- // gobgp counts the End-of-RIB that it sent
+			}
+		}
+		out[addr] = n
+	}
+	return out, nil
+}
+
+// restarts reports whether both ends of a session agreed to restart gracefully.
+func restarts(p *api.Peer) bool {
+	return p.GetGracefulRestart().GetEnabled() && slices.ContainsFunc(p.GetState().GetRemoteCap(), func(c *anypb.Any) bool {
+		return c.MessageIs((*api.GracefulRestartCapability)(nil))
+	})
+}

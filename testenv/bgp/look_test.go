@@ -1,0 +1,175 @@
+package bgp
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/testenv/netns"
+	"netd/testenv/router"
+)
+
+// rogue is node two as a plain socket, with a session.
+func (l *lab) rogue(h *host) *router.Raw {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	end := router.End{NS: h.NS, Local: h.addr, Remote: netip.MustParseAddr("192.168.170.137"), TTL: 255}
+	for {
+		r, err := end.Dial(ctx)
+		if err == nil {
+			if err = r.Establish(ctx, router.Open{ASN: 64512, ID: h.addr, HoldTime: 9 * time.Second, Restart: 120 * time.Second}); err == nil {
+				l.t.Cleanup(r.Close)
+				return r
+			}
+			r.Close()
+		}
+		if ctx.Err() != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+func (l *lab) say(r *router.Raw, messages ...[]byte) {
+	l.t.Helper()
+	for _, m := range messages {
+		if _, err := r.Write(m); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, p := range list {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+// TestLook has a node tell what it may and much that it may not: each is shown with its reason, and the kernel has one.
+func TestLook(t *testing.T) {
+	l := newLab(t, twoNodes)
+	one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+	l.container("web")
+	one.start()
+	r := l.rogue(two)
+	l.say(r,
+		router.Announce(two.addr, nil, prefixes("10.10.194.128/26", "10.10.40.128/26", "10.10.194.128/27", "10.10.0.0/16", "0.0.0.0/0", "10.99.0.0/24")...),
+		router.Announce(two.addr, []uint32{65001, 64512}, prefixes("10.98.0.0/24")...),
+		router.EndOfRIB())
+	one.up(1)
+
+	l.wait("the counts", func() string {
+		return missing(strings.Join(strings.Fields(one.must("show", "peers")), " "), "two 192.168.170.138 64512 established")
+	})
+	var peers struct {
+		Peers []struct {
+			Name                                     string
+			Received, Accepted, Rejected, Advertised int
+		}
+	}
+	if err := json.Unmarshal([]byte(one.must("show", "peers", "--json")), &peers); err != nil {
+		t.Fatal(err)
+	}
+	if p := peers.Peers[0]; p.Name != "two" || p.Received != 7 || p.Accepted != 1 || p.Rejected != 6 || p.Advertised != 1 {
+		t.Errorf("show peers: %+v", p)
+	}
+	rejected := one.must("show", "peers", "two", "--routes", "rejected")
+	for prefix, reason := range map[string]string{
+		"10.10.40.128/26":  "it is this node's own block",
+		"10.10.194.128/27": "more specific than 10.10.194.128/26, the block of node two",
+		"10.10.0.0/16":     "overlaps this node's own block",
+		"0.0.0.0/0":        "a default route",
+		"10.99.0.0/24":     "no node has it",
+		"10.98.0.0/24":     "a loop: this node's AS 64512 is in its path",
+	} {
+		i := slices.IndexFunc(strings.Split(rejected, "\n"), func(line string) bool {
+			return strings.HasPrefix(line, prefix+" ") && strings.Contains(line, reason)
+		})
+		if i < 0 {
+			t.Errorf("no line with %s and %q in:\n%s", prefix, reason, rejected)
+		}
+	}
+	for which, want := range map[string]string{"accepted": "10.10.194.128/26", "advertised": "10.10.40.128/26", "received": "10.98.0.0/24"} {
+		if out := one.must("show", "peers", "192.168.170.138", "--routes", which); missing(out, want) != "" || which != "received" && strings.Count(out, "\n") != 2 {
+			t.Errorf("%s:\n%s", which, out)
+		}
+	}
+	if out := one.must("show", "routes", "--bgp"); missing(out, "* 10.10.194.128/26") != "" || missing(out, "* 10.10.40.128/26") != "" || strings.Contains(out, "10.99.0.0") {
+		t.Errorf("show routes --bgp:\n%s", out)
+	}
+	for _, bad := range [][]string{{"show", "peers", "--routes", "received"}, {"show", "peers", "two", "--routes", "all"}, {"show", "peers", "nobody", "--routes", "received"}} {
+		if out, code := one.ask(bad...); code != 64 {
+			t.Errorf("%v: exit code %d: %s", bad, code, out)
+		}
+	}
+	if got := strings.TrimSpace(one.Run(t, "ip route show proto 142 type unicast")); strings.Count(got, "via") != 1 {
+		t.Errorf("the kernel has more than one route by a next hop:\n%s", got)
+	}
+}
+
+// TestWords has sessions that cannot come up, each for a reason, which status and show peers name.
+func TestWords(t *testing.T) {
+	netns.Need(t)
+	for _, x := range []struct {
+		name   string
+		config func(string) string
+		conf   func(*session)
+		want   string
+	}{
+		{"another AS", nil, func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
+		{"it expects another AS", nil, func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
+		{"it has a password", nil, func(s *session) { s.password = "secret" }, "MD5 mismatch or wrong address"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			l := newLab(t, twoNodes)
+			one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+			l.container("web")
+			one.start()
+			s := nodeTwo(120)
+			x.conf(&s)
+			bird := router.New(t, router.BIRD, two.NS, s.conf(router.BIRD))
+			l.wait("the words in status", func() string { return missing(one.degraded("status"), x.want) })
+			l.wait("the words in show peers", func() string { return missing(one.must("show", "peers"), x.want) })
+			bird.Configure(nodeTwo(120).conf(router.BIRD)) // it behaves now
+			one.up(1)
+		})
+	}
+}
+
+// TestDying kills the speaker three times: status is DEGRADED and shows what it wrote last, and so it is until a minute has
+// passed without a death.
+func TestDying(t *testing.T) {
+	l := newLab(t, twoNodes)
+	one := l.host("one", "192.168.170.137/24")
+	l.container("web")
+	one.start()
+	for range 3 {
+		l.wait("a speaker", func() string {
+			if one.speaker() == 0 {
+				return "none"
+			}
+			return ""
+		})
+		pid := one.speaker()
+		one.killSpeaker()
+		l.wait("its end to be noticed", func() string {
+			if one.speaker() == pid {
+				return "it is still named"
+			}
+			return ""
+		})
+	}
+	out := ""
+	l.wait("DEGRADED", func() string {
+		out = one.degraded("status")
+		return missing(out, "the BGP speaker does not hold its sessions: it died 3 times in the last minute")
+	})
+	if missing(out, "speaker ready") != "" {
+		t.Errorf("status does not show what the speaker wrote last:\n%s", out)
+	}
+}
