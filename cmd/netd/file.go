@@ -245,6 +245,14 @@ func replaceFile(name string, b []byte) error {
 	return os.Rename(temp.Name(), name)
 }
 
+type versionView struct {
+	SchemaVersion int    `json:"schema_version"`
+	Version       string `json:"version"`
+	Go            string `json:"go"`
+}
+
+func newVersionView() versionView { return versionView{1, version, runtime.Version()} }
+
 func (a *app) versionCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -254,7 +262,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return printJSON(a.out, map[string]any{"schema_version": 1, "version": version, "go": runtime.Version()})
+				return printJSON(a.out, newVersionView())
 			}
 			_, err := fmt.Fprintf(a.out, "netd %s (%s)\n", version, runtime.Version())
 			return err
