@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,13 +27,9 @@ func (h *Held) Error() string { return fmt.Sprintf("%s is held by %s", h.Path, h
 // TakeLock takes the lock of that name in the run directory: "lock" around writes, "daemon.lock" for a daemon's life. A
 // *Held is returned where someone has it.
 func TakeLock(runDir, name, command string) (*Lock, error) {
-	if err := os.MkdirAll(runDir, 0o755); err != nil {
-		return nil, fmt.Errorf("taking the lock: %w", err)
-	}
-	path := filepath.Join(runDir, name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openLock(runDir, name)
 	if err != nil {
-		return nil, fmt.Errorf("taking the lock: %w", err)
+		return nil, err
 	}
 	for end := time.Now().Add(glance); ; time.Sleep(time.Millisecond) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -44,15 +41,59 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 		defer f.Close()
 		return nil, held(f, err)
 	}
-	err = f.Truncate(0)
+	return own(f, command)
+}
+
+func openLock(runDir, name string) (*os.File, error) {
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("taking the lock: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(runDir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("taking the lock: %w", err)
+	}
+	return f, nil
+}
+
+// own writes down who has the lock.
+func own(f *os.File, command string) (*Lock, error) {
+	err := f.Truncate(0)
 	if err == nil {
 		_, err = fmt.Fprintf(f, "pid %d (netd %s)\n", os.Getpid(), command)
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("taking the lock %s: %w", path, err)
+		return nil, fmt.Errorf("taking the lock %s: %w", f.Name(), err)
 	}
 	return &Lock{f}, nil
+}
+
+// WaitLock is TakeLock for one who waits until it is free, or until ctx ends. The kernel wakes one who waits at a time.
+func WaitLock(ctx context.Context, runDir, name, command string) (*Lock, error) {
+	f, err := openLock(runDir, name)
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		for {
+			if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+				done <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		go func() { <-done; _ = f.Close() }() // nothing takes a thread out of a wait for a lock
+		return nil, fmt.Errorf("waiting for the lock %s: %w", f.Name(), context.Cause(ctx))
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("taking the lock %s: %w", f.Name(), err)
+	}
+	return own(f, command)
 }
 
 // glance is for how long LookAt may stand in the way of TakeLock.

@@ -1,5 +1,6 @@
-// Package store is what netd keeps on disk: only what nothing else knows. netd.db holds what settings were before netd
-// wrote them, and a few words about the last apply; config/good.json is the last configuration that was accepted.
+// Package store is what netd keeps on disk: only what nothing else knows. netd.db holds which containers are attached and
+// which addresses were handed out, what settings were before netd wrote them, and a few words about the last apply;
+// config/good.json is the last configuration that was accepted.
 package store
 
 import (
@@ -17,7 +18,7 @@ import (
 )
 
 // Schema is the version of netd.db's layout.
-const Schema = 1
+const Schema = 2 // 2: endpoint, address
 
 var (
 	sysctlBucket = []byte("sysctl") // name → boot id, NUL, value found before the first write
@@ -85,12 +86,19 @@ func (d *DB) init(readOnly bool) error {
 		if err != nil {
 			return err
 		}
-		if _, err := tx.CreateBucketIfNotExists(sysctlBucket); err != nil {
-			return err
+		for _, name := range [][]byte{sysctlBucket, endpointBucket, addressBucket} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
 		}
-		key := make([]byte, 32)
-		_, _ = rand.Read(key) // never fails
-		return errors.Join(meta.Put([]byte("schema"), []byte(fmt.Sprint(Schema))), meta.Put([]byte("key"), key))
+		if meta.Get([]byte("key")) == nil {
+			key := make([]byte, 32)
+			_, _ = rand.Read(key) // never fails
+			if err := meta.Put([]byte("key"), key); err != nil {
+				return err
+			}
+		}
+		return meta.Put([]byte("schema"), []byte(fmt.Sprint(Schema)))
 	})
 }
 
