@@ -58,9 +58,10 @@ func firewall(b *builder) {
 
 	inner := []string{"lo"}
 	var tunnels []string
-	vxlan := false
+	vxlan, bgp := false, false
 	for _, n := range f.c.Networks {
 		if n.Mode == config.ModeBGP {
+			bgp = true
 			continue
 		}
 		dev := f.tunnelName(n)
@@ -70,13 +71,9 @@ func firewall(b *builder) {
 		}
 	}
 	inner = append(inner, tunnels...)
-	veths := f.set(inetTable, "veths", "ifname", false)
-	for _, e := range f.facts.Endpoints {
-		name := object.VethName(string(e.ID))
-		f.put(object.NftElem{Set: veths, Elem: quote(name)}, f.workloadCause(e))
-		inner = append(inner, name)
-	}
-	f.elems(f.set(inetTable, "inner", "ifname", false), quoted(inner))
+	f.put(vethSet, f.why)
+	f.put(innerSet, f.why)
+	f.elems(innerSet, quoted(inner))
 	for _, family := range families {
 		f.addresses(family)
 	}
@@ -96,11 +93,55 @@ func firewall(b *builder) {
 			"ip daddr @nodes ip protocol 4 counter drop",
 		})
 	}
-	if len(f.neighbours) > 0 {
+	if bgp {
 		f.bgpGuards()
 	}
 	f.nat(vxlan)
 	f.arp()
+	for _, e := range f.facts.Endpoints {
+		f.endpoint(e)
+	}
+}
+
+// The sets that have elements for each container, besides those of its addresses.
+var (
+	innerSet     = object.NftSet{Table: inetTable, Name: "inner", Type: "ifname"}
+	vethSet      = object.NftSet{Table: inetTable, Name: "veths", Type: "ifname"}
+	arpVethSet   = object.NftSet{Table: arpTable, Name: "veths", Type: "ifname"}
+	arpSourceSet = object.NftSet{Table: arpTable, Name: "endpoints", Type: "ifname . ipv4_addr"}
+)
+
+// sources is the set of what each veth may send from.
+func (f family) sources() object.NftSet {
+	return object.NftSet{Table: inetTable, Name: "endpoints" + f.six, Type: "ifname . " + f.addr}
+}
+
+// endpointElems are a container's elements of these sets.
+func endpointElems(e object.Endpoint) []object.NftElem {
+	name := quote(object.VethName(string(e.ID)))
+	out := []object.NftElem{{Set: innerSet, Elem: name}, {Set: vethSet, Elem: name}, {Set: arpVethSet, Elem: name}}
+	for _, f := range families {
+		a := f.endpoint(e)
+		switch {
+		case !a.IsValid():
+		case f.v6: // neighbour discovery is from its link-local address too
+			out = append(out, object.NftElem{Set: f.sources(), Elem: name + " . " + a.String()},
+				object.NftElem{Set: f.sources(), Elem: name + " . " + object.LinkLocal(e.MAC).String()})
+		default:
+			out = append(out, object.NftElem{Set: f.sources(), Elem: name + " . " + a.String()},
+				object.NftElem{Set: arpSourceSet, Elem: name + " . " + a.String()})
+		}
+	}
+	return out
+}
+
+// endpoint lets a container's packets in.
+func (f firewallBuilder) endpoint(e object.Endpoint) {
+	for _, elem := range endpointElems(e) {
+		if elem.Set != ipv6.sources() && elem.Set != ipv4.sources() || len(f.pools(familyOf(elem.Set == ipv6.sources()))) > 0 {
+			f.put(elem, f.workloadCause(e))
+		}
+	}
 }
 
 // pools are the pools of a family: where there are none, containers have no address of it.
@@ -132,16 +173,7 @@ func (f firewallBuilder) addresses(family family) {
 		return
 	}
 	f.elems(f.set(inetTable, "pools"+family.six, family.addr, true), prefixes(merge(pools)))
-	endpoints := f.set(inetTable, "endpoints"+family.six, "ifname . "+family.addr, false)
-	for _, e := range f.facts.Endpoints {
-		name, why := object.VethName(string(e.ID)), f.workloadCause(e)
-		if a := family.endpoint(e); a.IsValid() {
-			f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + a.String()}, why)
-			if family.v6 { // neighbour discovery is from there too
-				f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + object.LinkLocal(e.MAC).String()}, why)
-			}
-		}
-	}
+	f.put(family.sources(), f.why)
 }
 
 // spoof lets in from a container only its own addresses, so that forged neighbour solicitations cannot fill the neighbour
@@ -162,11 +194,9 @@ func (f firewallBuilder) spoof() {
 		if link := f.underlay(family).Name; link != "" {
 			// A pool may contain the nodes' own subnet, which the file's check only warns of.
 			r.add("iifname %s %s saddr @nodes%s return", quote(link), family.ip, family.six)
-			if bare := append(f.bareBlocks(family), f.learnedBare[family]...); len(bare) > 0 {
+			if bare := f.bareBlocks(family); len(bare) > 0 {
 				f.elems(f.set(inetTable, "bare"+family.six, family.addr, true), prefixes(merge(bare)))
-				for _, link := range append([]string{link}, f.neighbourLinks(family)...) {
-					r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
-				}
+				r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
 			}
 		}
 		r.add("%s saddr @pools%s iifname != @inner counter drop", family.ip, family.six)
@@ -275,9 +305,9 @@ func (f firewallBuilder) bgpGuards() {
 			continue
 		}
 		peers := f.set(inetTable, "bgp-peers"+family.six, family.addr, false)
-		for _, n := range f.neighbours {
-			if n.addr.Is6() == family.v6 {
-				f.put(object.NftElem{Set: peers, Elem: n.addr.WithZone("").String()}, n.why)
+		for _, n := range f.c.Nodes {
+			if a := family.address(n); n.Name != f.self.Name && a.IsValid() && f.c.BGP.Mesh {
+				f.put(object.NftElem{Set: peers, Elem: a.Addr().String()}, f.nodeCause(n))
 			}
 		}
 		input.add("tcp dport %d %s saddr != @bgp-peers%s counter drop", port, family.ip, family.six)
@@ -335,14 +365,7 @@ func (f firewallBuilder) portsBesideVXLAN() (low, high uint16) {
 // table, which all namespaces of a machine share.
 func (f firewallBuilder) arp() {
 	f.put(arpTable, f.why)
-	veths := f.set(arpTable, "veths", "ifname", false)
-	endpoints := f.set(arpTable, "endpoints", "ifname . ipv4_addr", false)
-	for _, e := range f.facts.Endpoints {
-		name := object.VethName(string(e.ID))
-		f.put(object.NftElem{Set: veths, Elem: quote(name)}, f.workloadCause(e))
-		if e.IPv4.IsValid() {
-			f.put(object.NftElem{Set: endpoints, Elem: quote(name) + " . " + e.IPv4.String()}, f.workloadCause(e))
-		}
-	}
+	f.put(arpVethSet, f.why)
+	f.put(arpSourceSet, f.why)
 	f.chain(arpTable, "spoof", "filter", "input", prioFilter, rules{"iifname @veths iifname . arp saddr ip != @endpoints counter drop"})
 }

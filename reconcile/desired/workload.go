@@ -25,9 +25,10 @@ import (
 // its own containers as 169.254.1.1.
 func (b *builder) workloads() error {
 	for _, e := range b.facts.Endpoints {
-		n, ok := b.networkNamed(e.Network)
+		b.stranded(e)
+		n, ok := b.home(e)
 		if !ok {
-			return fmt.Errorf("workload %s: the file has no network %q", e.ID, e.Network)
+			return fmt.Errorf("workload %s: the file has no network %q and no pool with its address; detach it or put the network back", e.ID, e.Network)
 		}
 		b.workload(e, n)
 	}
@@ -50,6 +51,9 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 	for _, a := range e.Addrs() {
 		mtu = min(mtu, b.mtu(b.networkOf(a, n)))
 	}
+	if e.MTU != 0 {
+		mtu = min(mtu, e.MTU)
+	}
 	b.put(object.Veth{
 		Name: veth, MAC: object.HostEndMAC, MTU: mtu, Up: true, Alias: "netd: " + string(e.ID),
 		Workload: e.ID, Peer: e.Interface, PeerMAC: e.MAC, PeerMTU: mtu, PeerUp: true,
@@ -65,12 +69,16 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 		} {
 			b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", s[0], veth, s[1]), Value: s[2]}, why)
 		}
-		b.put(object.Route{In: e.ID, Dst: host(object.Gateway), Table: object.MainTable, Type: object.Unicast, Dev: e.Interface, Scope: object.ScopeLink}, why)
+		if e.Netns != "" && !e.Beside {
+			b.put(object.Route{In: e.ID, Dst: host(object.Gateway), Table: object.MainTable, Type: object.Unicast, Dev: e.Interface, Scope: object.ScopeLink}, why)
+		}
 	}
 	if e.IPv6.IsValid() {
 		b.put(object.Addr{Link: veth, Prefix: netip.PrefixFrom(object.Gateway6, 64), Scope: object.ScopeLink}, why)
 		b.put(object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", veth, "proxy_ndp"), Value: "1"}, why)
-		b.put(object.Sysctl{In: e.ID, Name: object.LinkSysctl("ipv6", "conf", e.Interface, "disable_ipv6"), Value: "0"}, why) // Docker's default is 1
+		if e.Netns != "" {
+			b.put(object.Sysctl{In: e.ID, Name: object.LinkSysctl("ipv6", "conf", e.Interface, "disable_ipv6"), Value: "0"}, why) // Docker's default is 1
+		}
 	}
 	for _, a := range e.Addrs() {
 		b.reach(e, a, b.networkOf(a, n), why)
@@ -104,9 +112,20 @@ func (b *builder) reach(e object.Endpoint, a netip.Addr, n config.Network, why r
 	}
 	b.put(object.Route{Dst: host(a), Table: object.MainTable, Type: object.Unicast, Dev: veth, Src: src, Scope: scope}, why, stands...)
 
+	if e.Netns == "" { // nothing in it can be looked at
+		return
+	}
 	b.put(object.Addr{In: e.ID, Link: e.Interface, Prefix: host(a), Scope: object.ScopeGlobal}, why)
-	b.put(object.Route{In: e.ID, Dst: netip.PrefixFrom(gateway, 0).Masked(), Table: object.MainTable, Type: object.Unicast,
-		Via: gateway, Dev: e.Interface}, why)
+	// There is one place for a default route, and one for the route to its gateway. Who comes second has routes to its own
+	// network's pools.
+	if !e.Beside {
+		b.put(object.Route{In: e.ID, Dst: netip.PrefixFrom(gateway, 0).Masked(), Table: object.MainTable, Type: object.Unicast,
+			Via: gateway, Dev: e.Interface}, why)
+		return
+	}
+	for _, p := range f.of(n.Pools) {
+		b.put(object.Route{In: e.ID, Dst: p, Table: object.MainTable, Type: object.Unicast, Via: gateway, Dev: e.Interface, Src: a, Onlink: true}, why)
+	}
 }
 
 // workloadCause is the line of the file that declares a workload, or the runtime that brought it.

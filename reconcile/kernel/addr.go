@@ -84,7 +84,7 @@ func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconci
 			l := p.links.byIndex[h.index]
 			r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
 			switch {
-			case h.owns(p.in, l):
+			case h.owns(p.in, l) && p.has(l.name):
 				own = append(own, r)
 			case asked[r.Key()]:
 				foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),

@@ -25,7 +25,8 @@ type Store interface {
 type Kernel struct {
 	c         *conn
 	store     Store
-	endpoints map[object.Place]string // path of each workload's namespace
+	endpoints map[object.Place]object.Endpoint // the workloads; without Netns those that cannot be looked into
+	veths     map[string]object.Place          // their host ends
 	nft       *nft
 }
 
@@ -54,10 +55,24 @@ func (k *Kernel) PortIDs() []uint32 { return []uint32{k.c.portid(), k.nft.portid
 
 // SetEndpoints says where the workloads' namespaces are. It is called before a pass.
 func (k *Kernel) SetEndpoints(es []object.Endpoint) {
-	k.endpoints = make(map[object.Place]string, len(es))
+	k.endpoints, k.veths = make(map[object.Place]object.Endpoint, len(es)), make(map[string]object.Place, len(es))
 	for _, e := range es {
-		k.endpoints[e.ID] = e.Netns
+		k.SetEndpoint(e)
 	}
+}
+
+// SetEndpoint adds one to them, or changes it; DropEndpoint takes it out.
+func (k *Kernel) SetEndpoint(e object.Endpoint) {
+	if k.endpoints == nil {
+		k.endpoints, k.veths = map[object.Place]object.Endpoint{}, map[string]object.Place{}
+	}
+	k.endpoints[e.ID], k.veths[object.VethName(string(e.ID))] = e, e.ID
+}
+
+// DropEndpoint is SetEndpoint's opposite.
+func (k *Kernel) DropEndpoint(id object.Place) {
+	delete(k.endpoints, id)
+	delete(k.veths, object.VethName(string(id)))
 }
 
 // Kinds are the registry, in soft order: guards first, routes last.
@@ -77,23 +92,27 @@ func (k *Kernel) Kinds() []reconcile.Kind {
 // place is a network namespace with a socket in it and its links.
 type place struct {
 	in    object.Place
+	iface string // in a container: the one interface of it that is this workload's
 	c     *conn
 	links linkTable
 }
 
+// has reports whether what is on a link there can be this workload's: a container may have several, each with a link.
+func (p place) has(link string) bool { return p.in == "" || link == p.iface }
+
 // host is the host's own namespace as it is now.
 func (k *Kernel) host() (place, error) {
 	t, err := readLinks(k.c)
-	return place{"", k.c, t}, err
+	return place{c: k.c, links: t}, err
 }
 
 // inside calls f in the namespace of a workload. gone is true where there is no such namespace (any more).
 func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err error) {
-	path, ok := k.endpoints[in]
-	if !ok {
+	e, ok := k.endpoints[in]
+	if !ok || e.Netns == "" {
 		return true, nil
 	}
-	c, err := dialAt(path)
+	c, err := dialAt(e.Netns)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return true, nil
 	}
@@ -105,7 +124,7 @@ func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err er
 	if err != nil {
 		return false, err
 	}
-	return false, f(place{in, c, t})
+	return false, f(place{in, e.Interface, c, t})
 }
 
 // everywhere calls f in the host's namespace and in that of each workload.
@@ -150,10 +169,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 		}
 		gone, err := false, error(nil)
 		if in == "" {
-			var h place
-			if h, err = k.host(); err == nil {
-				err = send(h)
-			}
+			err = send(place{c: k.c, links: linkTable{byName: map[string]link{}, c: k.c}})
 		} else if gone, err = k.inside(in, send); gone {
 			err = fmt.Errorf("the network namespace of %s is gone", in)
 		}

@@ -33,16 +33,15 @@ func (s links) List(_ context.Context, want []reconcile.Resource) (own []reconci
 		return nil, nil, err
 	}
 	asked := wanted(want)
-	nsids := s.nsids()
 	for _, l := range h.links.byName {
-		r, err := s.resource(h, l, asked[object.LinkKey("", l.name)], nsids)
+		r, err := s.resource(h, l, asked[object.LinkKey("", l.name)])
 		switch {
 		case err != nil:
 			return nil, nil, fmt.Errorf("link %s: %w", l.name, err)
 		case r != nil:
 			own = append(own, r)
 		case asked[object.LinkKey("", l.name)]:
-			foreign = append(foreign, reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: it is not in link group 142"})
+			foreign = append(foreign, notNetds(l))
 		}
 	}
 	if asked[object.LinkKey("", "tunl0")] {
@@ -51,16 +50,11 @@ func (s links) List(_ context.Context, want []reconcile.Resource) (own []reconci
 	return own, foreign, nil
 }
 
-func (s links) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
-	all, foreign, err := s.List(ctx, want)
-	return only(all, keys), foreign, err
-}
-
 // resource is the value of a link that is netd's, nil for any other.
-func (s links) resource(h place, l link, asked bool, nsids map[int]object.Place) (reconcile.Resource, error) {
+func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error) {
 	switch {
 	case l.isNetdVeth():
-		return s.veth(l, nsids)
+		return s.veth(l)
 	case l.isNetdVXLAN():
 		local, _ := netip.AddrFromSlice(l.vxlan.local)
 		return object.VXLAN{
@@ -75,54 +69,8 @@ func (s links) resource(h place, l link, asked bool, nsids map[int]object.Place)
 	return nil, nil
 }
 
-// nsids are the ids by which this namespace knows those of the workloads.
-func (s links) nsids() map[int]object.Place {
-	ids := make(map[int]object.Place, len(s.k.endpoints))
-	for in, path := range s.k.endpoints {
-		if id, err := s.k.nsid(path); err == nil && id >= 0 {
-			ids[id] = in
-		}
-	}
-	return ids
-}
-
-// nsid is the id by which the host's namespace knows the one at path; -1 where it has none yet, and so no veth into it.
-func (k *Kernel) nsid(path string) (int, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(fd)
-	var req encoder
-	req.raw(unix.AF_UNSPEC, 0, 0, 0) // struct rtgenmsg, padded
-	req.u32(unix.NETNSA_FD, uint32(fd))
-	id := -1
-	err = k.c.get(unix.RTM_GETNSID, 0, req.b, func(body []byte) error {
-		if len(body) < 4 {
-			return nil
-		}
-		for a := range attributes(body[4:]) {
-			if a.typ == unix.NETNSA_NSID {
-				id = int(int32(a.u32()))
-			}
-		}
-		return nil
-	})
-	return id, err
-}
-
-func (s links) veth(l link, nsids map[int]object.Place) (reconcile.Resource, error) {
-	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias, Workload: nsids[l.nsid]}
-	if v.Workload == "" {
-		return v, nil // in a namespace that no workload has (any more): Replaces says that it must go
-	}
-	_, err := s.k.inside(v.Workload, func(p place) error {
-		if peer, ok := p.links.byIndex[l.peer]; ok {
-			v.Peer, v.PeerMAC, v.PeerMTU, v.PeerUp = peer.name, peer.mac, peer.mtu, peer.up()
-		}
-		return nil
-	})
-	return v, err
+func notNetds(l link) reconcile.Holder {
+	return reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: it is not in link group 142"}
 }
 
 func describeLink(l link) string {
@@ -161,62 +109,6 @@ func (s links) Create(_ context.Context, want reconcile.Resource) error {
 	return fmt.Errorf("a link cannot be a %T", want)
 }
 
-func (s links) createVeth(w object.Veth) error {
-	path, ok := s.k.endpoints[w.Workload]
-	if !ok {
-		return fmt.Errorf("the network namespace of %s is not known", w.Workload)
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening the network namespace %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Group = w.Name, w.MTU, object.LinkGroup
-	attrs.HardwareAddr = net.HardwareAddr(w.MAC[:])
-	v := netlink.NewVeth(attrs)
-	v.PeerName, v.PeerHardwareAddr, v.PeerNamespace, v.PeerMTU = w.Peer, net.HardwareAddr(w.PeerMAC[:]), netlink.NsFd(fd), uint32(w.PeerMTU)
-	if err := netlink.LinkAdd(v); err != nil {
-		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%s or, in the container, %s exists already: %w", w.Name, w.Peer, err)
-		}
-		return err
-	}
-	return s.settle(w)
-}
-
-// settle sets what the message that creates a pair cannot (the alias, the peer's state) or may lose (the MAC), from what
-// the pair is now to w.
-func (s links) settle(w object.Veth) error {
-	h, err := s.k.host()
-	if err != nil {
-		return err
-	}
-	l, ok := h.links.byName[w.Name]
-	if !ok {
-		return fmt.Errorf("%w: %s", errNoLink, w.Name)
-	}
-	if !l.up() {
-		if err := noLinkLocal(w.Name); err != nil {
-			return err
-		}
-	}
-	if err := h.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias}); err != nil {
-		return err
-	}
-	gone, err := s.k.inside(w.Workload, func(p place) error {
-		peer, ok := p.links.byIndex[l.peer]
-		if !ok {
-			return fmt.Errorf("%w: %s in the container", errNoLink, w.Peer)
-		}
-		return p.c.set(peer, setting{mac: w.PeerMAC, mtu: w.PeerMTU, up: w.PeerUp, alias: peer.alias})
-	})
-	if gone {
-		return fmt.Errorf("the network namespace of %s is gone", w.Workload)
-	}
-	return err
-}
-
 // noLinkLocal keeps the kernel from giving a link that is still down an IPv6 address of its own when it comes up: what
 // address it has, and without a second of duplicate detection, is netd's to say.
 func noLinkLocal(name string) error {
@@ -237,6 +129,9 @@ type setting struct {
 
 // set changes what differs of a link, in one request.
 func (c *conn) set(l link, to setting) error {
+	if l.up() == to.up && (to.mac == object.MAC{} || to.mac == l.mac) && l.mtu == to.mtu && l.alias == to.alias {
+		return nil
+	}
 	b := &batch{}
 	b.begin(unix.RTM_NEWLINK, 0)
 	var head [unix.SizeofIfInfomsg]byte

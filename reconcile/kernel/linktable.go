@@ -41,7 +41,12 @@ func (l link) up() bool { return l.flags&unix.IFF_UP != 0 }
 
 // isNetdVeth reports whether a link is the host's end of a veth of netd: by its name's pattern and its group.
 func (l link) isNetdVeth() bool {
-	return l.typ == "veth" && l.group == object.LinkGroup && len(l.name) == 15 && strings.HasPrefix(l.name, "netd") && isHex(l.name[4:])
+	return l.typ == "veth" && l.group == object.LinkGroup && isVethName(l.name)
+}
+
+// isVethName reports whether a name is of object.VethName's pattern.
+func isVethName(name string) bool {
+	return len(name) == 15 && strings.HasPrefix(name, "netd") && isHex(name[4:])
 }
 
 func (l link) isNetdVXLAN() bool {
@@ -68,16 +73,42 @@ func isHex(s string) bool {
 type linkTable struct {
 	byName  map[string]link
 	byIndex map[int]link
+	c       *conn // where not nil, index asks it for links that are not in byName
 }
 
 var errNoLink = errors.New("no such link")
 
 func (t linkTable) index(name string) (int, error) {
 	l, ok := t.byName[name]
+	if !ok && t.c != nil {
+		var err error
+		if l, ok, err = getLink(t.c, name); err != nil {
+			return 0, err
+		}
+		if ok {
+			t.byName[name] = l
+		}
+	}
 	if !ok {
 		return 0, fmt.Errorf("%w: %s", errNoLink, name)
 	}
 	return l.index, nil
+}
+
+// getLink reads one link.
+func getLink(c *conn, name string) (l link, there bool, err error) {
+	var req encoder
+	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	req.attr(unix.IFLA_IFNAME, cString(name))
+	req.u32(unix.IFLA_EXT_MASK, rtextFilterSkipStats)
+	err = c.get(unix.RTM_GETLINK, 0, req.b, func(body []byte) error {
+		l, there = decodeLink(body), true
+		return nil
+	})
+	if errors.Is(err, unix.ENODEV) {
+		return l, false, nil
+	}
+	return l, there, err
 }
 
 const (
@@ -92,7 +123,7 @@ func readLinks(c *conn) (linkTable, error) {
 	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
 	req.u32(unix.IFLA_EXT_MASK, rtextFilterSkipStats)
 	err := c.dump(unix.RTM_GETLINK, req.b, func() {
-		t = linkTable{map[string]link{}, map[int]link{}}
+		t = linkTable{byName: map[string]link{}, byIndex: map[int]link{}}
 	}, func(body []byte) error {
 		l := decodeLink(body)
 		t.byName[l.name], t.byIndex[l.index] = l, l

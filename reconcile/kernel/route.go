@@ -30,7 +30,7 @@ type heldRoute struct {
 	scope    uint8
 	tos      uint8
 	onlink   bool
-	hops     []heldHop // of a multipath route
+	several  bool // multipath
 	cloned   bool
 }
 
@@ -74,7 +74,7 @@ func decodeRoute(body []byte) (h heldRoute, ok bool) {
 		case rtaNHID:
 			h.nexthop = a.u32()
 		case unix.RTA_MULTIPATH:
-			h.hops = decodeHops(a.data)
+			h.several = true
 		}
 		b = b[min(align(n), len(b)):]
 	}
@@ -122,13 +122,8 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 	switch {
 	case h.nexthop != 0: // the kernel also spells out what the object says
 		r.Via, r.Onlink = netip.Addr{}, false
-	case len(h.hops) > 0:
-		r.Via, r.Onlink = netip.Addr{}, false
-		ways := make([]object.Hop, len(h.hops))
-		for i, x := range h.hops {
-			ways[i] = object.Hop{Via: x.via, Dev: names.byIndex[x.oif].name, Onlink: x.onlink, Weight: x.weight}
-		}
-		r.Hops = object.Hops(ways)
+	case h.several:
+		r.Dev = "(several)"
 	case h.oif != 0:
 		r.Dev = names.byIndex[h.oif].name
 	}
@@ -152,7 +147,7 @@ func listRoutes(p place, want, own []reconcile.Resource, foreign []reconcile.Hol
 		if !ok || h.table != unix.RT_TABLE_MAIN || h.cloned {
 			return nil
 		}
-		if h.protocol == object.Protocol && h.tos == 0 {
+		if h.protocol == object.Protocol && h.tos == 0 && p.has(p.links.byIndex[h.oif].name) {
 			own = append(own, h.value(p.in, p.links))
 			return nil
 		}
@@ -302,11 +297,6 @@ func encodeRoute(b *batch, p place, c reconcile.Change) error {
 		}
 		if r.Nexthop != 0 {
 			b.u32(rtaNHID, r.Nexthop)
-		}
-		if r.Hops != "" {
-			if err := encodeHops(b, p, r.Hops); err != nil {
-				return err
-			}
 		}
 	}
 	b.end()

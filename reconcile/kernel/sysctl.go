@@ -31,7 +31,12 @@ func readSysctl(s object.Sysctl) (value string, there bool, err error) {
 	return strings.TrimSpace(string(b)), true, nil
 }
 
-func (s sysctls) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
+func (s sysctls) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	return s.read(want, s.k.store.Names())
+}
+
+// read reads what is wanted, and what is kept besides.
+func (s sysctls) read(want []reconcile.Resource, kept []string) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
 	asked := make(map[string]bool, len(want))
 	look := func(name string) error {
 		r := object.Sysctl{Name: name}
@@ -71,7 +76,7 @@ func (s sysctls) List(_ context.Context, want []reconcile.Resource) (own []recon
 			return nil, nil, err
 		}
 	}
-	for _, name := range s.k.store.Names() {
+	for _, name := range kept {
 		if asked[name] || strings.HasPrefix(name, "link/") {
 			continue
 		}
@@ -87,14 +92,17 @@ func (s sysctls) at(in object.Place, f func() error) error {
 	if in == "" {
 		return f()
 	}
-	path, ok := s.k.endpoints[in]
-	if !ok {
+	path := s.k.endpoints[in].Netns
+	if path == "" {
 		return fmt.Errorf("the network namespace of %s is not known: %w", in, unix.ENOENT)
 	}
 	return inNetns(path, f)
 }
 
 func (s sysctls) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	if len(want) == len(keys) {
+		return s.read(want, nil)
+	}
 	all, _, err := s.List(ctx, want)
 	return only(all, keys), nil, err
 }

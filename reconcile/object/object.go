@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -45,6 +46,15 @@ func (m MAC) String() string {
 		b[3*i], b[3*i+1] = digit[x>>4], digit[x&15]
 	}
 	return string(b[:])
+}
+
+// ParseMAC reads an Ethernet address of six bytes.
+func ParseMAC(s string) (MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != 6 {
+		return MAC{}, fmt.Errorf("%q is no MAC address of six bytes", s)
+	}
+	return MAC(hw), nil
 }
 
 // HostEndMAC is the address of the host's end of every veth. All ends have the same, since each is alone on its wire, so

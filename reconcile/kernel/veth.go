@@ -1,0 +1,166 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// A veth pair. Its peer is made in the container's namespace by the very request that makes the host's end: moving it there
+// afterwards costs a grace period of the kernel, some 20 ms.
+
+// Get reads single links. Those that are veths of netd are asked for one by one, whatever else the host has.
+func (s links) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	for _, k := range keys {
+		if !isVethName(k.Name) {
+			all, foreign, err := s.List(ctx, want)
+			return only(all, keys), foreign, err
+		}
+	}
+	asked := wanted(want)
+	for _, k := range keys {
+		l, there, err := getLink(s.k.c, k.Name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
+		}
+		switch {
+		case !there:
+		case l.isNetdVeth():
+			r, err := s.veth(l)
+			if err != nil {
+				return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
+			}
+			own = append(own, r)
+		case asked[k]:
+			foreign = append(foreign, notNetds(l))
+		}
+	}
+	return own, foreign, nil
+}
+
+// nsid is the id by which the host's namespace knows the one at path; -1 where it has none yet, and so no veth into it.
+func (k *Kernel) nsid(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	var req encoder
+	req.raw(unix.AF_UNSPEC, 0, 0, 0) // struct rtgenmsg, padded
+	req.u32(unix.NETNSA_FD, uint32(fd))
+	id := -1
+	err = k.c.get(unix.RTM_GETNSID, 0, req.b, func(body []byte) error {
+		if len(body) < 4 {
+			return nil
+		}
+		for a := range attributes(body[4:]) {
+			if a.typ == unix.NETNSA_NSID {
+				id = int(int32(a.u32()))
+			}
+		}
+		return nil
+	})
+	return id, err
+}
+
+func (s links) veth(l link) (reconcile.Resource, error) {
+	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias}
+	e, known := s.k.endpoints[s.k.veths[l.name]]
+	switch {
+	case !known:
+		return v, nil // of a workload that is not wanted: Replaces says that it must go
+	case e.Netns == "": // alive, and not to be looked into: its end is taken to be as it was made
+		v.Workload, v.Peer, v.PeerMAC, v.PeerMTU, v.PeerUp = e.ID, e.Interface, e.MAC, l.mtu, true
+		return v, nil
+	}
+	if id, err := s.k.nsid(e.Netns); err != nil || id < 0 || id != l.nsid {
+		return v, nil // in another namespace than the workload's
+	}
+	v.Workload = e.ID
+	_, err := s.k.inside(e.ID, func(p place) error {
+		if peer, ok := p.links.byIndex[l.peer]; ok {
+			v.Peer, v.PeerMAC, v.PeerMTU, v.PeerUp = peer.name, peer.mac, peer.mtu, peer.up()
+		}
+		return nil
+	})
+	return v, err
+}
+
+const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
+
+func (s links) createVeth(w object.Veth) error {
+	path := s.k.endpoints[w.Workload].Netns
+	if path == "" {
+		return fmt.Errorf("the network namespace of %s is not known", w.Workload)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the network namespace %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var peer, data, info encoder
+	peer.raw(make([]byte, unix.SizeofIfInfomsg)...) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
+	peer.attr(unix.IFLA_IFNAME, cString(w.Peer))
+	peer.attr(unix.IFLA_ADDRESS, w.PeerMAC[:])
+	peer.u32(unix.IFLA_MTU, uint32(w.PeerMTU))
+	peer.u32(unix.IFLA_NET_NS_FD, uint32(fd))
+	data.attr(vethInfoPeer|unix.NLA_F_NESTED, peer.b)
+	info.attr(unix.IFLA_INFO_KIND, []byte("veth"))
+	info.attr(unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data.b)
+	b := &batch{}
+	b.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	b.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	b.attr(unix.IFLA_IFNAME, cString(w.Name))
+	b.attr(unix.IFLA_ADDRESS, w.MAC[:])
+	b.u32(unix.IFLA_MTU, uint32(w.MTU))
+	b.u32(unix.IFLA_GROUP, object.LinkGroup)
+	b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
+	b.end()
+	err = s.k.c.run(b)[0]
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%s or, in the container, %s exists already: %w", w.Name, w.Peer, err)
+	}
+	if err != nil {
+		return err
+	}
+	return s.settle(w)
+}
+
+// settle sets what the message that creates a pair cannot (the alias, the states) or may lose (the MAC), from what
+// the pair is now to w.
+func (s links) settle(w object.Veth) error {
+	l, there, err := getLink(s.k.c, w.Name)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("%w: %s", errNoLink, w.Name)
+	}
+	if !l.up() {
+		if err := noLinkLocal(w.Name); err != nil {
+			return err
+		}
+	}
+	if err := s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias}); err != nil {
+		return err
+	}
+	if s.k.endpoints[w.Workload].Netns == "" {
+		return nil
+	}
+	gone, err := s.k.inside(w.Workload, func(p place) error {
+		peer, ok := p.links.byIndex[l.peer]
+		if !ok {
+			return fmt.Errorf("%w: %s in the container", errNoLink, w.Peer)
+		}
+		return p.c.set(peer, setting{mac: w.PeerMAC, mtu: w.PeerMTU, up: w.PeerUp, alias: peer.alias})
+	})
+	if gone {
+		return fmt.Errorf("the network namespace of %s is gone", w.Workload)
+	}
+	return err
+}
