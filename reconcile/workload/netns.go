@@ -1,11 +1,13 @@
-// Package workload finds the containers that the file declares.
 package workload
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -22,10 +24,15 @@ type Pending struct {
 // inode tells network namespaces apart.
 type inode struct{ dev, ino uint64 }
 
-// Look tells which endpoints have a namespace that can be attached: one that is there, not the host's own, and not that of
-// an endpoint before it. It keeps no descriptor, which would pin the namespace.
-func Look(es []object.Endpoint) (present []object.Endpoint, pending []Pending) {
+// Look tells which declared endpoints have a namespace that can be attached: one that is there, not the host's own, and not
+// that of an endpoint before it or of an attached one. It keeps no descriptor, which would pin the namespace.
+func Look(es, attached []object.Endpoint) (present []object.Endpoint, pending []Pending) {
 	taken := map[inode]object.Place{}
+	for _, e := range attached {
+		if id, err := identify(e.Netns); err == nil {
+			taken[id] = e.ID
+		}
+	}
 	if own, err := identify("/proc/thread-self/ns/net"); err == nil {
 		taken[own] = ""
 	}
@@ -51,12 +58,89 @@ func Look(es []object.Endpoint) (present []object.Endpoint, pending []Pending) {
 
 const nsfsMagic = 0x6e736673 // include/uapi/linux/magic.h
 
+// Identify tells which network namespace is at a path, in words that no other one has until the next boot and no one after
+// it: an inode's number is given again as soon as its namespace is gone. The host's own is refused.
+func Identify(path string) (string, error) {
+	if path == "" {
+		return "", problem(Namespace, "there is no path of a network namespace")
+	}
+	f, err := open(path)
+	if err != nil {
+		return "", problem(Namespace, "the network namespace: %w", err)
+	}
+	defer f.Close()
+	id, err := inodeOf(f)
+	if err != nil {
+		return "", problem(Namespace, "the network namespace: %w", err)
+	}
+	if own, err := identify("/proc/thread-self/ns/net"); err != nil {
+		return "", err
+	} else if own == id {
+		return "", problem(Namespace, "%s is the host's own network namespace", path)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	boot = bytes.TrimSpace(boot)
+	switch c, err := cookie(f); {
+	case err == nil:
+		return fmt.Sprintf("%s/%d", boot, c), nil
+	case errors.Is(err, unix.ENOPROTOOPT), errors.Is(err, unix.EPERM): // before Linux 5.14, or not root: an error follows
+		return fmt.Sprintf("%s/%d:%d", boot, id.dev, id.ino), nil
+	default:
+		return "", fmt.Errorf("telling which network namespace %s is: %w", path, err)
+	}
+}
+
+// cookie is the kernel's number of a network namespace, of which each is given once (include/net/net_namespace.h).
+func cookie(f *os.File) (uint64, error) {
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return 0, err
+	}
+	defer unix.Close(home)
+	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return 0, err
+	}
+	n, err := func() (uint64, error) {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(fd)
+		return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	}()
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
+		return 0, back // still locked: the thread, in a foreign namespace, ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return n, err
+}
+
+func linkExists(name string) bool {
+	_, err := net.InterfaceByName(name)
+	return err == nil
+}
+
+func open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo must not hold us
+}
+
 func identify(path string) (inode, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := open(path)
 	if err != nil {
 		return inode{}, err
 	}
 	defer f.Close()
+	return inodeOf(f)
+}
+
+func inodeOf(f *os.File) (inode, error) {
+	path := f.Name()
 	var fs unix.Statfs_t
 	var st unix.Stat_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
