@@ -10,6 +10,7 @@ help: ## show this
 .PHONY: build
 build: ## bin/netd, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/netd ./cmd/netd
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/netd-cni ./cmd/netd-cni
 
 .PHONY: deps
 deps:

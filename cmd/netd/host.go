@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 
 	"netd/config"
@@ -21,6 +20,12 @@ type host struct {
 	db     *store.DB
 	kernel *kernel.Kernel
 	engine *reconcile.Engine
+	core   *workload.Core
+	facts  object.Host // as read by the last compile
+
+	// What a daemon's loop wants changes with each attachment; nil where no loop runs.
+	wired   func(reconcile.Want)
+	unwired func([]object.Endpoint)
 
 	speaker   *speaker.Client // nil: none can be asked
 	snapshot  func(context.Context) object.Speaker
@@ -38,7 +43,12 @@ func openHost(stateDir string, readOnly bool) (*host, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch}, secrets: map[string]string{}, passwords: map[string]string{}}, nil
+	h := &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch}, secrets: map[string]string{}, passwords: map[string]string{}}
+	if h.core, err = workload.New(db, h); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
 }
 
 // Tests that kill netd between any two changes set these: the changes that go to the kernel at once, 0 for no limit, and
@@ -69,6 +79,7 @@ type compiled struct {
 	want    reconcile.Want
 	facts   desired.Facts
 	pending []workload.Pending
+	gone    []object.Place // attached, and without a namespace
 	notes   []string
 }
 
@@ -81,19 +92,20 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 		}
 	}
 	out := compiled{}
-	out.facts.Endpoints, out.pending = workload.Look(declared)
+	var attached []object.Endpoint
+	attached, out.gone = h.core.Live()
+	out.facts.Endpoints, out.pending = workload.Look(declared, attached)
+	out.facts.Endpoints = append(out.facts.Endpoints, attached...)
 	h.kernel.SetEndpoints(out.facts.Endpoints)
 	var err error
 	if out.facts.Host, err = h.kernel.Host(ctx); err != nil {
 		return out, err
 	}
+	h.facts = out.facts.Host
 	if h.speaker != nil {
 		out.facts.Sessions = true
 		out.facts.Speaker = h.snapshot(ctx)
-		if out.facts.Host.Ways, err = h.kernel.Ways(ctx, out.facts.FarHops()); err != nil {
-			return out, err
-		}
-		out.facts.Passwords = h.readPasswords(c, node, &out.notes)
+		out.facts.Passwords = h.readPasswords(c, &out.notes)
 	}
 	r, err := desired.Compile(c, node, out.facts)
 	if err != nil {
@@ -107,40 +119,22 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	return out, nil
 }
 
-func usesBGP(c *config.Config) bool { return desired.UsesBGP(c) }
+func usesBGP(c *config.Config) bool {
+	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Mode == config.ModeBGP })
+}
 
-// readPasswords reads the password files of this node's sessions. One that cannot be read is no longer known.
-func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string) map[string]string {
-	clear(h.passwords)
-	for _, file := range passwordFiles(c, node.Name) {
+func (h *host) readPasswords(c *config.Config, notes *[]string) map[string]string {
+	if file := c.BGP.PasswordFile; file != "" && usesBGP(c) {
 		secret, err := speaker.ReadPassword(file)
 		if err != nil {
 			*notes = append(*notes, err.Error())
-			continue
-		}
-		f := h.speakerSecrets().Fingerprint(secret)
-		h.secrets[f], h.passwords[file] = secret, f
-	}
-	return maps.Clone(h.passwords)
-}
-
-// passwordFiles are those of a node's sessions; of all nodes', where none is named.
-func passwordFiles(c *config.Config, node string) []string {
-	var out []string
-	add := func(file string) {
-		if file != "" && !slices.Contains(out, file) {
-			out = append(out, file)
+			delete(h.passwords, file)
+		} else {
+			f := h.speakerSecrets().Fingerprint(secret)
+			h.secrets[f], h.passwords[file] = secret, f
 		}
 	}
-	if usesBGP(c) {
-		add(c.BGP.PasswordFile)
-	}
-	for _, p := range c.Peers {
-		if node == "" || slices.Contains(p.Nodes, node) {
-			add(p.PasswordFile)
-		}
-	}
-	return out
+	return h.passwords
 }
 
 // local is what this host knows of itself when it looks for its node.
@@ -179,6 +173,11 @@ func (h *host) before(c *config.Config, node config.Node, now compiled) reconcil
 	for _, w := range c.Workloads {
 		if !slices.Contains(applied.Workloads, string(desired.WorkloadID(w))) {
 			fresh["workload "+w.Name] = true
+		}
+	}
+	for _, e := range now.facts.Endpoints {
+		if !slices.Contains(applied.Workloads, string(e.ID)) {
+			fresh["workload "+string(e.ID)] = true
 		}
 	}
 	before := make(reconcile.State, len(now.want.State))

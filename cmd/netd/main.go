@@ -85,13 +85,8 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	case a.started:
 		code = exitFailed
 	}
-	switch text := strings.TrimSpace(err.Error()); {
-	case strings.HasPrefix(text, "Error: "), strings.HasPrefix(text, "Warning: "):
-		fmt.Fprintln(talk, text) // a file's faults as the daemon found them
-	default:
-		for line := range strings.Lines(text) {
-			fmt.Fprintf(talk, "netd: %s\n", strings.TrimSuffix(line, "\n"))
-		}
+	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+		fmt.Fprintf(talk, "netd: %s\n", line)
 	}
 	switch code {
 	case exitNoPerm:
@@ -143,7 +138,7 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
-		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.labCmd(), a.versionCmd())
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.cniCmd(), a.labCmd(), a.versionCmd())
 	return root
 }
 

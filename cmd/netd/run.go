@@ -85,6 +85,8 @@ type daemonState struct {
 	pokes       chan struct{}
 	calls       chan func(context.Context)
 
+	attachments *attachments
+
 	sup     *speaker.Supervisor
 	client  *speaker.Client
 	stopBGP context.CancelFunc
@@ -119,6 +121,8 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	defer h.close()
 
 	d := &daemonState{a: a, log: log, host: h, pokes: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
+	d.attachments = &attachments{d: d}
+	h.wired, h.unwired = d.wired, d.unwired
 	d.fileChanged.Store(true)
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Take: func() reconcile.Poke { return reconcile.Poke{Whole: true} },
@@ -251,6 +255,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 	if err != nil {
 		return reconcile.Want{}, false, err
 	}
+	d.sweep(ctx, now.gone)
 	var ids []string
 	for _, e := range now.facts.Endpoints {
 		ids = append(ids, string(e.ID))
@@ -329,7 +334,6 @@ func (d *daemonState) take(src *config.Source, c *config.Config) {
 	if !slices.Contains(d.paths, d.a.config) {
 		d.paths = append(d.paths, d.a.config)
 	}
-	d.paths = append(d.paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
 }
 
 // fallBack takes the last good configuration.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,8 +104,8 @@ func (d *daemonState) serve() (*http.Server, error) {
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
 	handle("POST /v1/peers", d.peersNow)
 	handle("POST /v1/peers/routes", d.routesNow)
-	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) { answer(w, newVersionView(), nil) })
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	d.handleFronts(mux)
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
 	go func() { _ = s.Serve(l) }()
 	return s, nil
 }
@@ -260,16 +259,17 @@ type daemonClient struct {
 // an error.
 func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 	path := filepath.Join(a.runDir, socketName)
-	c := &daemonClient{a, &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
-	}}}}
+	}
 	defer a.waiting("the daemon's answer")()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		err := c.hello(ctx, deadline)
+		conn, err := dial(ctx, "", "")
 		if err == nil {
-			return c, nil
+			_ = conn.Close()
+			return &daemonClient{a, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
@@ -293,28 +293,7 @@ func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 	}
 }
 
-// hello finds out whether the daemon answers at all: the kernel takes connections for one that stands still. A daemon of
-// another version is told, since its answers may be others.
-func (c *daemonClient) hello(ctx context.Context, deadline time.Time) error {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	hr, err := http.NewRequestWithContext(ctx, "GET", "http://netd/v1/version", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(hr)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var v versionView
-	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil || v.Version != version {
-		fmt.Fprintf(c.a.talk, "netd: the daemon is of version %s, this netd of %s: restart the daemon\n", cmp.Or(v.Version, "unknown"), version)
-	}
-	return nil
-}
-
-func (c *daemonClient) do(ctx context.Context, method, path string, r request, into any) error {
+func (c *daemonClient) do(ctx context.Context, method, path string, r, into any) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
