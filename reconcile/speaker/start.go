@@ -26,7 +26,7 @@ type StartOptions struct {
 	RunDir     string   // it gets a folder `speaker` and a file `speaker.log` in here
 	Executable string   // empty: this program, even where its file was replaced or removed
 	Args       []string // nil: "speaker"
-	Env        []string // nil: this process's
+	Env        []string // nil: what the Go runtime and the log read of this process's, and nothing else
 	Version    string   // what it has to greet with
 	Log        LogFunc  // required
 }
@@ -55,7 +55,7 @@ func Start(ctx context.Context, o StartOptions) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the speaker: %w", err)
 	}
-	err = cmd.Start()
+	err = confined(cmd.Start)
 	for _, f := range files {
 		_ = f.Close()
 	}
@@ -137,7 +137,9 @@ func command(o StartOptions) (*exec.Cmd, []*os.File, error) {
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.Args[0] = "netd"
-	cmd.Env = o.Env
+	if cmd.Env = o.Env; cmd.Env == nil {
+		cmd.Env = environment()
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{dir} // descriptor 3
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -146,6 +148,17 @@ func command(o StartOptions) (*exec.Cmd, []*os.File, error) {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_BIND_SERVICE}
 	}
 	return cmd, []*os.File{dir, log}, nil
+}
+
+// environment is what a speaker gets of this process's: variables of the configuration may hold what it has no business with.
+func environment() []string {
+	env := []string{}
+	for _, name := range []string{"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "NETD_LOG_FORMAT", "NETD_LOG_LEVEL", "TZ"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 // folder makes the speaker's folder, its own and nobody else's, and opens it.

@@ -80,6 +80,7 @@ type host struct {
 	lab    *lab
 	addr   netip.Addr
 	dir    string
+	env    []string // more than this process's, for the daemon
 	daemon *exec.Cmd
 	log    *log
 }
@@ -160,7 +161,7 @@ func (h *host) start() {
 	h.lab.t.Helper()
 	first := h.daemon == nil
 	h.daemon = h.command("run")
-	h.daemon.Stderr = h.log
+	h.daemon.Stderr, h.daemon.Env = h.log, append(os.Environ(), h.env...)
 	if err := h.Start(h.daemon); err != nil {
 		h.lab.t.Fatal(err)
 	}
