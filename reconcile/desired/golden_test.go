@@ -18,33 +18,42 @@ import (
 
 var update = flag.Bool("update", false, "write testdata anew")
 
-// TestWholeHosts holds the whole desired state of every host of the walk-through's file against text that was checked by
-// hand: each mode, with two nodes and with three. What changes a line there changes a packet somewhere; read the difference
-// before -update is trusted.
+// TestWholeHosts holds the whole desired state of every host of a file against text that was checked by hand: the
+// walk-through in each mode, with two nodes and with three, both families over either, and two subnets. What changes a line
+// there changes a packet somewhere; read the difference before -update is trusted.
 func TestWholeHosts(t *testing.T) {
 	for _, mode := range []config.Mode{config.ModeIPIP, config.ModeVXLAN, config.ModeBGP} {
 		for _, nodes := range []int{2, 3} {
-			t.Run(fmt.Sprintf("%s-%d", mode, nodes), func(t *testing.T) {
-				c := parse(t, fmt.Sprintf("testdata/%d-nodes.hcl", nodes), mode)
-				var b strings.Builder
-				for i, n := range c.Nodes {
-					if i > 0 {
-						b.WriteByte('\n')
-					}
-					fmt.Fprintf(&b, "host %s\n", n.Name)
-					r, err := desired.Compile(c, n, facts(c, n))
-					if err != nil {
-						t.Fatal(err)
-					}
-					writeState(&b, r.Want)
-					for _, note := range r.Notes {
-						fmt.Fprintf(&b, "note: %s\n", note)
-					}
-				}
-				golden(t, fmt.Sprintf("testdata/%s-%d.txt", mode, nodes), b.String())
-			})
+			wholeHosts(t, fmt.Sprintf("testdata/%d-nodes.hcl", nodes), mode, fmt.Sprintf("%s-%d", mode, nodes))
 		}
 	}
+	wholeHosts(t, "testdata/dual-stack.hcl", config.ModeVXLAN, "vxlan-dual")
+	wholeHosts(t, "testdata/ipv6-only.hcl", config.ModeVXLAN, "vxlan-ipv6")
+	for _, mode := range []config.Mode{config.ModeIPIP, config.ModeVXLAN} {
+		wholeHosts(t, "testdata/cross-subnet.hcl", mode, string(mode)+"-cross-subnet")
+	}
+}
+
+func wholeHosts(t *testing.T, file string, mode config.Mode, name string) {
+	t.Run(name, func(t *testing.T) {
+		c := parse(t, file, mode)
+		var b strings.Builder
+		for i, n := range c.Nodes {
+			if i > 0 {
+				b.WriteByte('\n')
+			}
+			fmt.Fprintf(&b, "host %s\n", n.Name)
+			r, err := desired.Compile(c, n, facts(c, n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeState(&b, r.Want)
+			for _, note := range r.Notes {
+				fmt.Fprintf(&b, "note: %s\n", note)
+			}
+		}
+		golden(t, "testdata/"+name+".txt", b.String())
+	})
 }
 
 // parse reads a file of testdata with its mode set.
@@ -68,7 +77,7 @@ func facts(c *config.Config, n config.Node) desired.Facts {
 		Name: n.Name, IPv6: true, DefaultLinks: []string{"ens33"},
 		Links: []object.HostLink{
 			{Name: "lo", Index: 1, MTU: 65536, Up: true, Loopback: true, Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
-			{Name: "ens33", Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{n.Address}},
+			{Name: "ens33", Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{n.Address, n.Address6}, AcceptRA: 1},
 		},
 	}}
 	for _, w := range c.Workloads {

@@ -31,16 +31,17 @@ func (b *builder) tunnelRoutes(n config.Network, t tunnel, remotes []remote) {
 			}
 			why := b.nodeCause(r.node)
 			way := object.Route{Table: object.MainTable, Type: object.Unicast}
+			var stands []reconcile.Key
 			if b.bare(n, f, r.node) {
 				way.Via, _ = b.onLink(f, r.node)
 				way.Dev = b.underlay(f).Name
 			} else {
 				way.Via, way.Dev, way.Onlink = t.gateway(f, r.node), t.dev, true
-				b.farEnd(n, f, r.node, &way, len(remotes) >= FromNodes)
+				stands = b.farEnd(n, f, r.node, &way, len(remotes) >= FromNodes)
 			}
 			for _, block := range blocks {
 				way.Dst = block
-				b.put(way, why)
+				b.put(way, why, stands...)
 			}
 		}
 	}
@@ -49,17 +50,20 @@ func (b *builder) tunnelRoutes(n config.Network, t tunnel, remotes []remote) {
 // farEnd puts what a route into a tunnel stands on: where there are many, a next hop object that it goes by instead; of
 // IPv6, a route to the gateway alone. The kernel refuses an IPv6 gateway, onlink or not, that some other route leads to by
 // another device (net/ipv6/route.c, ip6_route_check_nh_onlink), and one does, while the block is routed another way.
-func (b *builder) farEnd(n config.Network, f family, node config.Node, way *object.Route, objects bool) {
+func (b *builder) farEnd(n config.Network, f family, node config.Node, way *object.Route, objects bool) (stands []reconcile.Key) {
 	why := b.nodeCause(node)
 	switch address, ok := b.c.Tunnel(node, n.Name, f.v6); {
 	case f.v6:
-		b.put(object.Route{Dst: host(way.Via), Table: object.MainTable, Type: object.Unicast, Dev: way.Dev}, why)
+		gateway := object.Route{Dst: host(way.Via), Table: object.MainTable, Type: object.Unicast, Dev: way.Dev}
+		b.put(gateway, why)
+		return []reconcile.Key{gateway.Key()}
 	case objects && ok:
 		a := address.As4()
 		id := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
 		b.put(object.Nexthop{ID: id, Via: way.Via, Dev: way.Dev, Onlink: true}, why)
 		way.Via, way.Dev, way.Onlink, way.Nexthop = netip.Addr{}, "", false, id
 	}
+	return nil
 }
 
 // tunnelDevice puts what every tunnel device of netd has besides itself: the node's tunnel addresses, from which the host
