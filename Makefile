@@ -23,10 +23,10 @@ test: deps ## every test; those that need root say so where they cannot run
 
 # The guest's kernel has the module that many hosts lack; the tests are the same.
 .PHONY: vm
-vm: deps ## the mode ipip, in a guest kernel under QEMU
+vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 	@testenv/vm/kernel.sh bin/guest
 	CGO_ENABLED=0 $(GO) build -o bin/vm ./testenv/vm
-	CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -exec "$(CURDIR)/bin/vm -boot $(CURDIR)/bin/guest" -run '^(TestConverge|TestWalkthrough)$$' ./reconcile/kernel ./cmd/netd
+	CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -exec "$(CURDIR)/bin/vm -boot $(CURDIR)/bin/guest" -run '^(TestConverge|TestWalkthrough|TestCrossSubnet|TestUnderlayChanges|TestUnderlayKinds|TestSmallPath)$$' ./reconcile/kernel ./cmd/netd
 
 .PHONY: demo
 demo: deps build ## two hosts on this machine, from the file to the ping, in a minute

@@ -141,18 +141,26 @@ workload "c-c" {
 }
 `
 
-// newSites is hosts a and b in one subnet, c in another, and a router between, which knows no container.
-func newSites(t *testing.T, file string) (l *twoHosts, router *netns.NS) {
+// newSites is hosts a and b in one subnet, c in another, and two routers between, which know no container:
+//
+//	a, b ── lan1 near mid ── mid far lan2 ── c
+func newSites(t *testing.T, file string) (l *twoHosts, near, far *netns.NS) {
 	l = newUnderlay(t, file, "a", "b", "c")
-	router = netns.New(t, "router")
-	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "router lan1 192.168.1.254/24")
-	l.wire("c eth0 192.168.2.1/24", "router lan2 192.168.2.254/24")
-	router.Run(t, "sysctl -q -w net.ipv4.ip_forward=1")
+	near, far = netns.New(t, "near"), netns.New(t, "far")
+	l.wire("a eth0 192.168.1.1/24 2001:db8:1::1/64", "b eth0 192.168.1.2/24 2001:db8:1::2/64", "near lan1 192.168.1.254/24 2001:db8:1::fe/64")
+	l.wire("near mid 172.16.0.1/24 2001:db8:ffff::1/64", "far mid 172.16.0.2/24 2001:db8:ffff::2/64")
+	l.wire("c eth0 192.168.2.1/24 2001:db8:2::1/64", "far lan2 192.168.2.254/24 2001:db8:2::fe/64")
+	for i, r := range []*netns.NS{near, far} {
+		r.Run(t, "sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+		r.Run(t, fmt.Sprintf("ip route add 192.168.%d.0/24 via 172.16.0.%d", 2-i, 2-i))
+		r.Run(t, fmt.Sprintf("ip route add 2001:db8:%d::/64 via 2001:db8:ffff::%d", 2-i, 2-i))
+	}
 	for i, h := range l.hosts {
 		h.Run(t, fmt.Sprintf("ip route add default via 192.168.%d.254", 1+i/2))
+		h.Run(t, fmt.Sprintf("ip route add default via 2001:db8:%d::fe", 1+i/2))
 		h.Run(t, "sysctl -q -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1")
 	}
-	return l, router
+	return l, near, far
 }
 
 // TestCrossSubnet has three hosts in two subnets: what shares one is routed, the rest wrapped, and each host takes bare
@@ -166,7 +174,7 @@ func TestCrossSubnet(t *testing.T) {
 			if x.mode == "ipip" {
 				needIPIP(t)
 			}
-			l, router := newSites(t, fmt.Sprintf(threeSites, x.mode, "cross-subnet"))
+			l, near, _ := newSites(t, fmt.Sprintf(threeSites, x.mode, "cross-subnet"))
 			l.destroyed()
 			l.apply()
 			a, b, c := l.hosts[0], l.hosts[1], l.hosts[2]
@@ -195,7 +203,7 @@ func TestCrossSubnet(t *testing.T) {
 			before := a.dropped("spoof")
 			for source, forged := range map[string]bool{"10.10.3.10": true, "10.10.1.10": true, "10.10.2.10": false} {
 				echo := packet(source, "10.10.1.10", 1, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0})
-				if err := router.Do(func() error { return bareTo(echo, "lan1", a, "eth0") }); err != nil {
+				if err := near.Do(func() error { return bareTo(echo, "lan1", a, "eth0") }); err != nil {
 					t.Fatal(err)
 				}
 				if forged {

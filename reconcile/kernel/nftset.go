@@ -159,6 +159,10 @@ func ranges(bounds []bound) []string {
 	return out
 }
 
+// hostOrder is what nft leaves with a set to know how to print its keys (libnftnl, NFTNL_UDATA_SET_KEYBYTEORDER = host):
+// without it names of links are printed as nothing, and a saved ruleset is of no use.
+var hostOrder = []byte{0, 4, 1, 0, 0, 0}
+
 const elemsPerMessage = 500 // a list is one attribute, whose length has 16 bits
 
 // Batch implements reconcile.Batcher: one transaction, all or nothing.
@@ -327,6 +331,9 @@ func encodeSet(b *batch, op reconcile.Op, s object.NftSet, begin beginner) error
 	b.attr(unix.NFTA_SET_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
 	b.attr(unix.NFTA_SET_KEY_TYPE, binary.BigEndian.AppendUint32(nil, t.magic))
 	b.attr(unix.NFTA_SET_KEY_LEN, binary.BigEndian.AppendUint32(nil, t.length))
+	if s.Type == "ifname" {
+		b.attr(unix.NFTA_SET_USERDATA, hostOrder)
+	}
 	b.attr(unix.NFTA_SET_ID, binary.BigEndian.AppendUint32(nil, uint32(len(b.starts)))) // unique in the batch
 	b.end()
 	return nil

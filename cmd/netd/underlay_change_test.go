@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const twoSites = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "%s"
+}
+node "a" {
+  address = "192.168.1.1/24"
+  blocks  = ["10.10.1.0/24"]
+}
+node "b" {
+  address = "192.168.1.2/24"
+  blocks  = ["10.10.2.0/24"]
+}
+workload "c-a" {
+  node    = "a"
+  address = "10.10.1.10"
+  netns   = "/run/netns/c-a"
+}
+workload "c-b" {
+  node    = "b"
+  address = "10.10.2.10"
+  netns   = "/run/netns/c-b"
+}
+`
+
+// TestUnderlayChanges has two daemons follow whatever happens to the links below them, one thing after the other.
+func TestUnderlayChanges(t *testing.T) {
+	for _, x := range []struct {
+		mode, dev string
+		overhead  int
+	}{{"vxlan", "vxlan.netd", 50}, {"ipip", "tunl0", 20}, {"bgp", "", 0}} {
+		t.Run(x.mode, func(t *testing.T) {
+			if x.mode == "ipip" {
+				needIPIP(t)
+			}
+			l := newUnderlay(t, fmt.Sprintf(twoSites, x.mode), "a", "b")
+			l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "a eth1")
+			a, b := l.hosts[0], l.hosts[1]
+			a.Run(t, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1") // else either link answers for the other's address
+			for _, h := range l.hosts {
+				h.start()
+			}
+			both := func(what string, size int) {
+				t.Helper()
+				l.settled()
+				l.wait(what, func() string {
+					if out, err := a.container.Output("ping", "-c1", "-W1", "-Mdo", fmt.Sprint("-s", size-28), "10.10.2.10"); err != nil {
+						return "no answer: " + out
+					}
+					return ""
+				})
+				l.pings(a.container, "10.10.2.10", size)
+				l.pings(b.container, "10.10.1.10", size)
+			}
+			both("the first answer", 1500-x.overhead)
+
+			for _, mtu := range []int{1400, 9000, 1500} {
+				for _, h := range l.hosts {
+					h.Run(t, fmt.Sprintf("ip link set eth0 mtu %d", mtu))
+				}
+				size := mtu - x.overhead
+				for _, h := range l.hosts {
+					l.wait(fmt.Sprintf("the containers' links at %d", size), func() string {
+						out, err := h.container.Output("ip", "link", "show", "dev", "eth0")
+						if err != nil || !strings.Contains(out, fmt.Sprintf("mtu %d ", size)) {
+							return "it is " + out
+						}
+						return ""
+					})
+					if x.dev != "" {
+						h.has("ip link show dev "+x.dev, fmt.Sprintf("mtu %d ", size))
+					}
+				}
+				both(fmt.Sprintf("packets of %d bytes", size), size)
+			}
+
+			a.Run(t, "ip link set eth0 down")
+			a.Run(t, "ip link set eth0 up")
+			both("an answer after down and up", 1000)
+
+			a.Run(t, "ip link set eth0 down")
+			a.Run(t, "ip link set eth0 name lan0")
+			a.Run(t, "ip link set lan0 up")
+			both("an answer after the new name", 1000)
+			a.has("sysctl net.ipv4.conf.lan0.forwarding", "= 1")
+			a.has("nft list chain inet netd spoof", `"lan0"`)
+
+			a.Run(t, "ip addr del 192.168.1.1/24 dev lan0")
+			a.Run(t, "ip addr add 192.168.1.1/24 dev eth1")
+			b.Run(t, "ip neigh flush dev eth0")
+			both("an answer on the other link", 1000)
+			if x.mode == "vxlan" {
+				a.has("ip -d link show vxlan.netd", "local 192.168.1.1 dev eth1")
+			}
+			if x.mode == "bgp" {
+				a.has("ip route", "10.10.2.0/24 via 192.168.1.2 dev eth1 proto 142")
+			}
+
+			// A default route by another link: what comes back to masqueraded packets comes in there.
+			a.Run(t, "ip addr add 192.0.2.1/24 dev lan0")
+			a.Run(t, "ip route add default via 192.0.2.254 dev lan0")
+			a.Run(t, "sysctl -q -w net.ipv4.conf.lan0.forwarding=0")
+			l.wait("forwarding on the default route's link", func() string {
+				out, err := a.Output("sysctl", "-n", "net.ipv4.conf.lan0.forwarding")
+				if err != nil || out != "1\n" {
+					return "it is " + out
+				}
+				return ""
+			})
+
+			// Another address than the file's: said, with what is there instead; nothing is changed by half.
+			l.settled()
+			routes := a.Run(t, "ip route show proto 142")
+			a.Run(t, "ip addr del 192.168.1.1/24 dev eth1")
+			a.Run(t, "ip addr add 192.168.1.77/24 dev eth1")
+			l.wait("the wrong address is said", func() string {
+				out, code := a.netd("status")
+				if code != exitDegraded || !strings.Contains(out, "no link of this host holds its address 192.168.1.1 (eth1 has 192.168.1.77/24)") {
+					return fmt.Sprint(code, " ", out)
+				}
+				return ""
+			})
+			if out := a.Run(t, "ip route show proto 142"); x.mode != "bgp" && out != routes { // with the last address the kernel removes a link's routes itself
+				t.Errorf("the routes changed:\n%s\nfrom\n%s", out, routes)
+			}
+			a.Run(t, "nft list chain inet netd spoof")
+			a.Run(t, "ip addr add 192.168.1.1/24 dev eth1")
+			b.Run(t, "ip neigh flush dev eth0")
+			both("an answer with the address back", 1000)
+		})
+	}
+}
+
+// TestMSS has a container announce more than a tunnel carries: what the far end sees is what fits.
+func TestMSS(t *testing.T) {
+	l := newUnderlay(t, fmt.Sprintf(twoSites, "vxlan"), "a", "b")
+	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24")
+	for _, h := range l.hosts {
+		h.Run(t, "ip link set eth0 mtu 1400")
+	}
+	l.destroyed()
+	l.apply()
+	a, b := l.hosts[0], l.hosts[1]
+	veth := strings.Split(strings.Fields(a.Run(t, "ip -o link show type veth group 142"))[1], "@")[0]
+	a.Run(t, "ip link set "+veth+" mtu 9000")
+	a.container.Run(t, "ip link set eth0 mtu 9000")
+	dump := exec.Command("tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0", "-c", "1", "tcp[tcpflags] & tcp-syn != 0")
+	var out bytes.Buffer
+	dump.Stdout = &out
+	ready, err := dump.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.container.Start(dump); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = ready.Read(make([]byte, 1))
+	l.wait("a SYN to arrive", func() string {
+		_, _ = a.container.Output("socat", "-T1", "-u", "OPEN:/dev/null", "TCP:10.10.2.10:80,connect-timeout=1")
+		if dump.Process.Signal(syscall.Signal(0)) == nil && out.Len() == 0 {
+			return "nothing yet"
+		}
+		return ""
+	})
+	if err := dump.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "mss 1310,") { // 1400 less 50 for the tunnel less 40
+		t.Errorf("the SYN: %s", out.String())
+	}
+}
