@@ -15,7 +15,7 @@ func (p *parser) check() {
 	c := &p.config
 	c.index()
 	if len(c.Networks) == 0 {
-		p.report.errorf(p.start(), "no network", "The file declares no network: add network \"NAME\" { pools = [\"10.10.0.0/16\"], mode = \"vxlan\" } on lines of its own.")
+		p.report.errorf(p.start(), "no network", "The file declares no network: add a network block, whose pools and mode say which addresses containers have and how packets travel.")
 	}
 	if len(c.Nodes) == 0 {
 		p.report.warnf(p.start(), "no node", "The file declares no node: no host will find itself in it.")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -105,25 +106,37 @@ func (ds Diagnostics) MarshalJSON() ([]byte, error) {
 type reporter struct {
 	files map[string][]byte
 	lines map[string][][]byte
+	last  map[string]int // the last line that is not blank, of the files in lines
 	list  Diagnostics
 }
 
 func (r *reporter) add(severity, summary, detail string, rng hcl.Range) {
 	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: rng.Filename, Line: rng.Start.Line, Column: rng.Start.Column}
-	if lines := r.split(rng.Filename); rng.Start.Line >= 1 && rng.Start.Line <= len(lines) {
-		line := strings.Map(printable, strings.ToValidUTF8(strings.TrimRight(string(lines[rng.Start.Line-1]), "\r"), "\uFFFD"))
-		if runes := []rune(line); len(runes) > 160 { // a fault in a line of a megabyte
-			line = string(runes[:160])
-		}
-		d.Source = line
-		if d.Column > 160 {
-			d.Source = ""
-		}
-		if rng.End.Line == rng.Start.Line {
-			d.width = min(rng.End.Column-rng.Start.Column, 160)
-		}
+	lines := r.split(rng.Filename)
+	// What is missing at the end of a file is missing behind its last line that says something.
+	if last := r.last[rng.Filename]; last > 0 && rng.Start.Line > last {
+		d.Line, d.Column = last, 1+utf8.RuneCount(bytes.TrimRight(lines[last-1], " \t\r"))
+		rng.Start.Line, rng.End = last, rng.Start
+	}
+	if rng.End.Line == rng.Start.Line {
+		d.width = min(rng.End.Column-rng.Start.Column, widest)
 	}
 	r.list = append(r.list, d)
+}
+
+// widest is how much of a line is shown: a fault may be in a line of a megabyte.
+const widest = 160
+
+// quote puts its source line to a diagnostic.
+func (r *reporter) quote(d *Diagnostic) {
+	lines := r.split(d.File)
+	if d.Line < 1 || d.Line > len(lines) || d.Column > widest {
+		return
+	}
+	line := lines[d.Line-1]
+	line = bytes.TrimRight(line[:min(len(line), utf8.UTFMax*widest)], "\r")
+	runes := []rune(strings.Map(printable, strings.ToValidUTF8(string(line), "\uFFFD")))
+	d.Source = string(runes[:min(len(runes), widest)])
 }
 
 // printable keeps a file's bytes from steering the terminal that shows them.
@@ -144,6 +157,15 @@ func (r *reporter) split(file string) [][]byte {
 	}
 	lines := bytes.Split(src, []byte{'\n'})
 	r.lines[file] = lines
+	if r.last == nil {
+		r.last = map[string]int{}
+	}
+	for i, line := range slices.Backward(lines) {
+		if len(bytes.TrimSpace(line)) > 0 {
+			r.last[file] = i + 1
+			break
+		}
+	}
 	return lines
 }
 
@@ -203,6 +225,9 @@ func (r *reporter) result() Diagnostics {
 	if len(list) > most {
 		more := len(list) - most
 		list = append(list[:most:most], Diagnostic{Severity: "error", Summary: fmt.Sprintf("%d more faults", more), Detail: "Correct these first."})
+	}
+	for i := range list {
+		r.quote(&list[i])
 	}
 	return list
 }

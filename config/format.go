@@ -2,22 +2,28 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
+	hcljson "github.com/hashicorp/hcl/v2/json"
 )
 
-// Format returns a file in native syntax in its canonical layout: indentation, alignment, one blank line at most, one
-// newline at the end. Comments and meaning stay. A file that does not parse is an error and comes back as it was.
+// Format returns a file in its canonical layout: indentation, alignment, one blank line at most, one newline at the end;
+// in JSON syntax indentation by two blanks. Comments and meaning stay. A file that does not parse is an error and comes
+// back as it was.
 func Format(name string, src []byte) ([]byte, Diagnostics) {
 	p := &parser{}
 	p.report.files, p.report.lines = map[string][]byte{name: src}, map[string][][]byte{}
 	if i := firstInvalid(src); i >= 0 {
 		p.report.add("error", "not a text file", "The file holds bytes that are no UTF-8 text. Is it the right file?", lineRange(name, 1+bytes.Count(src[:i], []byte{'\n'})))
 		return src, p.report.result()
+	}
+	if strings.HasSuffix(name, ".json") {
+		return p.formatJSON(name, src)
 	}
 	scanNative(src, func(line int, summary, detail string) { p.report.add("error", summary, detail, lineRange(name, line)) })
 	if len(p.report.list) > 0 {
@@ -40,6 +46,25 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 		return src, p.report.result()
 	}
 	return out, nil
+}
+
+func (p *parser) formatJSON(name string, src []byte) ([]byte, Diagnostics) {
+	scanJSON(src, func(line int, summary, detail string) { p.report.add("error", summary, detail, lineRange(name, line)) })
+	if len(p.report.list) == 0 {
+		_, diags := hcljson.Parse(src, name)
+		p.report.hcl(diags)
+	}
+	var out bytes.Buffer
+	if len(p.report.list) == 0 {
+		if err := json.Indent(&out, bytes.TrimSpace(src), "", "  "); err != nil {
+			p.report.add("error", "no JSON", err.Error(), lineRange(name, 1))
+		}
+	}
+	if len(p.report.list) > 0 {
+		return src, p.report.result()
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
 }
 
 // squeeze makes runs of blank lines one, outside of strings and heredocs.

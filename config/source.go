@@ -48,16 +48,12 @@ func VarsFromEnv(environ []string) map[string]string {
 // Read reads a file, or all *.hcl and *.hcl.json files of a folder in the order of their names. "-" is not special.
 func Read(path string, vars map[string]string) (*Source, error) {
 	s := &Source{Path: path, Vars: vars, dir: filepath.Dir(path)}
-	info, err := os.Stat(path)
+	names, err := FilesOf(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, err
 	}
-	names := []string{path}
-	if info.IsDir() {
+	if len(names) != 1 || names[0] != path {
 		s.dir = path
-		if names, err = configFiles(path); err != nil {
-			return nil, err
-		}
 	}
 	total := 0
 	for _, name := range names {
@@ -72,6 +68,18 @@ func Read(path string, vars map[string]string) (*Source, error) {
 		return nil, fmt.Errorf("reading the configuration: %s holds more than %d bytes in all", path, maxBytes)
 	}
 	return s, nil
+}
+
+// FilesOf are the files that a path means, in the order in which they are merged: the file itself, or those of a folder.
+func FilesOf(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	return configFiles(path)
 }
 
 func configFiles(dir string) ([]string, error) {
@@ -91,26 +99,24 @@ func configFiles(dir string) ([]string, error) {
 	return names, nil
 }
 
-// readBounded reads a regular file of at most maxBytes.
+// readBounded reads a file of at most maxBytes.
 func readBounded(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s is a folder", name)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	return ReadBounded(f, name)
+}
+
+// ReadBounded reads what a configuration file may hold; more is an error.
+func ReadBounded(r io.Reader, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(b) > maxBytes {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxBytes)
+		return nil, fmt.Errorf("%s is larger than %d MiB, which no configuration is", name, maxBytes>>20)
 	}
 	return b, nil
 }

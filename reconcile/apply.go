@@ -96,7 +96,7 @@ func (r *run) sift(ctx context.Context, changes []Change) []Change {
 			r.tell(Event{Change: c, Err: context.Cause(ctx), Skipped: true})
 		case c.Phase == Leftover:
 			r.tell(Event{Change: c, Err: errLeftover, Skipped: true})
-		case c.Phase == Build && r.footless(c):
+		case c.Phase == Build && c.Op != Delete && r.footless(c):
 			r.tell(Event{Change: c, Err: errBehind, Skipped: true})
 		default:
 			ok = append(ok, c)

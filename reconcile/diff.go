@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
 
@@ -14,6 +15,8 @@ import (
 //	│          │ replace   │           │
 //	└──────────┴───────────┴───────────┘
 //	           └── observed, own ──────┘
+//
+// What is leftover and holds a part of the span of something wanted (see Spanner) goes in Build, right before it.
 //
 // order is the kinds in their soft order: build goes through it forwards, the two deleting phases backwards, except where
 // Requires says otherwise. before, which may be nil, is what was wanted when the host was last brought in line: what
@@ -72,8 +75,15 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 			build = append(build, p)
 		}
 	}
+	room := makeRoom(create, leftover)
 	for _, p := range d.ordered(build) {
 		k := p.Key
+		for _, h := range room[k] {
+			if _, gone := torn.why[h.Key]; !gone {
+				torn.why[h.Key] = Cause{Text: "makes room for " + k.Name}
+				plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Build, Key: h.Key, Have: h.r, Because: torn.why[h.Key], Drift: d.drifted(h.Key)})
+			}
+		}
 		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k)}
 		if _, gone := torn.why[k]; !gone {
 			if h, there := have.Own[k]; there {
@@ -94,6 +104,48 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k)})
 	}
 	return plan
+}
+
+// makeRoom finds, for each resource that is to come, those that are to go and hold a part of its span.
+func makeRoom(create, leftover []placed) map[Key][]placed {
+	type held struct {
+		placed
+		first, last netip.Addr
+	}
+	var spans map[Key][]held
+	for _, p := range leftover {
+		if s, ok := p.r.(Spanner); ok {
+			if group, first, last, ok := s.Span(); ok {
+				if spans == nil {
+					spans = map[Key][]held{}
+				}
+				spans[group] = append(spans[group], held{p, first, last})
+			}
+		}
+	}
+	if spans == nil {
+		return nil
+	}
+	for _, s := range spans { // the spans that are there do not overlap: in the order of their beginnings they are in that of their ends
+		slices.SortFunc(s, func(a, b held) int { return a.first.Compare(b.first) })
+	}
+	room := map[Key][]placed{}
+	for _, p := range create {
+		s, ok := p.r.(Spanner)
+		if !ok {
+			continue
+		}
+		group, first, last, ok := s.Span()
+		if !ok {
+			continue
+		}
+		in := spans[group]
+		i, _ := slices.BinarySearchFunc(in, first, func(h held, first netip.Addr) int { return h.last.Compare(first) })
+		for ; i < len(in) && in[i].first.Compare(last) <= 0; i++ {
+			room[p.Key] = append(room[p.Key], in[i].placed)
+		}
+	}
+	return room
 }
 
 // placed is a resource with its key, which costs a string each time that it is asked for.

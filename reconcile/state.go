@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
 
@@ -43,6 +44,12 @@ type Resource interface {
 type Replacer interface {
 	// Replaces reports whether have must be deleted and the receiver created to get from have to the receiver.
 	Replaces(have Resource) bool
+}
+
+// Spanner is implemented by resources that hold a span of addresses of which no other resource of their group may hold a
+// part: elements of an nftables interval set. What is to go makes room right before what is to come, in one batch with it.
+type Spanner interface {
+	Span() (group Key, first, last netip.Addr, ok bool)
 }
 
 // State is a set of resources: wanted, or read from a host.

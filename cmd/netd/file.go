@@ -2,14 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -132,32 +132,46 @@ func count(n int, thing string) string {
 func (a *app) fmtCmd() *cobra.Command {
 	var write, check bool
 	cmd := &cobra.Command{
-		Use:   "fmt [FILE]...",
+		Use:   "fmt [PATH]...",
 		Short: "Print the configuration in its canonical layout",
-		Long: `Print the configuration in its canonical layout. Comments and meaning stay. With -w the files are written, with --check
-the names of those that differ are printed and the exit code is 1. - is standard input.`,
-		Example: "  netd fmt\n  netd fmt -w /etc/netd.hcl\n  netd fmt --check *.hcl",
+		Long: `Print the configuration in its canonical layout. Comments and meaning stay. Without a PATH it is --config's; a folder means
+its *.hcl and *.hcl.json files, and - standard input. With -w the files are written where they differ, with --check only the
+names of those that differ are printed.
+
+Exits 0; 1 where --check found a file that differs; 78 where a file does not parse, which is left as it is.`,
+		Example: "  netd fmt\n  netd fmt -w /etc/netd.hcl\n  netd fmt --check /etc/netd.d\n  netd fmt - < draft.hcl",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if write && check {
 				return fail(exitUsage, "-w and --check exclude each other")
 			}
-			names := args
-			if len(names) == 0 {
-				names = []string{a.config}
+			if len(args) == 0 {
+				args = []string{a.config}
 			}
+			var errs []error
 			differ := false
-			for _, name := range names {
-				files := []string{name}
-				if info, err := os.Stat(name); err == nil && info.IsDir() {
-					files, _ = filepath.Glob(filepath.Join(name, "*.hcl"))
+			for _, arg := range args {
+				files := []string{arg}
+				if arg != "-" {
+					var err error
+					if files, err = config.FilesOf(arg); err != nil {
+						errs = append(errs, err)
+					}
+				} else if write {
+					return fail(exitUsage, "-w needs a file: - is standard input")
 				}
 				for _, file := range files {
 					changed, err := a.format(file, write, check)
 					if err != nil {
-						return err
+						errs = append(errs, err)
 					}
 					differ = differ || changed
 				}
+			}
+			if err := errors.Join(errs...); err != nil {
+				if errors.Is(err, fs.ErrPermission) {
+					return &exit{exitNoPerm, err}
+				}
+				return &exit{exitConfig, err}
 			}
 			if check && differ {
 				return &exit{code: exitFailed}
@@ -165,31 +179,28 @@ the names of those that differ are printed and the exit code is 1. - is standard
 			return nil
 		},
 	}
-	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the files")
+	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the files that differ")
 	cmd.Flags().BoolVar(&check, "check", false, "only name the files that differ")
 	return cmd
 }
 
+// format formats one file; - is standard input.
 func (a *app) format(file string, write, check bool) (changed bool, err error) {
-	if strings.HasSuffix(file, ".json") {
-		return false, fail(exitUsage, "%s: fmt is for the native syntax", file)
-	}
-	var src []byte
-	if file == "-" {
-		if write {
-			return false, fail(exitUsage, "-w needs a file")
+	in := a.in
+	if file != "-" {
+		if in, err = os.Open(file); err != nil {
+			return false, err
 		}
-		src, err = io.ReadAll(io.LimitReader(a.in, 4<<20+1))
-	} else {
-		src, err = os.ReadFile(file)
+		defer in.Close()
 	}
+	src, err := config.ReadBounded(in, file)
 	if err != nil {
-		return false, &exit{exitConfig, err}
+		return false, err
 	}
 	out, ds := config.Format(file, src)
 	if ds.HasErrors() {
 		_ = ds.Write(a.talk, a.mark)
-		return false, &exit{code: exitConfig}
+		return false, fmt.Errorf("%s does not parse; it is left as it is", file)
 	}
 	changed = !bytes.Equal(src, out)
 	switch {
@@ -234,6 +245,14 @@ func replaceFile(name string, b []byte) error {
 	return os.Rename(temp.Name(), name)
 }
 
+type versionView struct {
+	SchemaVersion int    `json:"schema_version"`
+	Version       string `json:"version"`
+	Go            string `json:"go"`
+}
+
+func newVersionView() versionView { return versionView{1, version, runtime.Version()} }
+
 func (a *app) versionCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -243,7 +262,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return printJSON(a.out, map[string]any{"schema_version": 1, "version": version, "go": runtime.Version()})
+				return printJSON(a.out, newVersionView())
 			}
 			_, err := fmt.Fprintf(a.out, "netd %s (%s)\n", version, runtime.Version())
 			return err

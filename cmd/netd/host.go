@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"netd/config"
@@ -105,7 +106,10 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	if h.speaker != nil {
 		out.facts.Sessions = true
 		out.facts.Speaker = h.snapshot(ctx)
-		out.facts.Passwords = h.readPasswords(c, &out.notes)
+		if out.facts.Host.Ways, err = h.kernel.Ways(ctx, out.facts.FarHops()); err != nil {
+			return out, err
+		}
+		out.facts.Passwords = h.readPasswords(c, node, &out.notes)
 	}
 	r, err := desired.Compile(c, node, out.facts)
 	if err != nil {
@@ -119,22 +123,40 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	return out, nil
 }
 
-func usesBGP(c *config.Config) bool {
-	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Mode == config.ModeBGP })
-}
+func usesBGP(c *config.Config) bool { return desired.UsesBGP(c) }
 
-func (h *host) readPasswords(c *config.Config, notes *[]string) map[string]string {
-	if file := c.BGP.PasswordFile; file != "" && usesBGP(c) {
+// readPasswords reads the password files of this node's sessions. One that cannot be read is no longer known.
+func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string) map[string]string {
+	clear(h.passwords)
+	for _, file := range passwordFiles(c, node.Name) {
 		secret, err := speaker.ReadPassword(file)
 		if err != nil {
 			*notes = append(*notes, err.Error())
-			delete(h.passwords, file)
-		} else {
-			f := h.speakerSecrets().Fingerprint(secret)
-			h.secrets[f], h.passwords[file] = secret, f
+			continue
+		}
+		f := h.speakerSecrets().Fingerprint(secret)
+		h.secrets[f], h.passwords[file] = secret, f
+	}
+	return maps.Clone(h.passwords)
+}
+
+// passwordFiles are those of a node's sessions; of all nodes', where none is named.
+func passwordFiles(c *config.Config, node string) []string {
+	var out []string
+	add := func(file string) {
+		if file != "" && !slices.Contains(out, file) {
+			out = append(out, file)
 		}
 	}
-	return h.passwords
+	if usesBGP(c) {
+		add(c.BGP.PasswordFile)
+	}
+	for _, p := range c.Peers {
+		if node == "" || slices.Contains(p.Nodes, node) {
+			add(p.PasswordFile)
+		}
+	}
+	return out
 }
 
 // local is what this host knows of itself when it looks for its node.

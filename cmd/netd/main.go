@@ -85,8 +85,13 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	case a.started:
 		code = exitFailed
 	}
-	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
-		fmt.Fprintf(talk, "netd: %s\n", line)
+	switch text := strings.TrimSpace(err.Error()); {
+	case strings.HasPrefix(text, "Error: "), strings.HasPrefix(text, "Warning: "):
+		fmt.Fprintln(talk, text) // a file's faults as the daemon found them
+	default:
+		for line := range strings.Lines(text) {
+			fmt.Fprintf(talk, "netd: %s\n", strings.TrimSuffix(line, "\n"))
+		}
 	}
 	switch code {
 	case exitNoPerm:

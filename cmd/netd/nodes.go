@@ -99,16 +99,23 @@ func blocksOf(c *config.Config, node config.Node, pending []workload.Pending) []
 }
 
 func (b blockView) words() string {
-	taken, of := b.Workloads, count(b.Workloads, "workload")
+	taken := b.Workloads
+	var by []string
 	if b.Tunnel {
 		taken++
-		of = "the tunnel's and " + of
+		by = append(by, "the tunnel's")
+	}
+	if b.Workloads > 0 {
+		by = append(by, count(b.Workloads, "workload"))
 	}
 	size := b.Size
 	if len(size) > 9 { // IPv6
 		size = fmt.Sprintf("2^%d", b.Block.Addr().BitLen()-b.Block.Bits())
 	}
-	return fmt.Sprintf("%d of %s taken: %s", taken, size, of)
+	if taken == 0 {
+		return "none of " + size + " taken"
+	}
+	return fmt.Sprintf("%d of %s taken: %s", taken, size, strings.Join(by, " and "))
 }
 
 // writePending names the workloads that wait for their container.

@@ -334,6 +334,7 @@ func (d *daemonState) take(src *config.Source, c *config.Config) {
 	if !slices.Contains(d.paths, d.a.config) {
 		d.paths = append(d.paths, d.a.config)
 	}
+	d.paths = append(d.paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
 }
 
 // fallBack takes the last good configuration.

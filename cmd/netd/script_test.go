@@ -66,6 +66,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
+		Deadline:            time.Now().Add(5 * time.Minute), // what hangs is ended, and said where
 		Setup: func(env *testscript.Env) error {
 			name := "story-" + strings.TrimSuffix(strings.TrimPrefix(filepath.Base(env.WorkDir), "script-"), ".txtar")
 			host, err := netns.At("/run/netns/" + name)

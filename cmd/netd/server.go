@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,6 +105,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
 	handle("POST /v1/peers", d.peersNow)
 	handle("POST /v1/peers/routes", d.routesNow)
+	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) { answer(w, newVersionView(), nil) })
 	d.handleFronts(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
 	go func() { _ = s.Serve(l) }()
@@ -259,17 +261,16 @@ type daemonClient struct {
 // an error.
 func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 	path := filepath.Join(a.runDir, socketName)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	c := &daemonClient{a, &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
-	}
+	}}}}
 	defer a.waiting("the daemon's answer")()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		conn, err := dial(ctx, "", "")
+		err := c.hello(ctx, deadline)
 		if err == nil {
-			_ = conn.Close()
-			return &daemonClient{a, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+			return c, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
@@ -291,6 +292,27 @@ func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// hello finds out whether the daemon answers at all: the kernel takes connections for one that stands still. A daemon of
+// another version is told, since its answers may be others.
+func (c *daemonClient) hello(ctx context.Context, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	hr, err := http.NewRequestWithContext(ctx, "GET", "http://netd/v1/version", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(hr)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var v versionView
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil || v.Version != version {
+		fmt.Fprintf(c.a.talk, "netd: the daemon is of version %s, this netd of %s: restart the daemon\n", cmp.Or(v.Version, "unknown"), version)
+	}
+	return nil
 }
 
 func (c *daemonClient) do(ctx context.Context, method, path string, r, into any) error {

@@ -101,7 +101,7 @@ func (v *statusView) judge() {
 		add("%s", v.Error)
 	}
 	for _, c := range v.Conflicts {
-		add("%s: %s stands there, of %s", c.Key, c.What, c.Who)
+		add("%s", conflict(c))
 	}
 	for _, k := range v.Contested {
 		add("%s is changed again and again by someone else", k)

@@ -135,7 +135,7 @@ func (v planView) write(w io.Writer, color bool) {
 	if len(v.Conflicts) > 0 {
 		fmt.Fprint(w, "\nConflicts:\n")
 		for _, c := range v.Conflicts {
-			fmt.Fprintf(w, "  %s: %s stands there, of %s; netd leaves it alone\n", c.Key, c.What, c.Who)
+			fmt.Fprintf(w, "  %s; netd leaves it alone\n", conflict(c))
 			if n := len(c.Without); n > 0 {
 				fmt.Fprintf(w, "    left out with it: %s\n", keyList(c.Without))
 			}
@@ -150,6 +150,11 @@ func (v planView) write(w io.Writer, color bool) {
 	fmt.Fprint(w, "\nnetd will:\n")
 	writeChanges(w, v.Changes, true, color)
 	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
+}
+
+// conflict says what stands in the place of an object. What is there is named only where its name is another.
+func conflict(c reconcile.Conflict) string {
+	return fmt.Sprintf("%s: %s stands there, of %s", c.Key, strings.TrimPrefix(c.What, c.Key.String()+" "), c.Who)
 }
 
 func keyList(keys []reconcile.Key) string {

@@ -12,8 +12,8 @@ import (
 // Attached returns what one container adds to the desired state of self: the very resources that Compile gives where the
 // container is among the facts' endpoints.
 func Attached(c *config.Config, self config.Node, f Facts, e object.Endpoint) (reconcile.Want, error) {
-	b, err := newBuilder(c, self, f)
-	if err != nil {
+	b := newBuilder(c, self, f)
+	if err := b.findUnderlays(); err != nil {
 		return reconcile.Want{}, err
 	}
 	n, ok := b.home(e)

@@ -1,9 +1,13 @@
 package desired
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"netd/config"
+	"netd/reconcile"
 	"netd/reconcile/object"
 )
 
@@ -15,70 +19,352 @@ import (
 //	wire        the packet itself
 //	far route   10.10.194.134 dev netd… scope link
 //
-// A route is wanted only while a session gives it, and only where the file itself admits it: the prefix is a block of node
-// M in a network of mode bgp and the next hop is M's address, sent by M. The speaker filters too; this is the check that
-// counts, since the speaker is what a hostile peer can reach.
-func (b *builder) bgp(n config.Network) {
-	known := map[pair]bool{}
+// A route is wanted only while a session gives it, and only where the file itself admits it (admit.go). Several equal paths
+// are one route with several next hops. A next hop on no connected subnet is resolved by the most specific route to it: one
+// of the host's own, or one learned whose next hop is on the link; it follows that when it changes.
+//
+// Unknown is not empty: as long as the table of a neighbour is not known, the routes that it may have given stay.
+func (b *builder) learn() {
+	if len(b.neighbours) == 0 {
+		return
+	}
+	a := newAdmission(b)
+	b.admission = a
+	l := learner{a: a, near: map[way]nearHop{}, refused: map[string]*refusals{}}
+	l.paths()
+	l.held()
+	l.put()
+}
+
+// learner goes through up to 100,000 paths in every pass: what a path needs is looked up once for each next hop, and ways
+// and routes lie in two slices.
+type learner struct {
+	a       *admission
+	ways    []way     // admitted, in the order of prefixes
+	routes  []learned // in the order of prefixes
+	kept    []learned // held, of prefixes that no path is known of
+	near    map[way]nearHop
+	refused map[string]*refusals // by neighbour: what the speaker let through
+	holds   int                  // next hops that are held
+}
+
+// learned is what is known of the ways to a prefix.
+type learned struct {
+	prefix   netip.Prefix
+	from, to int  // of learner.ways
+	far      bool // no next hop is on a link
+	hops     []object.Hop
+	by       []*inbound
+	whose    *config.Node
+}
+
+// way is a path that was admitted.
+type way struct {
+	nextHop netip.Addr
+	from    *inbound
+}
+
+// nearHop is a next hop on a link, as a route of its own has it.
+type nearHop struct {
+	ok   bool
+	hops []object.Hop
+	by   []*inbound
+}
+
+type refusals struct {
+	count   int
+	example string
+}
+
+// paths takes what the speaker has, as far as it is admitted.
+func (l *learner) paths() {
+	paths := l.a.b.facts.Speaker.Paths
+	byPrefix := func(a, b object.BestPath) int { return a.Prefix.Compare(b.Prefix) }
+	if !slices.IsSortedFunc(paths, byPrefix) {
+		paths = slices.Clone(paths)
+		slices.SortStableFunc(paths, byPrefix)
+	}
+	l.ways, l.routes = make([]way, 0, len(paths)), make([]learned, 0, len(paths))
+	for _, p := range paths {
+		why, whose := l.a.refuse(p.Peer, p.Prefix, p.NextHop)
+		if why != "" {
+			l.refuse(p, why)
+			continue
+		}
+		l.ways = append(l.ways, way{p.NextHop, l.a.from[p.Peer]})
+		if n := len(l.routes); n > 0 && l.routes[n-1].prefix == p.Prefix {
+			l.routes[n-1].to++
+		} else {
+			l.routes = append(l.routes, learned{prefix: p.Prefix, from: len(l.ways) - 1, to: len(l.ways), whose: whose})
+		}
+	}
+	// Next hops on a link first: what they give may lead to the others.
+	far := 0
+	for i := range l.routes {
+		r := &l.routes[i]
+		for _, w := range l.ways[r.from:r.to] {
+			if n := l.nearHop(w); n.ok {
+				r.add(n.hops, n.by)
+			} else {
+				far++
+			}
+		}
+		r.far = len(r.hops) == 0
+	}
+	if far == 0 {
+		return
+	}
+	for i := range l.routes {
+		r := &l.routes[i]
+		for _, w := range l.ways[r.from:r.to] {
+			if n := l.nearHop(w); !n.ok {
+				r.add(l.resolve(w.nextHop, r.prefix), n.by)
+			}
+		}
+	}
+}
+
+func (l *learner) refuse(p object.BestPath, why string) {
+	who := p.Peer.String()
+	if in := l.a.from[p.Peer]; in != nil {
+		who = in.name()
+	}
+	r := l.refused[who]
+	if r == nil {
+		r = &refusals{example: p.Prefix.String() + ": " + why}
+		l.refused[who] = r
+	}
+	r.count++
+}
+
+func (l *learner) nearHop(w way) nearHop {
+	n, ok := l.near[w]
+	if !ok {
+		var h object.Hop
+		if h, n.ok = l.a.b.hopOnLink(w.nextHop, w.from); n.ok {
+			n.hops = []object.Hop{h}
+		}
+		n.by = []*inbound{w.from}
+		l.near[w] = n
+	}
+	return n
+}
+
+// add adds ways to a route. What is given is shared and not written to.
+func (r *learned) add(hops []object.Hop, by []*inbound) {
+	if len(hops) == 0 {
+		return
+	}
+	if len(r.hops) == 0 {
+		r.hops, r.by = hops[:len(hops):len(hops)], by[:len(by):len(by)]
+		return
+	}
+	for _, h := range hops {
+		if !slices.Contains(r.hops, h) {
+			r.hops = append(r.hops, h)
+		}
+	}
+	for _, in := range by {
+		if !slices.Contains(r.by, in) {
+			r.by = append(r.by, in)
+		}
+	}
+}
+
+// find is the route of a prefix that paths are known of.
+func (l *learner) find(p netip.Prefix) *learned {
+	i, ok := slices.BinarySearchFunc(l.routes, p, func(r learned, p netip.Prefix) int { return r.prefix.Compare(p) })
+	if !ok {
+		return nil
+	}
+	return &l.routes[i]
+}
+
+// hopOnLink is a next hop that is on a link of this host.
+func (b *builder) hopOnLink(a netip.Addr, from *inbound) (object.Hop, bool) {
+	if a.IsLinkLocalUnicast() && a.Is6() {
+		return object.Hop{Via: a.WithZone(""), Dev: from.link}, from.link != ""
+	}
+	if own := familyOf(a.Is6()); own.address(b.self).IsValid() && own.address(b.self).Contains(a) {
+		return object.Hop{Via: a, Dev: b.underlay(own).Name}, true
+	}
+	_, link, ok := b.connected(a)
+	return object.Hop{Via: a, Dev: link}, ok
+}
+
+// resolve finds the way to a next hop that is on no link, for one prefix: the most specific of the host's own routes and of
+// those learned with a next hop on a link. A prefix does not lead to its own next hop.
+func (l *learner) resolve(a netip.Addr, of netip.Prefix) []object.Hop {
+	bits := -1
+	var hops []object.Hop
+	for _, w := range l.a.b.facts.Host.Ways {
+		if w.To == a {
+			if list, err := object.ParseHops(w.Hops); err == nil {
+				bits, hops = w.Prefix.Bits(), list
+			}
+		}
+	}
+	for n := a.BitLen(); n > bits; n-- {
+		p := netip.PrefixFrom(a, n).Masked()
+		if r := l.find(p); r != nil && p != of && !r.far {
+			return r.hops
+		}
+	}
+	return hops
+}
+
+// held keeps the routes that neighbours whose table is not known may have given.
+func (l *learner) held() {
+	b := l.a.b
 	synced := map[netip.Addr]bool{}
 	for _, p := range b.facts.Speaker.Peers {
 		synced[p.Addr] = p.Synced
 	}
-	node := b.nodesByAddress()
-	for _, p := range b.facts.Speaker.Paths {
-		if name, ok := node[p.Peer]; ok && name == node[p.NextHop] { // IPv6 may be told over a session of IPv4
-			known[pair{p.Prefix, p.NextHop}] = true
+	var unknown []*inbound
+	for _, n := range b.neighbours {
+		if !b.facts.Speaker.Known || !synced[n.addr] {
+			unknown = append(unknown, l.a.from[n.addr])
 		}
 	}
-	held := map[pair]bool{}
-	for _, l := range b.facts.Host.LearnedRoutes {
-		held[pair{l.Prefix, l.NextHop}] = true
+	if len(unknown) == 0 {
+		return
 	}
-	kept := 0
-	for _, r := range b.remotes(n.Name) {
-		for _, f := range families {
-			blocks := f.of(r.blocks)
-			if len(blocks) == 0 {
+	at := map[netip.Prefix]int{} // in l.kept
+	for _, h := range b.facts.Host.LearnedRoutes {
+		for _, in := range unknown {
+			why, whose := l.a.refusePrefix(in, h.Prefix)
+			if why != "" || !l.gave(in, h.NextHop, whose) {
 				continue
 			}
-			via, near := b.onLink(f, r.node)
-			if !near {
-				b.note("node %s is in another subnet (%s): no route to its blocks until a peer gives a next hop on the link", r.node.Name, f.address(r.node).Masked())
-				continue
-			}
-			unknown := !b.facts.Speaker.Known || !synced[via]
-			for _, block := range blocks {
-				at := pair{block, via}
-				if !known[at] && !(unknown && held[at]) {
-					continue
+			r := l.find(h.Prefix)
+			if r == nil {
+				i, there := at[h.Prefix]
+				if !there {
+					i = len(l.kept)
+					at[h.Prefix] = i
+					l.kept = append(l.kept, learned{prefix: h.Prefix, whose: whose})
 				}
-				if !known[at] {
-					kept++
-				}
-				b.put(object.Route{Dst: block, Table: object.MainTable, Type: object.Unicast, Via: via, Dev: b.underlay(f).Name}, b.nodeCause(r.node))
+				r = &l.kept[i]
 			}
+			before := len(r.hops)
+			r.add([]object.Hop{{Via: h.NextHop, Dev: h.Link}}, []*inbound{in})
+			l.holds += len(r.hops) - before
+			break
 		}
-	}
-	if kept > 0 {
-		b.note("network %s: %s held, since no BGP session says yet whether they still hold", n.Name, count(kept, "learned route"))
 	}
 }
 
-// nodesByAddress are the names of the nodes that have an address.
-func (b *builder) nodesByAddress() map[netip.Addr]string {
-	out := make(map[netip.Addr]string, len(b.c.Nodes))
-	for _, n := range b.c.Nodes {
-		for _, f := range families {
-			if a := f.address(n); a.IsValid() {
-				out[a.Addr()] = n.Name
-			}
+// gave reports whether a route's gateway may be what a neighbour's path led to. That of a next hop on no link is a router's.
+func (l *learner) gave(in *inbound, gateway netip.Addr, whose *config.Node) bool {
+	if in.link == "" || in.peer != nil && in.ibgp {
+		return true
+	}
+	if in.addr.WithZone("") == gateway || in.addr.Is6() != gateway.Is6() {
+		return true
+	}
+	return whose != nil && l.a.nodes[gateway] == whose
+}
+
+// put wants a route for each prefix that has a next hop, and says of the others why they have none.
+func (l *learner) put() {
+	b := l.a.b
+	var lost []string
+	several := false
+	for i := range len(l.routes) + len(l.kept) {
+		var r *learned
+		if i < len(l.routes) {
+			r = &l.routes[i]
+		} else {
+			r = &l.kept[i-len(l.routes)]
+		}
+		if len(r.hops) == 0 {
+			lost = append(lost, r.prefix.String()+" via "+l.ways[r.from].nextHop.String())
+			continue
+		}
+		route := object.Route{Dst: r.prefix, Table: object.MainTable, Type: object.Unicast}
+		if len(r.hops) == 1 || !b.c.BGP.Multipath {
+			route.Via, route.Dev = r.hops[0].Via, r.hops[0].Dev
+		} else {
+			route.Hops = object.Hops(r.hops)
+			several = true
+		}
+		if _, taken := b.want.State[route.Key()]; taken { // admit.go leaves no such case; the file's own routes win
+			continue
+		}
+		l.leavesBy(r)
+		b.put(route, because(r.by))
+	}
+	l.hashing(several)
+	if l.holds > 0 {
+		b.note("%s held, since no BGP session says yet whether they still hold", count(l.holds, "learned route"))
+	}
+	if len(lost) > 0 {
+		b.note("%s without a way to the next hop: %s", count(len(lost), "learned route"), firstOf(lost))
+	}
+	for _, who := range slices.Sorted(maps.Keys(l.refused)) {
+		b.note("%s: %s refused that the speaker took (%s)", who, count(l.refused[who].count, "path"), l.refused[who].example)
+	}
+}
+
+// hashing spreads flows, not pairs of hosts, over several next hops: by ports too. It is set where this node has more than
+// one router that may give a way, so that it does not come and go with the routes, or where there are such routes.
+func (l *learner) hashing(several bool) {
+	b := l.a.b
+	if !b.c.BGP.Multipath {
+		return
+	}
+	routers := 0
+	why := b.nodeCause(b.self)
+	for _, n := range b.neighbours {
+		if n.peer != nil {
+			routers++
+			why = n.why
 		}
 	}
+	if routers < 2 && !several {
+		return
+	}
+	b.put(object.Sysctl{Name: "net.ipv4.fib_multipath_hash_policy", Value: "1"}, why)
+	if b.facts.Host.IPv6 {
+		b.put(object.Sysctl{Name: "net.ipv6.fib_multipath_hash_policy", Value: "1"}, why)
+	}
+}
+
+// leavesBy notes the links that packets to and from a learned prefix travel on, and a prefix of a pool that is no node's
+// block.
+func (l *learner) leavesBy(r *learned) {
+	b := l.a.b
+	f := familyOf(r.prefix.Addr().Is6())
+	for _, h := range r.hops {
+		if !slices.Contains(b.learnedLinks[f], h.Dev) {
+			b.learnedLinks[f] = append(b.learnedLinks[f], h.Dev)
+		}
+	}
+	if r.whose == nil {
+		if _, pooled := b.c.NetworkOf(r.prefix); pooled {
+			b.learnedBare[f] = append(b.learnedBare[f], r.prefix)
+		}
+	}
+}
+
+// because names those that a route was learned from.
+func because(by []*inbound) reconcile.Cause {
+	if len(by) == 1 {
+		return by[0].why
+	}
+	out := by[0].why
+	var words []string
+	for _, in := range by {
+		words = append(words, in.name())
+	}
+	slices.Sort(words)
+	out.Text = strings.Join(words, ", ")
 	return out
 }
 
-// pair is what may be learned: a prefix by way of a next hop.
-type pair struct {
-	prefix  netip.Prefix
-	nextHop netip.Addr
+func firstOf(list []string) string {
+	if len(list) > 5 {
+		return strings.Join(list[:5], ", ") + ", …"
+	}
+	return strings.Join(list, ", ")
 }

@@ -20,6 +20,24 @@ type Facts struct {
 	Passwords map[string]string // fingerprints of the passwords that were read, by password_file
 }
 
+// FarHops are the next hops of the speaker's paths that are on no link of the host: Host.Ways is to say how they are
+// reached.
+func (f Facts) FarHops() []netip.Addr {
+	b := newBuilder(nil, config.Node{}, f)
+	var out []netip.Addr
+	last := netip.Addr{}
+	seen := map[netip.Addr]bool{}
+	for _, p := range f.Speaker.Paths {
+		if a := p.NextHop; a != last && !seen[a] {
+			seen[a], last = true, a
+			if _, _, near := b.connected(a); !near && a.IsGlobalUnicast() {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
 // Result is what a node should have.
 type Result struct {
 	Want     reconcile.Want
@@ -29,8 +47,8 @@ type Result struct {
 
 // Compile returns the state that self should have. The error is about the host, not the file: the file was checked.
 func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
-	b, err := newBuilder(c, self, f)
-	if err != nil {
+	b := newBuilder(c, self, f)
+	if err := b.findUnderlays(); err != nil {
 		return Result{}, err
 	}
 	b.want.Gone = map[string]string{object.KindRoute: "no node has it"}
@@ -42,6 +60,8 @@ func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
 			return Result{}, err
 		}
 	}
+	b.neighbours = b.findNeighbours()
+	b.learn()
 	b.forwarding()
 	if err := b.workloads(); err != nil {
 		return Result{}, err
@@ -71,8 +91,6 @@ func (b *builder) network(n config.Network) error {
 		b.ipip(n)
 	case config.ModeVXLAN:
 		b.vxlan(n)
-	case config.ModeBGP:
-		b.bgp(n)
 	}
 	return nil
 }
@@ -86,20 +104,29 @@ type builder struct {
 	underlays map[family]object.HostLink // the links that hold this node's addresses
 	want      reconcile.Want
 	notes     []string
+
+	neighbours   []neighbour // BGP
+	admission    *admission  // nil: no neighbours
+	learnedLinks map[family][]string
+	learnedBare  map[family][]netip.Prefix // learned prefixes of pools that are no node's block
 }
 
-func newBuilder(c *config.Config, self config.Node, f Facts) (*builder, error) {
-	b := &builder{c: c, self: self, facts: f, underlays: map[family]object.HostLink{}}
-	for _, family := range families {
-		if address := family.address(self); address.IsValid() {
-			l, err := findUnderlay(self, address.Addr(), f.Host.Links)
+func newBuilder(c *config.Config, self config.Node, f Facts) *builder {
+	return &builder{c: c, self: self, facts: f, underlays: map[family]object.HostLink{}, learnedLinks: map[family][]string{},
+		learnedBare: map[family][]netip.Prefix{}}
+}
+
+func (b *builder) findUnderlays() error {
+	for _, f := range families {
+		if address := f.address(b.self); address.IsValid() {
+			l, err := findUnderlay(b.self, address.Addr(), b.facts.Host.Links)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			b.underlays[family] = l
+			b.underlays[f] = l
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // underlay is the link of a family's bare packets, of no name where this node has no address of it.

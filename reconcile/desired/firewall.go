@@ -58,10 +58,9 @@ func firewall(b *builder) {
 
 	inner := []string{"lo"}
 	var tunnels []string
-	vxlan, bgp := false, false
+	vxlan := false
 	for _, n := range f.c.Networks {
 		if n.Mode == config.ModeBGP {
-			bgp = true
 			continue
 		}
 		dev := f.tunnelName(n)
@@ -93,7 +92,7 @@ func firewall(b *builder) {
 			"ip daddr @nodes ip protocol 4 counter drop",
 		})
 	}
-	if bgp {
+	if len(f.neighbours) > 0 {
 		f.bgpGuards()
 	}
 	f.nat(vxlan)
@@ -194,9 +193,11 @@ func (f firewallBuilder) spoof() {
 		if link := f.underlay(family).Name; link != "" {
 			// A pool may contain the nodes' own subnet, which the file's check only warns of.
 			r.add("iifname %s %s saddr @nodes%s return", quote(link), family.ip, family.six)
-			if bare := f.bareBlocks(family); len(bare) > 0 {
+			if bare := append(f.bareBlocks(family), f.learnedBare[family]...); len(bare) > 0 {
 				f.elems(f.set(inetTable, "bare"+family.six, family.addr, true), prefixes(merge(bare)))
-				r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
+				for _, link := range append([]string{link}, f.neighbourLinks(family)...) {
+					r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
+				}
 			}
 		}
 		r.add("%s saddr @pools%s iifname != @inner counter drop", family.ip, family.six)
@@ -305,9 +306,9 @@ func (f firewallBuilder) bgpGuards() {
 			continue
 		}
 		peers := f.set(inetTable, "bgp-peers"+family.six, family.addr, false)
-		for _, n := range f.c.Nodes {
-			if a := family.address(n); n.Name != f.self.Name && a.IsValid() && f.c.BGP.Mesh {
-				f.put(object.NftElem{Set: peers, Elem: a.Addr().String()}, f.nodeCause(n))
+		for _, n := range f.neighbours {
+			if n.addr.Is6() == family.v6 {
+				f.put(object.NftElem{Set: peers, Elem: n.addr.WithZone("").String()}, n.why)
 			}
 		}
 		input.add("tcp dport %d %s saddr != @bgp-peers%s counter drop", port, family.ip, family.six)

@@ -28,6 +28,11 @@ func (b *builder) forwarding() {
 			}
 		}
 	}
+	for _, link := range b.neighbourLinks(ipv4) { // BGP
+		if _, ok := links[link]; !ok {
+			links[link] = b.nodeCause(b.self)
+		}
+	}
 	for _, link := range slices.Sorted(maps.Keys(links)) {
 		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", link, "forwarding"), Value: "1"}, links[link])
 	}

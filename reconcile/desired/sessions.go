@@ -1,92 +1,240 @@
 package desired
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"netd/config"
+	"netd/reconcile"
 	"netd/reconcile/object"
 )
 
-// sessions puts the speaker's router, what this node announces, and a session with every other node: a full iBGP mesh,
-// where the file has a network of mode bgp. They are part of the desired state only where a speaker can be asked
-// (Facts.Sessions); elsewhere nobody could build them.
+// sessions puts the speaker's router, what this node announces, and a session with every neighbour: a full mesh of the nodes
+// where the file has a network of mode bgp, and the routers of its peer blocks. They are part of the desired state only where
+// a speaker can be asked (Facts.Sessions); elsewhere nobody could build them.
 //
-//	bgp   AS, router id, the port on the node's own address
-//	path  each of the node's blocks in a bgp network, next hop its address
-//	peer  each other node: what it may announce is its own blocks in bgp networks, with itself as next hop
+//	bgp   AS, router id, the port on the node's own addresses
+//	path  each of the node's blocks (advertise: each container's address too), next hop its address, and who is told
+//	peer  each neighbour: what it may tell and what it is told (admit.go)
 func sessions(b *builder) {
-	if !b.facts.Sessions || !b.self.Address.IsValid() || !slices.ContainsFunc(b.c.Networks, func(n config.Network) bool { return n.Mode == config.ModeBGP }) {
+	if !b.facts.Sessions || len(b.neighbours) == 0 {
 		return
 	}
-	local := b.self.Address.Addr()
-	router := object.BGP{ASN: b.self.ASN, RouterID: b.self.RouterID, Listen: local, Port: b.c.BGP.ListenPort, Multipath: b.c.BGP.Multipath, Refuse: true}
+	router := object.BGP{ASN: b.self.ASN, RouterID: b.self.RouterID, Port: b.c.BGP.ListenPort, Multipath: b.c.BGP.Multipath, Refuse: true}
 	if !router.RouterID.IsValid() {
-		router.RouterID = local
+		router.RouterID = b.self.Address.Addr()
 	}
+	router.Listen = object.AddrList(b.listens())
 	b.put(router, b.nodeCause(b.self))
-	for _, block := range b.bgpBlocks(b.self) {
-		b.put(object.Path{Prefix: block, NextHop: local}, cause("block of "+b.self.Name, b.self.BlocksPos))
-	}
-	if !b.c.BGP.Mesh {
-		return
-	}
-	password := b.password()
-	for _, n := range b.c.Nodes {
-		if n.Name != b.self.Name && n.Address.IsValid() {
-			b.put(b.session(n, password), b.nodeCause(n))
+	b.announce()
+	for _, n := range b.neighbours {
+		if n.node != nil {
+			b.put(b.nodeSession(n), n.why)
+		} else {
+			b.put(b.peerSession(n), n.why)
 		}
 	}
 }
 
-// session is this node's end of its session with another node.
-func (b *builder) session(n config.Node, password string) object.Peer {
-	local, remote := b.self.Address.Addr(), n.Address.Addr()
-	opens := object.Listens
-	if remote.Less(local) { // the lower address listens
-		opens = object.Dials
+// listens are this node's addresses of the families in which it has neighbours. Whether a neighbour on another link is
+// there makes no difference, so that one that comes or goes does not restart the router: such a one is dialled.
+func (b *builder) listens() []netip.Addr {
+	var out []netip.Addr
+	for _, f := range families {
+		a := f.address(b.self)
+		if a.IsValid() && (!f.v6 || slices.ContainsFunc(b.neighbours, func(n neighbour) bool { return n.local == a.Addr() }) || len(out) == 0) {
+			out = append(out, a.Addr())
+		}
 	}
-	// GTSM takes nothing that crossed a router, so that it is for neighbours on the link.
-	security := b.self.Address.Masked() == n.Address.Masked()
-	if s := b.c.BGP.TTLSecurity; s != nil {
-		security = *s
+	return out
+}
+
+// announce puts what this node tells of its own, with those that are told: nodes what is in networks of mode bgp, routers
+// what their export list has, which is everything where it is not written.
+func (b *builder) announce() {
+	type own struct {
+		prefix netip.Prefix
+		why    reconcile.Cause
 	}
-	return object.Peer{
-		Addr: remote, ASN: n.ASN, Local: local, Port: b.c.BGP.ListenPort, Opens: opens, Password: password, TTLSecurity: security,
-		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
-		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true, Import: object.PrefixList(b.bgpBlocks(n)),
+	var list []own
+	if slices.Contains(b.c.BGP.Advertise, "blocks") {
+		for _, block := range b.self.Blocks {
+			list = append(list, own{block, cause("block of "+b.self.Name, b.self.BlocksPos)})
+		}
+	}
+	if slices.Contains(b.c.BGP.Advertise, "workloads") {
+		for _, e := range b.facts.Endpoints {
+			for _, a := range e.Addrs() {
+				list = append(list, own{host(a), b.workloadCause(e)})
+			}
+		}
+	}
+	for _, o := range list {
+		f := familyOf(o.prefix.Addr().Is6())
+		hop := f.address(b.self)
+		net, pooled := b.c.NetworkOf(o.prefix)
+		if !hop.IsValid() || !pooled {
+			continue
+		}
+		var to []string
+		for _, n := range b.neighbours {
+			switch {
+			case n.node != nil && net.Mode == config.ModeBGP && !slices.Contains(to, object.ToNodes):
+				to = append(to, object.ToNodes)
+			case n.peer != nil && (!n.peer.ExportSet || matches(n.peer.Export, o.prefix)):
+				to = append(to, n.addr.WithZone("").String())
+			}
+		}
+		if len(to) == 0 {
+			continue
+		}
+		slices.Sort(to)
+		b.put(object.Path{Prefix: o.prefix, NextHop: hop.Addr(), To: strings.Join(to, " ")}, o.why)
 	}
 }
 
-// password is the fingerprint of the mesh's password. One whose file could not be read is not left out: a session that
-// should have a password never goes without one.
-func (b *builder) password() string {
-	file := b.c.BGP.PasswordFile
+func matches(list []config.PrefixRange, p netip.Prefix) bool {
+	return slices.ContainsFunc(list, func(r config.PrefixRange) bool { return object.PrefixRange(r).Match(p) })
+}
+
+// nodeSession is this node's end of its session with another node.
+func (b *builder) nodeSession(n neighbour) object.Peer {
+	opens := object.Listens
+	if n.addr.Less(n.local) { // the lower address listens
+		opens = object.Dials
+	}
+	// GTSM takes nothing that crossed a router, so that it is for neighbours on the link.
+	security := n.link != ""
+	if s := b.c.BGP.TTLSecurity; s != nil {
+		security = *s
+	}
+	in := b.admission.from[n.addr]
+	p := object.Peer{
+		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
+		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
+		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
+		Import: object.PrefixRanges(ofFamily(b.admission.told(n.node), n.addr.Is6())), NextHops: n.addr.String(),
+	}
+	if n.addr.Is6() {
+		p.Family = object.IPv6
+	}
+	if !in.ibgp && !security && n.link == "" {
+		p.Multihop = 64
+	}
+	return p
+}
+
+// peerSession is this node's end of a session with a router outside the file. It carries the families that both ends may
+// have something to say in.
+func (b *builder) peerSession(n neighbour) object.Peer {
+	x, in := n.peer, b.admission.from[n.addr]
+	opens := object.Dials
+	if x.Passive {
+		opens = object.Listens
+	}
+	p := object.Peer{
+		Addr: n.addr, ASN: n.asn, Local: n.local, Port: x.Port, Opens: opens, Password: b.password(x.PasswordFile), TTLSecurity: x.TTLSecurity,
+		Multihop: uint8(x.Multihop), HoldTime: x.HoldTime.Truncate(time.Second), Keepalive: (x.HoldTime / 3).Truncate(time.Second),
+		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), MaxPrefixes: uint32(x.MaxPrefixes), Up: true,
+		Outside: true, KeepNextHop: !x.NextHopSelf, Prepend: uint8(x.Prepend),
+	}
+	if in.ibgp {
+		p.Multihop = 0 // within an AS hops are not counted
+	}
+	if x.LocalPref >= 0 {
+		p.LocalPref = strconv.Itoa(x.LocalPref)
+	}
+	communities := slices.Clone(x.Communities)
+	slices.Sort(communities)
+	p.Communities = strings.Join(slices.Compact(communities), " ")
+
+	var carried []bool // v6
+	for _, f := range families {
+		self := f.address(b.self).Addr()
+		if f.v6 == n.addr.Is6() && !n.addr.IsLinkLocalUnicast() {
+			self = n.local
+		}
+		if !self.IsValid() || f.v6 != n.addr.Is6() && !b.concerns(in, f) {
+			continue
+		}
+		carried = append(carried, f.v6)
+		if f.v6 {
+			p.Self6 = self
+		} else {
+			p.Self = self
+		}
+	}
+	switch {
+	case len(carried) == 2:
+		p.Family = object.Dual
+	case n.addr.Is6():
+		p.Family = object.IPv6
+	}
+	keep := func(list []object.PrefixRange) string {
+		if p.Family != object.Dual {
+			list = ofFamily(list, n.addr.Is6())
+		}
+		return object.PrefixRanges(list)
+	}
+	p.Import, p.Except = keep(in.ranges), keep(b.admission.except(in))
+	p.NextHops = object.AddrList(b.admission.nextHops(in))
+	p.Transit = keep(b.transit(x))
+	return p
+}
+
+// concerns reports whether a session may carry prefixes of the family that its addresses are not of.
+func (b *builder) concerns(in *inbound, f family) bool {
+	if len(f.of(b.self.Blocks)) > 0 && (!in.peer.ExportSet || slices.ContainsFunc(in.peer.Export, func(r config.PrefixRange) bool { return r.Prefix.Addr().Is6() == f.v6 })) {
+		return true
+	}
+	return slices.ContainsFunc(in.peer.Import, func(r config.PrefixRange) bool { return r.Prefix.Addr().Is6() == f.v6 }) ||
+		slices.ContainsFunc(in.peer.Export, func(r config.PrefixRange) bool { return r.Prefix.Addr().Is6() == f.v6 })
+}
+
+// transit is what a router is told of what others told: what its export list has, less what can only be this node's own.
+func (b *builder) transit(p *config.Peer) []object.PrefixRange {
+	var out []object.PrefixRange
+	for _, e := range p.Export {
+		r := object.PrefixRange(e)
+		if !slices.ContainsFunc(b.self.Blocks, func(block netip.Prefix) bool { return object.Within(block).Covers(r) }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func ofFamily(list []object.PrefixRange, v6 bool) []object.PrefixRange {
+	return slices.DeleteFunc(slices.Clone(list), func(r object.PrefixRange) bool { return r.Prefix.Addr().Is6() != v6 })
+}
+
+// password is the fingerprint of a password. One whose file could not be read is not left out: a session that should have
+// a password never goes without one.
+func (b *builder) password(file string) string {
 	if file == "" {
 		return ""
 	}
 	if p := b.facts.Passwords[file]; p != "" {
 		return p
 	}
-	b.note("password_file %s was not read: sessions need it", file)
+	if note := fmt.Sprintf("password_file %s was not read: sessions need it", file); !slices.Contains(b.notes, note) {
+		b.notes = append(b.notes, note)
+	}
 	return UnknownPassword
 }
 
 // UnknownPassword stands for the fingerprint of a password that could not be read. No speaker accepts it.
 const UnknownPassword = "unknown"
 
-// bgpBlocks are a node's IPv4 blocks in the networks of mode bgp, in the file's order.
+// bgpBlocks are a node's blocks in the networks of mode bgp, in the file's order.
 func (b *builder) bgpBlocks(n config.Node) []netip.Prefix {
 	var out []netip.Prefix
 	for _, net := range b.c.Networks {
-		if net.Mode != config.ModeBGP {
-			continue
-		}
-		for _, p := range b.c.BlocksIn(n, net.Name) {
-			if p.Addr().Is4() {
-				out = append(out, p)
-			}
+		if net.Mode == config.ModeBGP {
+			out = append(out, b.c.BlocksIn(n, net.Name)...)
 		}
 	}
 	return out

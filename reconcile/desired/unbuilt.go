@@ -26,27 +26,11 @@ func CannotYet(c *config.Config) []Unbuilt {
 		if len(n.Receive) > 0 {
 			add(n.Pos, "network %q: receive", n.Name)
 		}
-		for _, p := range n.Pools {
-			if p.Addr().Is6() && n.Mode == config.ModeBGP {
-				add(n.Pos, "network %q: the IPv6 pool %s in mode bgp", n.Name, p)
-			}
-		}
 	}
 	for _, n := range c.Nodes {
 		if n.RouteReflector.IsValid() {
 			add(n.Pos, "node %q: route_reflector", n.Name)
 		}
-		if n.ASN != c.BGP.ASN {
-			add(n.Pos, "node %q: an asn other than bgp.asn", n.Name)
-		}
-	}
-	for _, a := range c.BGP.Advertise {
-		if a != "blocks" {
-			add(c.BGP.Pos, "bgp: advertise = [%q]", a)
-		}
-	}
-	for _, p := range c.Peers {
-		add(p.Pos, "peer %q", p.Name)
 	}
 	for _, w := range c.Workloads {
 		switch {

@@ -105,12 +105,14 @@ func (k *Kernel) hostRoutes(h place, out *object.Host) error {
 			if !ok || r.table != unix.RT_TABLE_MAIN || r.typ != unix.RTN_UNICAST {
 				return nil
 			}
-			l := h.links.byIndex[r.oif]
-			if r.dst.Bits() == 0 && l.name != "" && !slices.Contains(*links, l.name) {
-				*links = append(*links, l.name)
-			}
-			if r.protocol == object.Protocol && r.via.IsValid() && r.nexthop == 0 && !l.isNetd() && l.name != "tunl0" {
-				learned = append(learned, object.Learned{Prefix: r.dst, NextHop: r.via})
+			for _, hop := range r.ways() {
+				l := h.links.byIndex[hop.oif]
+				if r.dst.Bits() == 0 && l.name != "" && !slices.Contains(*links, l.name) {
+					*links = append(*links, l.name)
+				}
+				if r.protocol == object.Protocol && hop.via.IsValid() && r.nexthop == 0 && !l.isNetd() && l.name != "tunl0" {
+					learned = append(learned, object.Learned{Prefix: r.dst, NextHop: hop.via, Link: l.name})
+				}
 			}
 			return nil
 		})

@@ -30,7 +30,7 @@ type heldRoute struct {
 	scope    uint8
 	tos      uint8
 	onlink   bool
-	several  bool // multipath
+	hops     []heldHop // of a multipath route
 	cloned   bool
 }
 
@@ -74,7 +74,7 @@ func decodeRoute(body []byte) (h heldRoute, ok bool) {
 		case rtaNHID:
 			h.nexthop = a.u32()
 		case unix.RTA_MULTIPATH:
-			h.several = true
+			h.hops = decodeHops(a.data)
 		}
 		b = b[min(align(n), len(b)):]
 	}
@@ -122,8 +122,13 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 	switch {
 	case h.nexthop != 0: // the kernel also spells out what the object says
 		r.Via, r.Onlink = netip.Addr{}, false
-	case h.several:
-		r.Dev = "(several)"
+	case len(h.hops) > 0:
+		r.Via, r.Onlink = netip.Addr{}, false
+		ways := make([]object.Hop, len(h.hops))
+		for i, x := range h.hops {
+			ways[i] = object.Hop{Via: x.via, Dev: names.byIndex[x.oif].name, Onlink: x.onlink, Weight: x.weight}
+		}
+		r.Hops = object.Hops(ways)
 	case h.oif != 0:
 		r.Dev = names.byIndex[h.oif].name
 	}
@@ -297,6 +302,11 @@ func encodeRoute(b *batch, p place, c reconcile.Change) error {
 		}
 		if r.Nexthop != 0 {
 			b.u32(rtaNHID, r.Nexthop)
+		}
+		if r.Hops != "" {
+			if err := encodeHops(b, p, r.Hops); err != nil {
+				return err
+			}
 		}
 	}
 	b.end()

@@ -15,11 +15,12 @@ import (
 type BGP struct {
 	ASN       uint32
 	RouterID  netip.Addr
-	Listen    netip.Addr // the one address that the port is open on
+	Listen    string // AddrList of the addresses that the port is open on
 	Port      uint16
 	Multipath bool
 
-	// Refuse is RFC 8212's default: what no neighbour's Import names is refused. Always wanted; here to be repaired.
+	// Refuse is RFC 8212's default both ways: what no neighbour's lists name is neither taken nor told. Always wanted; here
+	// to be repaired.
 	Refuse bool
 }
 
@@ -31,17 +32,17 @@ func (b BGP) Requires() []reconcile.Key { return nil }
 func (b BGP) Fields() []reconcile.Field {
 	return []reconcile.Field{
 		field("asn", strconv.FormatUint(uint64(b.ASN), 10)), field("router id", addrText(b.RouterID)),
-		field("listen", addrText(b.Listen)), field("port", strconv.Itoa(int(b.Port))), field("multipath", onOff(b.Multipath)),
+		field("listen", textOr(b.Listen, "nowhere")), field("port", strconv.Itoa(int(b.Port))), field("multipath", onOff(b.Multipath)),
 		field("refuse unlisted", onOff(b.Refuse)),
 	}
 }
 
 // Summary is the router as a plan prints it.
 func (b BGP) Summary() string {
-	return fmt.Sprintf("AS %d, router id %s, listen %s", b.ASN, addrText(b.RouterID), netip.AddrPortFrom(b.Listen, b.Port))
+	return fmt.Sprintf("AS %d, router id %s, listen %s port %d", b.ASN, addrText(b.RouterID), textOr(b.Listen, "nowhere"), b.Port)
 }
 
-// Replaces: only the default of the import policy can be changed while sessions live. What this takes along, the
+// Replaces: only the policy's default can be changed while sessions live. What this takes along, the
 // sessions, comes back in the same pass.
 func (b BGP) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(BGP)
@@ -58,20 +59,54 @@ const (
 	Listens Opens = "listens"
 )
 
-// Peer is a neighbour of the speaker.
+// Family is what a session carries: IPv4 prefixes, IPv6 prefixes, or both (RFC 4760).
+type Family string
+
+const (
+	IPv4 Family = ""
+	IPv6 Family = "ipv6"
+	Dual Family = "ipv4 ipv6"
+)
+
+func (f Family) String() string { return textOr(string(f), "ipv4") }
+
+// Has reports whether the session carries addresses like a.
+func (f Family) Has(a netip.Addr) bool {
+	return f == Dual || (f == IPv6) == a.Is6()
+}
+
+// Peer is a neighbour of the speaker: another node of the file, or a router outside it.
+//
+// What it may tell and what it is told is part of it. A node is told the paths that are marked for nodes (Path.To); an
+// outside router those that are marked with its address, and of what was learned from others only what Transit names.
 type Peer struct {
 	Addr            netip.Addr
 	ASN             uint32
 	Local           netip.Addr // the session's own end
 	Port            uint16     // the neighbour's; of use where this end dials
 	Opens           Opens
+	Family          Family
 	Password        string // Fingerprint of the MD5 key, empty: none. The key itself is in no resource
 	TTLSecurity     bool   // GTSM, RFC 5082: the neighbour is on the link, packets with a TTL below 255 are dropped
+	Multihop        uint8  // hops that a session with another AS may take; 0: the neighbour is on the link
 	HoldTime        time.Duration
 	Keepalive       time.Duration
 	GracefulRestart time.Duration // restart time announced (RFC 4724); 0: off
+	MaxPrefixes     uint32        // of a family; more close the session. 0: no limit
 	Up              bool          // not shut down by hand
-	Import          string        // PrefixList of what it may announce, each with itself as next hop; nothing else is taken
+
+	Import    string // PrefixRanges that it may tell; nothing else is taken
+	Except    string // PrefixRanges that are not taken though Import has them
+	NextHops  string // AddrList of the next hops that it may give; empty: any
+	LocalPref string // given to what it tells; empty: as it comes
+
+	Outside     bool       // a router outside the file
+	Transit     string     // PrefixRanges of what others told that it is told too
+	Self        netip.Addr // next hop of IPv4 prefixes that it is told
+	Self6       netip.Addr // of IPv6 prefixes
+	KeepNextHop bool       // what others told keeps its next hop
+	Communities string     // added to what it is told, in order, separated by blanks
+	Prepend     uint8      // times the own AS is put before what it is told
 }
 
 // PeerKey is the key of a neighbour.
@@ -84,43 +119,77 @@ func (p Peer) Requires() []reconcile.Key { return []reconcile.Key{BGPKey} }
 func (p Peer) Fields() []reconcile.Field {
 	return []reconcile.Field{
 		field("asn", strconv.FormatUint(uint64(p.ASN), 10)), field("local", addrText(p.Local)), field("port", strconv.Itoa(int(p.Port))),
-		field("opens", string(p.Opens)), field("password", textOr(p.Password, "none")), field("ttl security", onOff(p.TTLSecurity)),
-		field("hold time", p.HoldTime.String()), field("keepalive", p.Keepalive.String()),
-		field("graceful restart", offOr(p.GracefulRestart)), field("state", upDown(p.Up)), field("import", textOr(p.Import, "nothing")),
+		field("opens", string(p.Opens)), field("family", p.Family.String()), field("password", textOr(p.Password, "none")),
+		field("ttl security", onOff(p.TTLSecurity)), field("multihop", zeroOr(uint64(p.Multihop), "off")), field("hold time", p.HoldTime.String()),
+		field("keepalive", p.Keepalive.String()), field("graceful restart", offOr(p.GracefulRestart)),
+		field("max prefixes", zeroOr(uint64(p.MaxPrefixes), "any")), field("state", upDown(p.Up)),
+		field("import", textOr(p.Import, "nothing")), field("except", textOr(p.Except, "nothing")), field("next hops", textOr(p.NextHops, "any")),
+		field("local pref", textOr(p.LocalPref, "as it comes")), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")),
+		field("self", addrText(p.Self)), field("self6", addrText(p.Self6)), field("keep next hop", onOff(p.KeepNextHop)),
+		field("communities", textOr(p.Communities, "none")), field("prepend", strconv.Itoa(int(p.Prepend))),
 	}
 }
 
 // Summary is the neighbour as a plan prints it.
 func (p Peer) Summary() string {
 	words := []string{fmt.Sprintf("AS %d", p.ASN), fmt.Sprintf("%s from %s", p.Opens, addrText(p.Local)), "hold time " + p.HoldTime.String()}
-	if p.GracefulRestart != 0 {
-		words = append(words, "graceful restart "+p.GracefulRestart.String())
+	add := func(there bool, format string, args ...any) {
+		if there {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
 	}
-	if p.Password != "" {
-		words = append(words, "password")
-	}
-	if p.TTLSecurity {
-		words = append(words, "ttl security")
-	}
-	if p.Import != "" {
-		words = append(words, "import "+p.Import)
-	}
+	add(p.GracefulRestart != 0, "graceful restart %s", p.GracefulRestart)
+	add(p.Password != "", "password")
+	add(p.TTLSecurity, "ttl security")
+	add(p.Multihop != 0, "multihop %d", p.Multihop)
+	add(p.Family != IPv4, "%s", p.Family)
+	add(p.MaxPrefixes != 0, "max prefixes %d", p.MaxPrefixes)
+	add(p.Import != "", "import %s", p.Import)
+	add(p.Except != "", "except %s", p.Except)
+	add(p.LocalPref != "", "local pref %s", p.LocalPref)
+	add(p.Transit != "", "transit %s", p.Transit)
+	add(p.Communities != "", "communities %s", p.Communities)
+	add(p.Prepend != 0, "prepend %d", p.Prepend)
 	return strings.Join(words, ", ")
 }
 
-// Replaces: what the two ends agree on when a session opens needs a new session. Timers, TTL, administrative state and
-// what is imported change under a living one.
+// Replaces: what the two ends agree on when a session opens needs a new session. Timers, TTL, administrative state, limits
+// and policies change under a living one, with one exception: gobgp does not withdraw what Transit no longer names.
 func (p Peer) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(Peer)
-	h.TTLSecurity, h.HoldTime, h.Keepalive, h.Up, h.Import = p.TTLSecurity, p.HoldTime, p.Keepalive, p.Up, p.Import
-	return !ok || h != p
+	if !ok || p.Outside != h.Outside || !covers(p.Transit, h.Transit) {
+		return true
+	}
+	h.TTLSecurity, h.Multihop, h.HoldTime, h.Keepalive, h.MaxPrefixes, h.Up = p.TTLSecurity, p.Multihop, p.HoldTime, p.Keepalive, p.MaxPrefixes, p.Up
+	h.Import, h.Except, h.NextHops, h.LocalPref = p.Import, p.Except, p.NextHops, p.LocalPref
+	h.Transit, h.Self, h.Self6, h.KeepNextHop, h.Communities, h.Prepend = p.Transit, p.Self, p.Self6, p.KeepNextHop, p.Communities, p.Prepend
+	return h != p
+}
+
+// covers reports whether every range of small lies in one of large.
+func covers(large, small string) bool {
+	l, err := ParsePrefixRanges(large)
+	s, err2 := ParsePrefixRanges(small)
+	if err != nil || err2 != nil {
+		return false
+	}
+	for _, x := range s {
+		if !slices.ContainsFunc(l, func(y PrefixRange) bool { return y.Covers(x) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // Path is a prefix that this host announces.
 type Path struct {
 	Prefix  netip.Prefix
 	NextHop netip.Addr
+	To      string // who is told: ToNodes, addresses of outside peers; in order, separated by blanks
 }
+
+// ToNodes stands in Path.To for all nodes of the file that this host has sessions with.
+const ToNodes = "nodes"
 
 // PathKey is the key of an announced prefix.
 func PathKey(p netip.Prefix) reconcile.Key { return reconcile.Key{Kind: KindPath, Name: p.String()} }
@@ -128,38 +197,12 @@ func PathKey(p netip.Prefix) reconcile.Key { return reconcile.Key{Kind: KindPath
 func (p Path) Key() reconcile.Key        { return PathKey(p.Prefix) }
 func (p Path) Requires() []reconcile.Key { return []reconcile.Key{BGPKey} }
 func (p Path) Fields() []reconcile.Field {
-	return []reconcile.Field{field("next hop", addrText(p.NextHop))}
+	return []reconcile.Field{field("next hop", addrText(p.NextHop)), field("to", textOr(p.To, "nobody"))}
 }
 
 // Summary is the path as a plan prints it.
-func (p Path) Summary() string { return "announced, next hop " + addrText(p.NextHop) }
-
-// PrefixList is the canonical text of a set of prefixes: in order, each once, separated by blanks.
-func PrefixList(prefixes []netip.Prefix) string {
-	sorted := slices.Clone(prefixes)
-	slices.SortFunc(sorted, netip.Prefix.Compare)
-	var b strings.Builder
-	for i, p := range slices.Compact(sorted) {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(p.String())
-	}
-	return b.String()
-}
-
-// ParsePrefixList is the inverse of PrefixList.
-func ParsePrefixList(list string) ([]netip.Prefix, error) {
-	words := strings.Fields(list)
-	out := make([]netip.Prefix, 0, len(words))
-	for _, w := range words {
-		p, err := netip.ParsePrefix(w)
-		if err != nil {
-			return nil, fmt.Errorf("reading a list of prefixes: %w", err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
+func (p Path) Summary() string {
+	return "announced to " + textOr(p.To, "nobody") + ", next hop " + addrText(p.NextHop)
 }
 
 func textOr(s, empty string) string {
@@ -167,6 +210,13 @@ func textOr(s, empty string) string {
 		return empty
 	}
 	return s
+}
+
+func zeroOr(n uint64, zero string) string {
+	if n == 0 {
+		return zero
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 func offOr(d time.Duration) string {

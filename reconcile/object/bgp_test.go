@@ -22,9 +22,9 @@ func somePeer() Peer {
 // TestBGPFields walks every attribute: one that differs must show, or a plan would print a change of nothing.
 func TestBGPFields(t *testing.T) {
 	for _, r := range []reconcile.Resource{
-		BGP{ASN: 64512, RouterID: master, Listen: master, Port: 179, Multipath: true, Refuse: true},
+		BGP{ASN: 64512, RouterID: master, Listen: master.String(), Port: 179, Multipath: true, Refuse: true},
 		somePeer(),
-		Path{Prefix: netip.MustParsePrefix("10.10.40.128/26"), NextHop: master},
+		Path{Prefix: netip.MustParsePrefix("10.10.40.128/26"), NextHop: master, To: ToNodes},
 	} {
 		v := reflect.ValueOf(r)
 		for i := range v.NumField() {
@@ -41,12 +41,20 @@ func TestBGPFields(t *testing.T) {
 			case time.Duration:
 				f.SetInt(int64(x + time.Second))
 			case netip.Addr:
-				f.Set(reflect.ValueOf(x.Next()))
+				other := master.Next()
+				if x.IsValid() {
+					other = x.Next()
+				}
+				f.Set(reflect.ValueOf(other))
 			case netip.Prefix:
 				f.Set(reflect.ValueOf(netip.PrefixFrom(x.Addr(), x.Bits()+1)))
 			case string:
 				f.SetString(x + "x")
+			case uint8:
+				f.SetUint(uint64(x) + 1)
 			case Opens:
+				f.SetString(string(x) + "x")
+			case Family:
 				f.SetString(string(x) + "x")
 			default:
 				t.Fatalf("%T.%s: the test does not know the type %T", r, v.Type().Field(i).Name, x)
@@ -73,10 +81,22 @@ func TestPeerReplaces(t *testing.T) {
 		{"import", func(p *Peer) { p.Import = "" }, false},
 		{"TTL", func(p *Peer) { p.TTLSecurity = false }, false},
 		{"shut down", func(p *Peer) { p.Up = false }, false},
+		{"families", func(p *Peer) { p.Family = Dual }, true},
+		{"multihop", func(p *Peer) { p.Multihop = 2 }, false},
+		{"limit", func(p *Peer) { p.MaxPrefixes = 5 }, false},
+		{"communities", func(p *Peer) { p.Communities = "65000:1" }, false},
+		{"prepend", func(p *Peer) { p.Prepend = 1 }, false},
+		{"local preference", func(p *Peer) { p.LocalPref = "200" }, false},
+		{"more transit", func(p *Peer) { p.Transit = "10.0.0.0/8 le 24, 172.16.0.0/12" }, false},
+		{"less transit", func(p *Peer) { p.Transit = "10.0.0.0/16 le 24" }, true},
 	} {
 		p := somePeer()
 		c.to(&p)
-		if got := p.Replaces(somePeer()); got != c.want {
+		have := somePeer()
+		if p.Transit != "" {
+			have.Transit = "10.0.0.0/8 le 24"
+		}
+		if got := p.Replaces(have); got != c.want {
 			t.Errorf("%s: a new session is needed: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -85,14 +105,63 @@ func TestPeerReplaces(t *testing.T) {
 func TestPrefixList(t *testing.T) {
 	in := []netip.Prefix{netip.MustParsePrefix("10.10.194.128/26"), netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.10.194.128/26")}
 	list := PrefixList(in)
-	if want := "10.1.0.0/24 10.10.194.128/26"; list != want {
+	if want := "10.1.0.0/24, 10.10.194.128/26"; list != want {
 		t.Errorf("got %q, want %q", list, want)
 	}
-	back, err := ParsePrefixList(list)
-	if err != nil || PrefixList(back) != list {
-		t.Errorf("read back: %v, %v", back, err)
+}
+
+func TestPrefixRanges(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", ""},
+		{"10.0.0.0/8 le 24, 10.0.0.0/8 ge 9 le 16", "10.0.0.0/8 le 24"},
+		{"2001:db8::/32 ge 48 le 64, 10.0.0.0/8", "10.0.0.0/8, 2001:db8::/32 ge 48 le 64"},
+		{"10.0.0.0/8 ge 16 le 24, 10.0.0.0/8", "10.0.0.0/8, 10.0.0.0/8 ge 16 le 24"},
+		{"10.1.0.0/16 le 24, 10.0.0.0/8 le 20", "10.0.0.0/8 le 20, 10.1.0.0/16 le 24"},
+	} {
+		ranges, err := ParsePrefixRanges(c.in)
+		if err != nil {
+			t.Errorf("%q: %v", c.in, err)
+			continue
+		}
+		if got := PrefixRanges(ranges); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
+		}
 	}
-	if _, err := ParsePrefixList("10.1.0.0/24 nonsense"); err == nil {
-		t.Error("nonsense was taken for a prefix")
+	for _, bad := range []string{"nonsense", "10.0.0.0/8 le", "10.0.0.0/8 le 7", "10.0.0.0/8 ge 16", "10.0.0.0/8 lt 9", "10.0.0.0/8 ge 24 le 16", "10.0.0.0/8 le 33"} {
+		if _, err := ParsePrefixRanges(bad); err == nil {
+			t.Errorf("%q was taken for a prefix list", bad)
+		}
+	}
+}
+
+// TestRangesAgree compares the three questions about ranges with counting every prefix of a small space.
+func TestRangesAgree(t *testing.T) {
+	var all []netip.Prefix
+	for bits := 0; bits <= 5; bits++ {
+		for i := range 1 << bits {
+			p, _ := netip.AddrFrom4([4]byte{byte(i << (8 - bits)), 0, 0, 0}).Prefix(bits)
+			all = append(all, p)
+		}
+	}
+	var ranges []PrefixRange
+	for _, p := range all {
+		for low := p.Bits(); low <= 5; low++ {
+			for high := low; high <= 5; high++ {
+				ranges = append(ranges, PrefixRange{p, low, high})
+			}
+		}
+	}
+	for _, a := range ranges {
+		for _, b := range ranges {
+			meets, covers := false, true
+			for _, p := range all {
+				in, other := a.Match(p), b.Match(p)
+				meets = meets || in && other
+				covers = covers && (!other || in)
+			}
+			if a.Meets(b) != meets || a.Covers(b) && !covers {
+				t.Fatalf("%s and %s: meets %v want %v, covers %v want %v", a, b, a.Meets(b), meets, a.Covers(b), covers)
+			}
+		}
 	}
 }

@@ -14,6 +14,7 @@ type Host struct {
 	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
 	IPv6          bool     // the kernel speaks IPv6 at all: it has net.ipv6
 	LearnedRoutes []Learned
+	Ways          []Way // to next hops that the speaker gave
 }
 
 // HostLink is a link that is not netd's.
@@ -31,11 +32,19 @@ type HostLink struct {
 	AcceptRA   int
 }
 
-// Learned is a unicast route of netd in the main table with a gateway and no tunnel: what a BGP session gave. Where no
+// Learned is a unicast route of netd in the main table with a gateway and no tunnel, or one of several: what a BGP session gave. Where no
 // speaker can say what it knows, such a route is kept as long as the file still admits it.
 type Learned struct {
 	Prefix  netip.Prefix
 	NextHop netip.Addr
+	Link    string
+}
+
+// Way is how the host reaches an address that is on none of its links: by the most specific route that is not netd's.
+type Way struct {
+	To     netip.Addr
+	Prefix netip.Prefix // of the route
+	Hops   string       // Hops
 }
 
 // Endpoint is a container that is attached to the network on this host, or is to be.

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -103,6 +104,38 @@ func (e NftElem) Requires() []reconcile.Key { return []reconcile.Key{e.Set.Key()
 
 // Fields: the element is its key; the set's head is a resource of its own, but shown where it differs.
 func (e NftElem) Fields() []reconcile.Field { return e.Set.Fields() }
+
+// Span: the kernel refuses an element of an interval set that overlaps one that is there (net/netfilter/nft_set_rbtree.c).
+func (e NftElem) Span() (set reconcile.Key, first, last netip.Addr, ok bool) {
+	if !e.Set.Interval {
+		return set, first, last, false
+	}
+	set = e.Set.Key()
+	if from, to, ranged := strings.Cut(e.Elem, "-"); ranged {
+		first, err := netip.ParseAddr(from)
+		last, err2 := netip.ParseAddr(to)
+		return set, first, last, err == nil && err2 == nil
+	}
+	if first, err := netip.ParseAddr(e.Elem); err == nil {
+		return set, first, first, true
+	}
+	p, err := netip.ParsePrefix(e.Elem)
+	if err != nil {
+		return set, first, last, false
+	}
+	return set, p.Masked().Addr(), lastOf(p), true
+}
+
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := range b {
+		if free := min(8, max(0, 8*(i+1)-p.Bits())); free > 0 {
+			b[i] |= 1<<free - 1
+		}
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
+}
 
 // Replaces: an element has nothing that could be changed.
 func (e NftElem) Replaces(reconcile.Resource) bool { return true }

@@ -42,6 +42,7 @@ type Route struct {
 	Src     netip.Addr // preferred source; invalid where the kernel chooses
 	Scope   Scope
 	Nexthop uint32 // id of a next hop object, 0 none; then Via, Dev and Onlink are the object's and unset here
+	Hops    string // Hops of several ways (RTA_MULTIPATH), empty where there is one; then Via, Dev and Onlink are unset
 }
 
 // RouteKey is the key of a route. The kernel keys IPv4 routes on prefix, table, metric and TOS; netd uses TOS 0 only.
@@ -72,6 +73,11 @@ func (r Route) Requires() []reconcile.Key {
 	if r.Dev != "" {
 		on = append(on, requireLink(r.In, r.Dev)...)
 	}
+	if hops, err := ParseHops(r.Hops); r.Hops != "" && err == nil {
+		for _, h := range hops {
+			on = append(on, requireLink(r.In, h.Dev)...)
+		}
+	}
 	if r.In != "" && r.Via.IsValid() { // the container's default route stands on the route to its gateway
 		on = append(on, RouteKey(r.In, netip.PrefixFrom(r.Via, r.Via.BitLen()), MainTable, 0))
 	}
@@ -79,10 +85,14 @@ func (r Route) Requires() []reconcile.Key {
 }
 
 func (r Route) Fields() []reconcile.Field {
-	return []reconcile.Field{
+	fields := []reconcile.Field{
 		field("type", r.Type.String()), field("via", addrText(r.Via)), field("dev", r.Dev), field("onlink", onOff(r.Onlink)),
 		field("src", addrText(r.Src)), field("scope", r.Scope.String()), field("nexthop", strconv.FormatUint(uint64(r.Nexthop), 10)),
 	}
+	if r.Hops != "" { // few have them
+		fields = append(fields, field("hops", r.Hops))
+	}
+	return fields
 }
 
 // Summary is the route as iproute2 prints it.
@@ -106,6 +116,9 @@ func (r Route) Summary() string {
 	}
 	if r.Dev != "" {
 		word("dev", r.Dev)
+	}
+	if r.Hops != "" {
+		word(r.Hops, "")
 	}
 	if r.Nexthop != 0 {
 		word("nhid", strconv.FormatUint(uint64(r.Nexthop), 10))

@@ -3,9 +3,12 @@ package speaker
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"netd/reconcile/object"
@@ -18,7 +21,29 @@ const (
 	describeListens = "netd listens"
 )
 
-var ipv4 = &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
+var (
+	ipv4 = &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
+	ipv6 = &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
+)
+
+// familyOf is the family of an address or prefix.
+func familyOf(a netip.Addr) *api.Family {
+	if a.Is6() {
+		return ipv6
+	}
+	return ipv4
+}
+
+// apiFamilies are a session's.
+func apiFamilies(f object.Family) []*api.Family {
+	switch f {
+	case object.Dual:
+		return []*api.Family{ipv4, ipv6}
+	case object.IPv6:
+		return []*api.Family{ipv6}
+	}
+	return []*api.Family{ipv4}
+}
 
 // apiPeer is a neighbour as gobgp takes it. restarting says that this speaker takes the place of one that died (RFC 4724).
 func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
@@ -32,12 +57,19 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 			ConnectRetry: 1, HoldTime: uint64(p.HoldTime / time.Second), KeepaliveInterval: uint64(p.Keepalive / time.Second),
 			IdleHoldTimeAfterReset: 1, // hurry leaves IDLE after this
 		}},
-		Transport: &api.Transport{LocalAddress: p.Local.String(), RemotePort: uint32(p.Port), PassiveMode: true},
-		AfiSafis: []*api.AfiSafi{{
-			Config:            &api.AfiSafiConfig{Family: ipv4, Enabled: true},
+		Transport:    &api.Transport{LocalAddress: p.Local.String(), RemotePort: uint32(p.Port), PassiveMode: true},
+		TtlSecurity:  &api.TtlSecurity{Enabled: p.TTLSecurity},
+		EbgpMultihop: &api.EbgpMultihop{Enabled: p.Multihop != 0, MultihopTtl: uint32(p.Multihop)},
+	}
+	if p.Addr.Zone() != "" { // gobgp compares the session's own end as text, without a zone
+		out.Transport.LocalAddress = "::"
+	}
+	for _, f := range apiFamilies(p.Family) {
+		out.AfiSafis = append(out.AfiSafis, &api.AfiSafi{
+			Config:            &api.AfiSafiConfig{Family: f, Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: p.GracefulRestart != 0}},
-		}},
-		TtlSecurity: &api.TtlSecurity{Enabled: p.TTLSecurity},
+			PrefixLimits:      &api.PrefixLimit{Family: f, MaxPrefixes: p.MaxPrefixes},
+		})
 	}
 	if p.TTLSecurity {
 		out.TtlSecurity.TtlMin = 255
@@ -63,7 +95,13 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 		Opens: object.Opens("as " + fmt.Sprintf("%q", conf.GetDescription())), Password: fingerprint(conf.GetAuthPassword()),
 		TTLSecurity: p.GetTtlSecurity().GetEnabled() && p.GetTtlSecurity().GetTtlMin() == 255,
 		HoldTime:    time.Duration(timers.GetHoldTime()) * time.Second, Keepalive: time.Duration(timers.GetKeepaliveInterval()) * time.Second,
-		Up: p.GetState().GetAdminState() == api.PeerState_UP,
+		Up: p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand
+	}
+	if h := p.GetEbgpMultihop(); h.GetEnabled() {
+		out.Multihop = uint8(h.GetMultihopTtl())
+	}
+	if addr.Zone() != "" && out.Local == netip.IPv6Unspecified() {
+		out.Local = out.Local.WithZone(addr.Zone())
 	}
 	switch {
 	case !transport.GetPassiveMode():
@@ -73,26 +111,77 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 	case conf.GetDescription() == describeListens:
 		out.Opens = object.Listens
 	}
-	family := len(p.GetAfiSafis()) == 1 && p.GetAfiSafis()[0].GetMpGracefulRestart().GetConfig().GetEnabled()
-	if gr := p.GetGracefulRestart(); gr.GetEnabled() && family && !gr.GetHelperOnly() {
+	restarts := len(p.GetAfiSafis()) > 0
+	var names []string
+	for i, f := range p.GetAfiSafis() {
+		restarts = restarts && f.GetMpGracefulRestart().GetConfig().GetEnabled()
+		names = append(names, familyText([]*api.Family{f.GetConfig().GetFamily()}))
+		limit := f.GetPrefixLimits().GetMaxPrefixes()
+		if i > 0 && limit != out.MaxPrefixes {
+			limit = 0 // they differ, which shows
+		}
+		out.MaxPrefixes = limit
+	}
+	slices.Sort(names)
+	switch text := strings.Join(names, " "); text {
+	case familyText([]*api.Family{ipv4}):
+		out.Family = object.IPv4
+	case familyText([]*api.Family{ipv6}):
+		out.Family = object.IPv6
+	case familyText([]*api.Family{ipv4, ipv6}):
+		out.Family = object.Dual
+	default:
+		out.Family = object.Family(text)
+	}
+	if gr := p.GetGracefulRestart(); gr.GetEnabled() && restarts && !gr.GetHelperOnly() {
 		out.GracefulRestart = time.Duration(gr.GetRestartTime()) * time.Second
 	}
 	return out, nil
 }
 
-// apiPath is a prefix of this host's own as gobgp takes it.
+// apiPath is a prefix of this host's own as gobgp takes it, with its marks.
 func apiPath(p object.Path) (*api.Path, error) {
+	attrs := []proto.Message{&api.OriginAttribute{Origin: 0}} // IGP
 	nlri, err := anypb.New(&api.IPAddressPrefix{Prefix: p.Prefix.Addr().String(), PrefixLen: uint32(p.Prefix.Bits())})
 	if err != nil {
 		return nil, err
 	}
-	origin, err := anypb.New(&api.OriginAttribute{Origin: 0}) // IGP
-	if err != nil {
-		return nil, err
+	family := familyOf(p.Prefix.Addr())
+	if family == ipv4 {
+		attrs = append(attrs, &api.NextHopAttribute{NextHop: p.NextHop.String()})
+	} else {
+		attrs = append(attrs, &api.MpReachNLRIAttribute{Family: family, NextHops: []string{p.NextHop.String()}, Nlris: []*anypb.Any{nlri}})
 	}
-	hop, err := anypb.New(&api.NextHopAttribute{NextHop: p.NextHop.String()})
-	if err != nil {
-		return nil, err
+	if p.To != "" {
+		attrs = append(attrs, marksOf(p.To))
 	}
-	return &api.Path{Family: ipv4, Nlri: nlri, Pattrs: []*anypb.Any{origin, hop}}, nil
+	out := &api.Path{Family: family, Nlri: nlri}
+	for _, a := range attrs {
+		x, err := anypb.New(a)
+		if err != nil {
+			return nil, err
+		}
+		out.Pattrs = append(out.Pattrs, x)
+	}
+	return out, nil
+}
+
+// pathOf reads back a prefix of this host's own. Marks are hashes: known are those whom they may stand for.
+func pathOf(p *api.Path, known map[string]string) (object.Path, error) {
+	prefix, h, err := readPath(p)
+	if err != nil {
+		return object.Path{}, err
+	}
+	out := object.Path{Prefix: prefix, NextHop: h.nextHop}
+	for _, a := range p.GetPattrs() {
+		if !a.MessageIs((*api.LargeCommunitiesAttribute)(nil)) {
+			continue
+		}
+		var l api.LargeCommunitiesAttribute
+		if err := a.UnmarshalTo(&l); err != nil {
+			return out, fmt.Errorf("reading the marks of %s: %w", prefix, err)
+		}
+		out.To = toOf(&l, known)
+	}
+	return out, nil
 }

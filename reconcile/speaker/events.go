@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	api "github.com/osrg/gobgp/v3/api"
 )
@@ -47,8 +48,8 @@ func (s *sessions) heard(paths []*api.Path) {
 	}
 	for _, p := range paths {
 		if p.GetNlri() == nil { // an End-of-RIB
-			if addr, err := netip.ParseAddr(p.GetNeighborIp()); err == nil && p.GetFamily().GetAfi() == api.Family_AFI_IP {
-				s.synced(addr)
+			if addr, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
+				s.endOfRIB(addr, p.GetFamily())
 			}
 			continue
 		}
@@ -62,10 +63,62 @@ func (s *sessions) heard(paths []*api.Path) {
 			at, hops, open = prefix, hops[:0], true
 		}
 		if !p.GetIsWithdraw() {
+			h.peer = s.zoned(h.peer)
 			hops = append(hops, h)
 		}
 	}
 	flush()
+}
+
+// endOfRIB notes that a neighbour has told all of one family. Its table is known with the last of those that both ends
+// speak. Events name a link-local neighbour without its zone.
+func (s *sessions) endOfRIB(addr netip.Addr, family *api.Family) {
+	addr = s.zoned(addr)
+	s.mu.Lock()
+	x := s.peers[addr]
+	if x == nil {
+		s.mu.Unlock()
+		return
+	}
+	if x.told == nil {
+		x.told = map[string]bool{}
+	}
+	x.told[familyText([]*api.Family{family})] = true
+	var open []string
+	for _, f := range x.conf.GetAfiSafis() {
+		if name := familyText([]*api.Family{f.GetConfig().GetFamily()}); !x.told[name] {
+			open = append(open, name)
+		}
+	}
+	s.mu.Unlock()
+	if len(open) > 0 {
+		spoken := map[string]bool{}
+		for _, c := range s.look(addr).GetState().GetRemoteCap() {
+			var mp api.MultiProtocolCapability
+			if c.MessageIs(&mp) && c.UnmarshalTo(&mp) == nil {
+				spoken[familyText([]*api.Family{mp.GetFamily()})] = true
+			}
+		}
+		if slices.ContainsFunc(open, func(f string) bool { return spoken[f] }) {
+			return
+		}
+	}
+	s.synced(addr)
+}
+
+// zoned is the neighbour that an event means.
+func (s *sessions) zoned(addr netip.Addr) netip.Addr {
+	if !addr.IsLinkLocalUnicast() || addr.Zone() != "" {
+		return addr
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.peers {
+		if a.WithZone("") == addr {
+			return a
+		}
+	}
+	return addr
 }
 
 // readPath reads the prefix, the next hop and the sender of a path. A withdrawal has no next hop.
@@ -103,8 +156,11 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 			if err := a.UnmarshalTo(&mp); err != nil {
 				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
 			}
-			if len(mp.GetNextHops()) > 0 {
-				text = mp.GetNextHops()[0]
+			// Of a global and a link-local one (RFC 2545 §3) the global comes first; a neighbour without one may give "::".
+			for _, text = range mp.GetNextHops() {
+				if text != "::" {
+					break
+				}
 			}
 		default:
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
 
@@ -31,15 +32,13 @@ func (k bgpKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile.
 	if g.GetAsn() == 0 {
 		return nil, nil, nil
 	}
-	policy, err := readPolicy(ctx, gobgp)
+	policy, err := readPolicies(ctx, gobgp)
 	if err != nil {
 		return nil, nil, err
 	}
 	b := object.BGP{ASN: g.GetAsn(), Port: uint16(g.GetListenPort()), Multipath: g.GetUseMultiplePaths(), Refuse: policy.refuses}
 	b.RouterID, _ = netip.ParseAddr(g.GetRouterId())
-	if l := g.GetListenAddresses(); len(l) == 1 { // more than the one: an invalid address, which shows as a difference
-		b.Listen, _ = netip.ParseAddr(l[0])
-	}
+	b.Listen = listenText(g.GetListenAddresses())
 	return []reconcile.Resource{b}, nil, nil
 }
 
@@ -51,19 +50,31 @@ func (k bgpKind) Create(ctx context.Context, want reconcile.Resource) error {
 		return err
 	}
 	b := want.(object.BGP)
+	if b.Listen == "" {
+		return fmt.Errorf("starting the router: no address to listen on") // gobgp would listen on all
+	}
 	if _, err := gobgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
-		Asn: b.ASN, RouterId: b.RouterID.String(), ListenPort: int32(b.Port), ListenAddresses: []string{b.Listen.String()},
+		Asn: b.ASN, RouterId: b.RouterID.String(), ListenPort: int32(b.Port), ListenAddresses: strings.Fields(b.Listen),
 		Families: []uint32{0, 1}, UseMultiplePaths: b.Multipath, // IPv4 and IPv6 unicast: a table for each family that there is otherwise
 	}}); err != nil {
-		return fmt.Errorf("starting the router on %s: %w", netip.AddrPortFrom(b.Listen, b.Port), err)
+		return fmt.Errorf("starting the router on %s port %d: %w", b.Listen, b.Port, err)
 	}
 	if !b.Refuse {
 		return nil
 	}
-	return writePolicy(ctx, gobgp, nil)
+	return writePolicies(ctx, gobgp, nil)
 }
 
-// Update repairs the import policy: the only part of the router that can be changed while it runs.
+// listenText is a list of addresses in canonical form; one that cannot be read shows as a difference.
+func listenText(list []string) string {
+	addrs, err := object.ParseAddrList(strings.Join(list, " "))
+	if err != nil {
+		return strings.Join(list, " ")
+	}
+	return object.AddrList(addrs)
+}
+
+// Update repairs the policies: the only part of the router that can be changed while it runs.
 func (k bgpKind) Update(ctx context.Context, have, want reconcile.Resource) error {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
@@ -74,14 +85,17 @@ func (k bgpKind) Update(ctx context.Context, have, want reconcile.Resource) erro
 	if !want.(object.BGP).Refuse {
 		return fmt.Errorf("a router that takes what no neighbour may announce is not supported")
 	}
-	policy, err := readPolicy(ctx, gobgp)
+	policy, err := readPolicies(ctx, gobgp)
 	if err != nil {
 		return err
 	}
-	if err := writePolicy(ctx, gobgp, policy.imports); err != nil {
+	if err := writePolicies(ctx, gobgp, policy.of); err != nil {
 		return err
 	}
-	return reconsider(ctx, gobgp, "all")
+	if err := reconsider(ctx, gobgp, "all"); err != nil {
+		return err
+	}
+	return tellAgain(ctx, gobgp, "all")
 }
 
 func (k bgpKind) Delete(ctx context.Context, _ reconcile.Resource) error {

@@ -2,10 +2,9 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
+	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
 
@@ -37,45 +36,49 @@ func (k pathKind) List(ctx context.Context, want []reconcile.Resource) ([]reconc
 		return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
 	}
 	at := map[netip.Prefix]bool{}
-	var look []*api.TableLookupPrefix
+	known := map[string]string{markOf(object.ToNodes): object.ToNodes}
+	look := map[*api.Family][]*api.TableLookupPrefix{}
 	add := func(p netip.Prefix) {
-		if !at[p] && p.Addr().Is4() {
+		if !at[p] {
 			at[p] = true
-			look = append(look, &api.TableLookupPrefix{Prefix: p.String()})
+			f := familyOf(p.Addr())
+			look[f] = append(look[f], &api.TableLookupPrefix{Prefix: p.String()})
 		}
 	}
 	for _, w := range want {
-		add(w.(object.Path).Prefix)
+		p := w.(object.Path)
+		add(p.Prefix)
+		for _, to := range strings.Fields(p.To) {
+			known[markOf(to)] = to
+		}
 	}
 	for _, p := range local {
 		add(p)
 	}
-	if len(look) == 0 {
-		return nil, nil, nil // no prefixes would mean all
-	}
-	stream, err := gobgp.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: ipv4, Prefixes: look})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
-	}
 	var own []reconcile.Resource
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return own, nil, nil
-		}
+	for family, prefixes := range look { // no prefixes would mean all
+		stream, err := gobgp.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: family, Prefixes: prefixes})
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
 		}
-		for _, p := range r.GetDestination().GetPaths() {
-			prefix, h, err := readPath(p)
-			if err != nil {
-				return nil, nil, err
-			}
-			if !h.peer.IsValid() {
-				own = append(own, object.Path{Prefix: prefix, NextHop: h.nextHop})
+		found, err := collect(stream, (*api.ListPathResponse).GetDestination)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
+		}
+		for _, d := range found {
+			for _, p := range d.GetPaths() {
+				if _, err := netip.ParseAddr(p.GetNeighborIp()); err == nil { // "<nil>" for one of this host's own
+					continue
+				}
+				path, err := pathOf(p, known)
+				if err != nil {
+					return nil, nil, err
+				}
+				own = append(own, path)
 			}
 		}
 	}
+	return own, nil, nil
 }
 
 func (k pathKind) Create(ctx context.Context, want reconcile.Resource) error {
@@ -107,11 +110,13 @@ func (k pathKind) Delete(ctx context.Context, have reconcile.Resource) error {
 	if err != nil {
 		return err
 	}
-	p, err := apiPath(have.(object.Path))
+	gone := have.(object.Path)
+	gone.To = "" // what is read back of marks of nobody known is no list of names
+	p, err := apiPath(gone)
 	if err != nil {
 		return fmt.Errorf("withdrawing: %w", err)
 	}
-	if _, err := gobgp.DeletePath(ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Family: ipv4, Path: p}); err != nil {
+	if _, err := gobgp.DeletePath(ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Family: p.GetFamily(), Path: p}); err != nil {
 		return fmt.Errorf("withdrawing: %w", err)
 	}
 	return nil

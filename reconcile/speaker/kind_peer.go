@@ -36,7 +36,7 @@ func (k peerKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile
 	if len(peers) == 0 {
 		return nil, nil, nil
 	}
-	policy, err := readPolicy(ctx, gobgp)
+	policy, err := readPolicies(ctx, gobgp)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,8 +46,7 @@ func (k peerKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile
 		if err != nil {
 			return nil, nil, err
 		}
-		peer.Import = policy.imports[peer.Addr]
-		own = append(own, peer)
+		own = append(own, withPolicy(peer, policy.of[peer.Addr]))
 	}
 	return own, nil, nil
 }
@@ -64,8 +63,8 @@ func (k peerKind) Delete(ctx context.Context, have reconcile.Resource) error {
 	return k.Batch(ctx, []reconcile.Change{{Op: reconcile.Delete, Have: have}})[0]
 }
 
-// Batch writes the import policy for all changes at once, and before the first of them: a neighbour never has a moment in
-// which it may announce more than it should.
+// Batch writes the policies for all changes at once, and before the first of them: a neighbour never has a moment in which
+// it may announce more than it should, or is told more.
 func (k peerKind) Batch(ctx context.Context, changes []reconcile.Change) []error {
 	errs := make([]error, len(changes))
 	b, err := k.begin(ctx, changes)
@@ -107,25 +106,23 @@ func (k peerKind) begin(ctx context.Context, changes []reconcile.Change) (peerBa
 	if b.restarting, err = k.c.fresh(ctx); err != nil {
 		return b, err
 	}
-	policy, err := readPolicy(ctx, b.gobgp)
+	policy, err := readPolicies(ctx, b.gobgp)
 	if err != nil {
 		return b, err
 	}
-	imports := maps.Clone(policy.imports)
+	of := maps.Clone(policy.of)
 	for _, c := range changes {
 		if c.Op == reconcile.Delete {
-			delete(imports, c.Have.(object.Peer).Addr)
+			delete(of, c.Have.(object.Peer).Addr)
 			continue
 		}
 		p := c.Want.(object.Peer)
-		if delete(imports, p.Addr); p.Import != "" {
-			imports[p.Addr] = p.Import
-		}
+		of[p.Addr] = policyOf(p)
 	}
-	if maps.Equal(imports, policy.imports) && policy.refuses {
+	if maps.Equal(of, policy.of) && policy.refuses {
 		return b, nil
 	}
-	return b, writePolicy(ctx, b.gobgp, imports)
+	return b, writePolicies(ctx, b.gobgp, of)
 }
 
 func (b peerBatch) add(ctx context.Context, p object.Peer) error {
@@ -143,9 +140,9 @@ func (b peerBatch) add(ctx context.Context, p object.Peer) error {
 // one that changes nothing makes gobgp forget that the neighbour restarts gracefully.
 func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 	addr := want.Addr.String()
-	told := have
-	told.Import, told.Up = want.Import, want.Up
-	if told != want {
+	same := withPolicy(have, want)
+	same.Up = want.Up
+	if same != want {
 		secret, err := b.secrets.secret(want.Password)
 		if err != nil {
 			return fmt.Errorf("changing the neighbour: %w", err)
@@ -168,8 +165,14 @@ func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 			return err
 		}
 	}
-	if have.Import != want.Import {
-		return reconsider(ctx, b.gobgp, addr)
+	if have.Import != want.Import || have.Except != want.Except || have.NextHops != want.NextHops || have.LocalPref != want.LocalPref {
+		if err := reconsider(ctx, b.gobgp, addr); err != nil {
+			return err
+		}
+	}
+	if have.Transit != want.Transit || have.Self != want.Self || have.Self6 != want.Self6 || have.KeepNextHop != want.KeepNextHop ||
+		have.Communities != want.Communities || have.Prepend != want.Prepend {
+		return tellAgain(ctx, b.gobgp, addr)
 	}
 	return nil
 }

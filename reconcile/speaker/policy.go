@@ -2,178 +2,259 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
-	"google.golang.org/grpc"
 
 	"netd/reconcile/object"
 )
 
-// The import policy, one for all neighbours, since gobgp knows per-neighbour ones for route servers only:
+// Two policies, one each way, for all neighbours, since gobgp knows per-neighbour ones for route servers only. What a
+// statement is about is in its name; the first that matches decides.
 //
-//	own                      a path of this host's own is taken (a default of "reject" rejects these too)
-//	netd 192.168.170.138     from that neighbour, a prefix of the set of that name, with that next hop, is taken
-//	…
-//	                         anything else is rejected (RFC 8212)
+//	import  netd own                          a path of this host's own is taken (a default of "reject" rejects these too)
+//	        netd 192.168.170.1 except         from that neighbour, a prefix of the set of that name is refused
+//	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list
+//	        …                                 anything else is refused (RFC 8212)
+//	export  netd nodes told                   nodes are told the own paths that are marked for nodes
+//	        netd 192.168.170.1 told           that neighbour those that are marked for it, with its communities, prepends, next hop
+//	        netd own stays                    no other path of this host's own is told to anyone
+//	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
+//	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
+//	        …                                 nobody is told anything else: no transit (RFC 8212)
 //
-// It is applied before the best path is chosen, so that a neighbour that announces what is another's hides nothing.
+// Names end with " 6" in the statements for IPv6, since a set holds one family.
+//
+// The import policy is applied before the best path is chosen, so that a neighbour that announces what is another's hides
+// nothing. Own paths are told by mark (mark.go), since gobgp does not withdraw what a stricter policy no longer lets out:
+// a path that is announced anew with another mark it does withdraw.
 const (
-	policyName   = "netd"
-	ownStatement = "netd own"
-	globalTable  = "global"
+	importPolicy   = "netd"
+	exportPolicy   = "netd export"
+	ownStatement   = "netd own"
+	ownStays       = "netd own stays"
+	wellKnownNever = "netd well-known"
+	nodesTold      = "netd nodes told"
+	nodesSet       = "netd nodes"
+	globalTable    = "global"
 )
 
-// importPolicy is the policy as it was read.
-type importPolicy struct {
-	imports map[netip.Addr]string // object.PrefixList by neighbour
-	refuses bool                  // it is as above, whatever imports are; else someone opened it
+// policies are what the policies say of each neighbour: the part of object.Peer that is not gobgp's peer. Only those fields
+// are set, and Addr.
+type policies struct {
+	of      map[netip.Addr]object.Peer
+	refuses bool // they are as above, whatever they say of the neighbours; else someone opened them
 }
 
-func statementName(a netip.Addr) string { return "netd " + a.String() }
+// policyOf is the part of a neighbour that the policies hold.
+func policyOf(p object.Peer) object.Peer {
+	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, LocalPref: p.LocalPref, Outside: p.Outside,
+		Transit: p.Transit, Self: p.Self, Self6: p.Self6, KeepNextHop: p.KeepNextHop, Communities: p.Communities, Prepend: p.Prepend}
+}
 
-func single(a netip.Addr) string { return netip.PrefixFrom(a, a.BitLen()).String() }
+// withPolicy is a neighbour as gobgp has it together with what the policies say of it.
+func withPolicy(p, policy object.Peer) object.Peer {
+	p.Import, p.Except, p.NextHops, p.LocalPref, p.Outside = policy.Import, policy.Except, policy.NextHops, policy.LocalPref, policy.Outside
+	p.Transit, p.Self, p.Self6, p.KeepNextHop = policy.Transit, policy.Self, policy.Self6, policy.KeepNextHop
+	p.Communities, p.Prepend = policy.Communities, policy.Prepend
+	return p
+}
 
-// writePolicy replaces the whole policy in one step. A neighbour without imports has no statement: gobgp takes an empty
-// set to match everything.
-func writePolicy(ctx context.Context, gobgp api.GobgpApiClient, imports map[netip.Addr]string) error {
-	policy := &api.Policy{Name: policyName, Statements: []*api.Statement{{
-		Name:       ownStatement,
-		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
-		Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT},
-	}}}
-	var sets []*api.DefinedSet
-	addrs := make([]netip.Addr, 0, len(imports))
-	for a := range imports {
-		addrs = append(addrs, a)
+// policyText is both policies and their sets as gobgp's API has them.
+type policyText struct {
+	asn                  uint32 // this host's
+	sets                 []*api.DefinedSet
+	importing, exporting []*api.Statement
+	nodes                []string         // neighbours that are nodes
+	outside, transit     []*api.Statement // of exporting
+}
+
+// writePolicies replaces both policies whole in one step.
+func writePolicies(ctx context.Context, gobgp api.GobgpApiClient, of map[netip.Addr]object.Peer) error {
+	g, err := gobgp.GetBgp(ctx, &api.GetBgpRequest{})
+	if err != nil {
+		return fmt.Errorf("writing the policies: %w", err)
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	for _, a := range addrs {
-		prefixes, err := object.ParsePrefixList(imports[a])
-		if err != nil {
-			return fmt.Errorf("writing the import policy of %s: %w", a, err)
-		}
-		if len(prefixes) == 0 {
-			continue
-		}
-		set := &api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Name: statementName(a)}
-		for _, p := range prefixes {
-			set.Prefixes = append(set.Prefixes, &api.Prefix{IpPrefix: p.String(), MaskLengthMin: uint32(p.Bits()), MaskLengthMax: uint32(p.Bits())})
-		}
-		sets = append(sets, set, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: statementName(a), List: []string{single(a)}})
-		policy.Statements = append(policy.Statements, &api.Statement{
-			Name: statementName(a),
-			Conditions: &api.Conditions{
-				PrefixSet:     &api.MatchSet{Type: api.MatchSet_ANY, Name: statementName(a)},
-				NeighborSet:   &api.MatchSet{Type: api.MatchSet_ANY, Name: statementName(a)},
-				NextHopInList: []string{single(a)},
-			},
-			Actions: &api.Actions{RouteAction: api.RouteAction_ACCEPT},
-		})
+	text, err := compose(g.GetGlobal().GetAsn(), of)
+	if err != nil {
+		return fmt.Errorf("writing the policies: %w", err)
 	}
-	if _, err := gobgp.SetPolicies(ctx, &api.SetPoliciesRequest{DefinedSets: sets, Policies: []*api.Policy{policy}}); err != nil {
-		return fmt.Errorf("writing the import policy: %w", err)
+	if _, err := gobgp.SetPolicies(ctx, &api.SetPoliciesRequest{DefinedSets: text.sets, Policies: []*api.Policy{
+		{Name: importPolicy, Statements: text.importing}, {Name: exportPolicy, Statements: text.exporting},
+	}}); err != nil {
+		return fmt.Errorf("writing the policies: %w", err)
 	}
 	// SetPolicies keeps the assignment where it can, and opens everything where it cannot.
-	if _, err := gobgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
-		Name: globalTable, Direction: api.PolicyDirection_IMPORT, Policies: []*api.Policy{{Name: policyName}}, DefaultAction: api.RouteAction_REJECT,
-	}}); err != nil {
-		return fmt.Errorf("writing the import policy: %w", err)
+	for direction, name := range map[api.PolicyDirection]string{api.PolicyDirection_IMPORT: importPolicy, api.PolicyDirection_EXPORT: exportPolicy} {
+		if _, err := gobgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
+			Name: globalTable, Direction: direction, Policies: []*api.Policy{{Name: name}}, DefaultAction: api.RouteAction_REJECT,
+		}}); err != nil {
+			return fmt.Errorf("writing the policies: %w", err)
+		}
 	}
 	return nil
 }
 
-// readPolicy reads the policy back.
-func readPolicy(ctx context.Context, gobgp api.GobgpApiClient) (importPolicy, error) {
-	out := importPolicy{imports: map[netip.Addr]string{}}
-	prefixes, err := definedSets(ctx, gobgp, api.DefinedType_PREFIX)
-	if err != nil {
-		return out, err
+// compose writes the policies down.
+func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
+	t := &policyText{asn: asn}
+	t.importing = []*api.Statement{{Name: ownStatement, Conditions: local(), Actions: act(api.RouteAction_ACCEPT)}}
+	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
+		p := of[addr]
+		if err := t.imports(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", addr, err)
+		}
+		if err := t.exports(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", addr, err)
+		}
 	}
-	neighbours, err := definedSets(ctx, gobgp, api.DefinedType_NEIGHBOR)
-	if err != nil {
-		return out, err
+	if len(t.nodes) > 0 {
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: nodesSet, List: t.nodes}, markSet(nodesTold, object.ToNodes))
+		t.exporting = append(t.exporting, &api.Statement{Name: nodesTold, Conditions: &api.Conditions{
+			RouteType: api.Conditions_ROUTE_TYPE_LOCAL, NeighborSet: anyOf(nodesSet), LargeCommunitySet: anyOf(nodesTold),
+		}, Actions: unmarked(act(api.RouteAction_ACCEPT))})
 	}
-	stream, err := gobgp.ListPolicyAssignment(ctx, &api.ListPolicyAssignmentRequest{Name: globalTable, Direction: api.PolicyDirection_IMPORT})
-	if err != nil {
-		return out, fmt.Errorf("reading the import policy: %w", err)
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: wellKnownNever,
+		List: []string{wellKnown["no-export"], wellKnown["no-advertise"]}})
+	t.exporting = append(t.exporting, t.outside...)
+	t.exporting = append(t.exporting,
+		&api.Statement{Name: ownStays, Conditions: local(), Actions: act(api.RouteAction_REJECT)},
+		&api.Statement{Name: wellKnownNever, Conditions: &api.Conditions{CommunitySet: anyOf(wellKnownNever)}, Actions: act(api.RouteAction_REJECT)})
+	t.exporting = append(t.exporting, t.transit...)
+	return t, nil
+}
+
+func local() *api.Conditions {
+	return &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}
+}
+
+func act(a api.RouteAction) *api.Actions { return &api.Actions{RouteAction: a} }
+
+func anyOf(set string) *api.MatchSet { return &api.MatchSet{Type: api.MatchSet_ANY, Name: set} }
+
+func single(a netip.Addr) string {
+	a = a.WithZone("")
+	return netip.PrefixFrom(a, a.BitLen()).String()
+}
+
+// families of prefixes, with what a name for one ends with.
+var families = []struct {
+	suffix string
+	family *api.Family
+	is6    bool
+}{{"", ipv4, false}, {" 6", ipv6, true}}
+
+func (t *policyText) prefixes(name string, ranges []object.PrefixRange, is6 bool) bool {
+	set := &api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Name: name}
+	for _, r := range ranges {
+		if r.Prefix.Addr().Is6() == is6 {
+			set.Prefixes = append(set.Prefixes, &api.Prefix{IpPrefix: r.Prefix.String(), MaskLengthMin: uint32(r.Min), MaskLengthMax: uint32(r.Max)})
+		}
 	}
-	assigned, err := collect(stream, (*api.ListPolicyAssignmentResponse).GetAssignment)
-	if err != nil {
-		return out, fmt.Errorf("reading the import policy: %w", err)
+	if len(set.Prefixes) == 0 {
+		return false // gobgp takes an empty set to match everything
 	}
-	own := false
-	for _, a := range assigned {
-		out.refuses = a.GetDefaultAction() == api.RouteAction_REJECT && len(a.GetPolicies()) == 1 && a.GetPolicies()[0].GetName() == policyName
-		for _, p := range a.GetPolicies() {
-			for _, s := range p.GetStatements() {
-				if s.GetName() == ownStatement && isOwn(s) {
-					own = true
-					continue
+	t.sets = append(t.sets, set)
+	return true
+}
+
+func (t *policyText) imports(p object.Peer) error {
+	name := "netd " + p.Addr.String()
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: name, List: []string{single(p.Addr)}})
+	ranges, err := object.ParsePrefixRanges(p.Import)
+	if err != nil {
+		return err
+	}
+	except, err := object.ParsePrefixRanges(p.Except)
+	if err != nil {
+		return err
+	}
+	hops, err := object.ParseAddrList(p.NextHops)
+	if err != nil {
+		return err
+	}
+	var list []string
+	for _, a := range hops {
+		list = append(list, single(a))
+	}
+	for _, f := range families {
+		if set := name + " except" + f.suffix; t.prefixes(set, except, f.is6) {
+			t.importing = append(t.importing, &api.Statement{Name: set,
+				Conditions: &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name)}, Actions: act(api.RouteAction_REJECT)})
+		}
+		if set := name + " import" + f.suffix; t.prefixes(set, ranges, f.is6) {
+			actions := act(api.RouteAction_ACCEPT)
+			if p.LocalPref != "" {
+				pref, err := parseUint32(p.LocalPref)
+				if err != nil {
+					return err
 				}
-				addr, list, ok := readStatement(s, prefixes, neighbours)
-				if !ok {
-					out.refuses = false
-					continue
-				}
-				out.imports[addr] = list
+				actions.LocalPref = &api.LocalPrefAction{Value: pref}
 			}
+			t.importing = append(t.importing, &api.Statement{Name: set,
+				Conditions: &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name), NextHopInList: list}, Actions: actions})
 		}
 	}
-	out.refuses = out.refuses && own
-	return out, nil
+	return nil
 }
 
-func isOwn(s *api.Statement) bool {
-	c := s.GetConditions()
-	return accepts(s) && c.GetRouteType() == api.Conditions_ROUTE_TYPE_LOCAL && c.GetPrefixSet() == nil && c.GetNeighborSet() == nil && len(c.GetNextHopInList()) == 0
-}
-
-func accepts(s *api.Statement) bool { return s.GetActions().GetRouteAction() == api.RouteAction_ACCEPT }
-
-// readStatement reads a neighbour's statement; ok is false where it is not as writePolicy writes it.
-func readStatement(s *api.Statement, prefixes, neighbours map[string]*api.DefinedSet) (addr netip.Addr, list string, ok bool) {
-	name, found := strings.CutPrefix(s.GetName(), "netd ")
-	if addr, err := netip.ParseAddr(name); found && err == nil {
-		c := s.GetConditions()
-		set, neighbour := prefixes[c.GetPrefixSet().GetName()], neighbours[c.GetNeighborSet().GetName()]
-		if !accepts(s) || c.GetPrefixSet().GetType() != api.MatchSet_ANY || c.GetNeighborSet().GetType() != api.MatchSet_ANY ||
-			!slices.Equal(neighbour.GetList(), []string{single(addr)}) || !slices.Equal(c.GetNextHopInList(), []string{single(addr)}) ||
-			len(set.GetPrefixes()) == 0 {
-			return addr, "", false
+func (t *policyText) exports(p object.Peer) error {
+	if !p.Outside {
+		t.nodes = append(t.nodes, single(p.Addr))
+		return nil
+	}
+	name := "netd " + p.Addr.String()
+	ranges, err := object.ParsePrefixRanges(p.Transit)
+	if err != nil {
+		return err
+	}
+	t.sets = append(t.sets, markSet(name+" told", p.Addr.WithZone("").String()))
+	for _, f := range families {
+		self := p.Self
+		if f.is6 {
+			self = p.Self6
 		}
-		var exact []netip.Prefix
-		for _, p := range set.GetPrefixes() {
-			prefix, err := netip.ParsePrefix(p.GetIpPrefix())
-			if err != nil || int(p.GetMaskLengthMin()) != prefix.Bits() || int(p.GetMaskLengthMax()) != prefix.Bits() {
-				return addr, "", false
+		if !self.IsValid() {
+			continue
+		}
+		hop := &api.NexthopAction{Address: self.String()}
+		t.outside = append(t.outside, &api.Statement{Name: name + " told" + f.suffix, Conditions: &api.Conditions{
+			RouteType: api.Conditions_ROUTE_TYPE_LOCAL, NeighborSet: anyOf(name), LargeCommunitySet: anyOf(name + " told"), AfiSafiIn: []*api.Family{f.family},
+		}, Actions: t.telling(p, true, hop)})
+		if set := name + " transit" + f.suffix; t.prefixes(set, ranges, f.is6) {
+			if p.KeepNextHop {
+				hop = &api.NexthopAction{Unchanged: true}
 			}
-			exact = append(exact, prefix)
+			t.transit = append(t.transit, &api.Statement{Name: set,
+				Conditions: &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name)}, Actions: t.telling(p, false, hop)})
 		}
-		return addr, object.PrefixList(exact), true
 	}
-	return netip.Addr{}, "", false
+	return nil
 }
 
-func definedSets(ctx context.Context, gobgp api.GobgpApiClient, t api.DefinedType) (map[string]*api.DefinedSet, error) {
-	stream, err := gobgp.ListDefinedSet(ctx, &api.ListDefinedSetRequest{DefinedType: t})
-	if err != nil {
-		return nil, fmt.Errorf("reading the import policy: %w", err)
+// telling is what is done to a path, one of this host's own or one learned, that an outside neighbour is told.
+func (t *policyText) telling(p object.Peer, own bool, hop *api.NexthopAction) *api.Actions {
+	a := act(api.RouteAction_ACCEPT)
+	a.Nexthop = hop
+	standard, large := splitCommunities(p.Communities)
+	if len(standard) > 0 {
+		a.Community = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: standard}
 	}
-	list, err := collect(stream, (*api.ListDefinedSetResponse).GetDefinedSet)
-	if err != nil {
-		return nil, fmt.Errorf("reading the import policy: %w", err)
+	switch {
+	case len(large) > 0 && own: // one statement has room for one action; marks are all the large ones that an own path has
+		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_REPLACE, Communities: large}
+	case len(large) > 0:
+		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: large}
+	case own:
+		unmarked(a)
 	}
-	byName := make(map[string]*api.DefinedSet, len(list))
-	for _, s := range list {
-		byName[s.GetName()] = s
+	if p.Prepend > 0 {
+		a.AsPrepend = &api.AsPrependAction{Asn: t.asn, Repeat: uint32(p.Prepend)}
 	}
-	return byName, nil
+	return a
 }
 
 // reconsider has the paths of a neighbour, or of "all", go through the import policy again.
@@ -184,17 +265,10 @@ func reconsider(ctx context.Context, gobgp api.GobgpApiClient, peer string) erro
 	return nil
 }
 
-// collect reads a stream to its end.
-func collect[R, T any](stream grpc.ServerStreamingClient[R], get func(*R) T) ([]T, error) {
-	var out []T
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, get(r))
+// tellAgain tells a neighbour everything once more, through the export policy as it is now.
+func tellAgain(ctx context.Context, gobgp api.GobgpApiClient, peer string) error {
+	if _, err := gobgp.ResetPeer(ctx, &api.ResetPeerRequest{Address: peer, Soft: true, Direction: api.ResetPeerRequest_OUT}); err != nil {
+		return fmt.Errorf("applying the export policy: %w", err)
 	}
+	return nil
 }

@@ -47,6 +47,7 @@ type session struct {
 	since    time.Time
 	hurries  int                // times a lost session was hurried since it last held
 	stopDial context.CancelFunc // nil where nobody dials
+	told     map[string]bool    // families whose End-of-RIB came in this session
 	unknown  *time.Timer        // ends the time in which its table is unknown
 }
 
@@ -194,6 +195,9 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 		return
 	}
 	x.state, x.since = state, time.Now()
+	if before == api.PeerState_ESTABLISHED {
+		x.told = nil
+	}
 	s.rib.neighbour(addr, func(n *Neighbour) { n.State, n.Since = strings.ToLower(state.String()), x.since })
 	if state != api.PeerState_ACTIVE && x.stopDial != nil {
 		x.stopDial()

@@ -133,9 +133,9 @@ func (h *host) end(p *Process) {
 // want is the state of a full mesh as desired builds it: the lower address listens.
 func (h *host) want(all []*host) reconcile.Want {
 	var w reconcile.Want
-	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr, Port: 179, Multipath: true, Refuse: true}, reconcile.Cause{})
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Multipath: true, Refuse: true}, reconcile.Cause{})
 	for _, b := range h.blocks {
-		w.Put(object.Path{Prefix: b, NextHop: h.addr}, reconcile.Cause{})
+		w.Put(object.Path{Prefix: b, NextHop: h.addr, To: object.ToNodes}, reconcile.Cause{})
 	}
 	for _, o := range all {
 		if o != h {
@@ -147,7 +147,7 @@ func (h *host) want(all []*host) reconcile.Want {
 
 func (h *host) peer(o *host) object.Peer {
 	p := object.Peer{Addr: o.addr, ASN: 64512, Local: h.addr, Port: 179, Opens: object.Listens, TTLSecurity: true, HoldTime: 9 * time.Second,
-		Keepalive: 3 * time.Second, GracefulRestart: 2 * time.Minute, Up: true, Import: object.PrefixList(o.blocks)}
+		Keepalive: 3 * time.Second, GracefulRestart: 2 * time.Minute, Up: true, Import: object.PrefixList(o.blocks), NextHops: o.addr.String()}
 	if o.addr.Less(h.addr) {
 		p.Opens = object.Dials
 	}

@@ -1,0 +1,117 @@
+package kernel_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/reconcile"
+	"netd/reconcile/kernel"
+	"netd/reconcile/object"
+	"netd/testenv/netns"
+)
+
+// TestMultipath has the kernel keep routes with several next hops: what it reads back is what was wanted, whatever order it
+// keeps them in and whatever it says of their links' state; what others change of one is seen and repaired; a next hop
+// less is one replace that leaves every other route alone.
+func TestMultipath(t *testing.T) {
+	netns.Need(t)
+	netns.Run(t, "ip link add tor0 type veth peer name tor0far")
+	netns.Run(t, "ip link add tor1 type veth peer name tor1far")
+	t.Cleanup(func() { netns.Run(t, "ip link del tor0"); netns.Run(t, "ip link del tor1") })
+	for _, line := range []string{"ip link set tor0 up", "ip link set tor0far up", "ip link set tor1 up", "ip link set tor1far up",
+		"ip addr add 192.0.2.2/24 dev tor0", "ip addr add 198.51.100.2/24 dev tor1"} {
+		netns.Run(t, line)
+	}
+	k, err := kernel.New(memory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	e := &reconcile.Engine{Kinds: k.Kinds()}
+	converge := func(w reconcile.Want) reconcile.Plan {
+		t.Helper()
+		plan, _, err := e.Converge(context.Background(), w, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan
+	}
+	t.Cleanup(func() { converge(reconcile.Want{}) })
+
+	hop := func(via, dev string) object.Hop { return object.Hop{Via: netip.MustParseAddr(via), Dev: dev} }
+	a, b, c := hop("192.0.2.1", "tor0"), hop("198.51.100.1", "tor1"), hop("198.51.100.9", "tor1")
+	d := object.Hop{Via: netip.MustParseAddr("203.0.113.1"), Dev: "tor0", Onlink: true}
+	want := func(hops ...object.Hop) reconcile.Want {
+		var w reconcile.Want
+		for _, p := range []string{"10.99.1.0/24", "10.99.2.0/24"} {
+			w.Put(object.Route{Dst: netip.MustParsePrefix(p), Table: object.MainTable, Type: object.Unicast, Hops: object.Hops([]object.Hop{a, b})}, reconcile.Cause{})
+		}
+		w.Put(object.Route{Dst: netip.MustParsePrefix("10.99.3.0/24"), Table: object.MainTable, Type: object.Unicast, Hops: object.Hops(hops)}, reconcile.Cause{})
+		return w
+	}
+	settled := func(w reconcile.Want) {
+		t.Helper()
+		if plan := converge(w); !plan.Empty() {
+			t.Errorf("another pass finds %s %s: %s", plan.Changes[0].Op, plan.Changes[0].Key, plan.Changes[0].Text())
+		}
+	}
+	full := want(d, c, b, a)
+	converge(full)
+	settled(full)
+	if out := netns.Run(t, "ip route show 10.99.3.0/24"); strings.Count(out, "nexthop") != 4 || !strings.Contains(out, "onlink") || !strings.Contains(out, "proto 142") && !strings.Contains(out, "proto netd") {
+		t.Errorf("the kernel has\n%s", out)
+	}
+
+	netns.Run(t, "ip link set tor1far down") // no carrier: the kernel marks next hops as linkdown
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // it notices a moment later
+		out := netns.Run(t, "ip route show 10.99.3.0/24")
+		if strings.Contains(out, "linkdown") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the link has no carrier, and the kernel has\n%s", out)
+		}
+	}
+	settled(full)
+	netns.Run(t, "ip link set tor1far up")
+
+	for _, change := range []string{
+		"ip route replace 10.99.3.0/24 proto 142 nexthop via 192.0.2.1 dev tor0 nexthop via 198.51.100.1 dev tor1",
+		"ip route replace 10.99.3.0/24 proto 142 nexthop via 192.0.2.1 dev tor0 weight 3 nexthop via 198.51.100.1 dev tor1 nexthop via 198.51.100.9 dev tor1 nexthop via 203.0.113.1 dev tor0 onlink",
+		"ip route replace 10.99.3.0/24 proto 142 via 192.0.2.1 dev tor0",
+		"ip route replace 10.99.3.0/24 proto 142 nexthop via 192.0.2.1 dev tor0 nexthop via 198.51.100.1 dev tor1 nexthop via 198.51.100.9 dev tor1 nexthop via 203.0.113.1 dev tor1 onlink",
+		"ip route del 10.99.3.0/24",
+	} {
+		netns.Run(t, change)
+		plan := converge(full)
+		if len(plan.Changes) != 1 || plan.Changes[0].Key.Kind != object.KindRoute {
+			t.Errorf("%s: %d changes, want the one of the route", change, len(plan.Changes))
+		}
+		settled(full)
+	}
+
+	// The order in which someone puts them back does not matter.
+	netns.Run(t, "ip route replace 10.99.3.0/24 proto 142 nexthop via 203.0.113.1 dev tor0 onlink nexthop via 198.51.100.9 dev tor1 nexthop via 198.51.100.1 dev tor1 nexthop via 192.0.2.1 dev tor0")
+	settled(full)
+
+	for _, w := range []reconcile.Want{want(a, b, c), want(a, b), full} {
+		plan := converge(w)
+		if len(plan.Changes) != 1 || plan.Changes[0].Op != reconcile.Update {
+			t.Errorf("%d changes, want one replace", len(plan.Changes))
+		}
+		settled(w)
+	}
+	// From several to one and back is a replace too.
+	single := want(a, b)
+	single.Put(object.Route{Dst: netip.MustParsePrefix("10.99.3.0/24"), Table: object.MainTable, Type: object.Unicast, Via: a.Via, Dev: a.Dev}, reconcile.Cause{})
+	for _, w := range []reconcile.Want{single, full} {
+		plan := converge(w)
+		if len(plan.Changes) != 1 || plan.Changes[0].Op != reconcile.Update {
+			t.Errorf("%d changes, want one replace", len(plan.Changes))
+		}
+		settled(w)
+	}
+}

@@ -1,0 +1,75 @@
+package object
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Hop is one way of a multipath route.
+type Hop struct {
+	Via    netip.Addr
+	Dev    string
+	Onlink bool
+	Weight int // 0 and 1 are the same share; netd wants equal ones
+}
+
+func (h Hop) String() string {
+	s := "via " + addrText(h.Via) + " dev " + h.Dev
+	if h.Onlink {
+		s += " onlink"
+	}
+	if h.Weight > 1 {
+		s += " weight " + strconv.Itoa(h.Weight)
+	}
+	return s
+}
+
+// Hops is the canonical text of a set of ways, for Route.Hops: in order, each once. The order in which the kernel keeps
+// them says only which flow takes which, and it is not the same for both families, so that it does not count.
+func Hops(ways []Hop) string {
+	sorted := slices.Clone(ways)
+	slices.SortFunc(sorted, func(a, b Hop) int {
+		return cmp.Or(a.Via.Compare(b.Via), cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.String(), b.String()))
+	})
+	sorted = slices.Compact(sorted)
+	words := make([]string, len(sorted))
+	for i, h := range sorted {
+		words[i] = h.String()
+	}
+	return strings.Join(words, ", ")
+}
+
+// ParseHops is the inverse of Hops.
+func ParseHops(text string) ([]Hop, error) {
+	var out []Hop
+	for _, entry := range strings.Split(text, ", ") {
+		words := strings.Fields(entry)
+		if len(words) < 4 || words[0] != "via" || words[2] != "dev" {
+			return nil, fmt.Errorf("reading next hops: %q", entry)
+		}
+		h := Hop{Dev: words[3]}
+		var err error
+		if h.Via, err = netip.ParseAddr(words[1]); err != nil {
+			return nil, fmt.Errorf("reading next hops: %w", err)
+		}
+		for rest := words[4:]; len(rest) > 0; {
+			switch {
+			case rest[0] == "onlink":
+				h.Onlink, rest = true, rest[1:]
+			case rest[0] == "weight" && len(rest) > 1:
+				if h.Weight, err = strconv.Atoi(rest[1]); err != nil {
+					return nil, fmt.Errorf("reading next hops: %w", err)
+				}
+				rest = rest[2:]
+			default:
+				return nil, fmt.Errorf("reading next hops: %q", entry)
+			}
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
