@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,24 +24,31 @@ func (a *app) labCmd() *cobra.Command {
 		Use:   "lab",
 		Short: "Try a file on one machine: its hosts as network namespaces",
 		Long: `Make every node of a file a network namespace on a wire of its own, with the file's real addresses, namespaces for its
-workloads, and netd in each. Nothing of this machine's own network is touched. Needs root, ip and nsenter.`,
-		Example: "  netd lab up netd.hcl\n  netd lab exec baihl-master netd plan -c netd.hcl\n  netd lab exec nginx-master ping -c1 10.10.194.134\n  netd lab test\n  netd lab down",
+workloads, and netd in each. The file stays the lab's: edit it and watch. Nothing of this machine's own network is touched.
+Needs root, ip and nsenter.`,
+		Example: "  netd lab up netd.hcl\n  netd lab exec baihl-master netd plan\n  netd lab exec nginx-master ping -c1 10.10.194.134\n  netd lab test\n  netd lab down",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return fail(exitUsage, "lab what? up, exec, test or down") },
 	}
 	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.labUp(args[0]) }}
+		RunE: func(cmd *cobra.Command, args []string) error { return a.labUp(cmd.Context(), args[0]) }}
 	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			l, err := a.lab()
-			if err != nil {
-				return err
+			if os.Geteuid() != 0 {
+				return fail(exitNoPerm, "a lab is made of network namespaces")
 			}
-			l.Down()
+			if err := lab.Down(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fail(exitFailed, "taking the lab down: %w", err)
+			} else if err != nil {
+				fmt.Fprintln(a.talk, "No lab is up.")
+			}
 			return nil
 		}}
-	run := &cobra.Command{Use: "exec NODE CMD...", Short: "Run a command on a node or in a workload", Example: "  netd lab exec baihl-master ip route",
-		Args: cobra.MinimumNArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+	run := &cobra.Command{Use: "exec NODE CMD...", Short: "Run a command on a node or in a workload",
+		Long: `Run a command on a node or in a workload's namespace; its exit code is this one's. netd there means this netd, and it needs no
+flags to find the node's daemon.`,
+		Example: "  netd lab exec baihl-master ip route\n  netd lab exec baihl-master netd status\n  netd lab exec nginx-master ping -c1 10.10.194.134",
+		Args:    cobra.MinimumNArgs(2), RunE: func(_ *cobra.Command, args []string) error {
 			l, err := a.lab()
 			if err != nil {
 				return err
@@ -57,7 +67,9 @@ workloads, and netd in each. Nothing of this machine's own network is touched. N
 			return nil
 		}}
 	run.Flags().SetInterspersed(false)
-	test := &cobra.Command{Use: "test", Short: "Ping between all pairs of workloads", Example: "  netd lab test", Args: cobra.NoArgs,
+	test := &cobra.Command{Use: "test", Short: "Ping between all pairs of workloads",
+		Long:    "Ping from every workload of the lab to every other, and print a table. Exits 0 where all answer, 3 otherwise.",
+		Example: "  netd lab test", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.labTest() }}
 	var name, file string
 	var paths []string
@@ -83,7 +95,7 @@ func (a *app) lab() (*lab.Lab, error) {
 	return l, err
 }
 
-func (a *app) labUp(file string) error {
+func (a *app) labUp(ctx context.Context, file string) error {
 	if os.Geteuid() != 0 {
 		return fail(exitNoPerm, "a lab is made of network namespaces")
 	}
@@ -106,10 +118,8 @@ func (a *app) labUp(file string) error {
 	if strings.HasPrefix(path, "/run/") {
 		return fail(exitUsage, "%s: every host of the lab has a /run of its own; put the file elsewhere", path)
 	}
-	if ipip := usesIPIP(c); ipip {
-		if b, err := os.ReadFile("/proc/modules"); err != nil || !strings.Contains(string(b), "ipip ") {
-			fmt.Fprintln(a.talk, "Note: mode ipip needs the kernel's module ipip (modprobe ipip), which is not loaded")
-		}
+	if _, err := os.Stat("/proc/sys/net/ipv4/conf/tunl0"); err != nil && usesIPIP(c) {
+		return fail(exitFailed, "mode ipip needs the kernel's module ipip, which is not loaded: modprobe ipip, or try mode vxlan or bgp")
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -117,18 +127,26 @@ func (a *app) labUp(file string) error {
 	}
 	var nodes []lab.Node
 	for _, n := range c.Nodes {
-		one := lab.Node{Name: n.Name, Address: n.Address.String(), Interface: n.Interface, Netns: map[string]string{}}
+		one := lab.Node{Name: n.Name, Interface: n.Interface, Netns: map[string]string{}}
+		for _, addr := range []netip.Prefix{n.Address, n.Address6} {
+			if addr.IsValid() {
+				one.Addresses = append(one.Addresses, addr.String())
+			}
+		}
 		if one.Interface == "" {
 			one.Interface = "ens33"
 		}
 		for _, w := range c.Workloads {
-			if w.Node == n.Name {
+			if w.Node == n.Name && w.Netns != "" {
 				one.Netns[w.Name] = w.Netns
 			}
 		}
 		nodes = append(nodes, one)
 	}
-	l, err := lab.Up(path, nodes, program)
+	if without := slices.DeleteFunc(slices.Clone(c.Workloads), func(w config.Workload) bool { return w.Netns != "" }); len(without) > 0 {
+		fmt.Fprintf(a.talk, "Note: %s not of netns: a lab has no container engine, so they stay pending\n", count(len(without), "workload"))
+	}
+	l, err := lab.Up(ctx, path, nodes, program)
 	if err != nil {
 		return fail(exitFailed, "%w", err)
 	}
@@ -136,7 +154,10 @@ func (a *app) labUp(file string) error {
 	said := time.Now()
 	for _, n := range nodes {
 		for {
-			cmd, err := l.Command(n.Name, "/proc/1/exe", "status", "-c", path)
+			if ctx.Err() != nil {
+				return fail(exitFailed, "interrupted; %w", errors.Join(context.Cause(ctx), lab.Down()))
+			}
+			cmd, err := l.Command(n.Name, "netd", "status")
 			if err != nil {
 				return err
 			}
@@ -178,8 +199,12 @@ func (a *app) labTest() error {
 	}
 	rows := [][]string{{"FROM", "TO", "ADDRESS", "RESULT"}}
 	failed := 0
-	for _, from := range c.Workloads {
-		for _, to := range c.Workloads {
+	inside := slices.DeleteFunc(c.Workloads, func(w config.Workload) bool { return w.Netns == "" })
+	if len(inside) < 2 {
+		return fail(exitFailed, "%s has %s with a netns: a ping needs two", l.File, count(len(inside), "workload"))
+	}
+	for _, from := range inside {
+		for _, to := range inside {
 			if from.Name == to.Name {
 				continue
 			}

@@ -6,12 +6,13 @@
 //	 eth0     eth0        a node: its own network, mount, process and host name namespaces,
 //	 node     node        a private /run with the namespaces of its workloads, and netd run as a child
 //
-// Nothing of the machine's own namespaces is changed but one folder, Dir, that says which processes hold the lab. Ending
-// these ends all that they hold.
+// Nothing of the machine's own namespaces is changed but one folder, Dir, in which each process that holds a part of the lab
+// writes itself down before it does anything else. Ending these ends all that they hold, whatever became of who began it.
 package lab
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +21,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,10 +35,16 @@ import (
 // Dir is where a lab is written down.
 const Dir = "/run/netd-lab"
 
+// Where netd keeps its things on a node: /run is each node's own.
+const (
+	stateDir = "/run/netd-state"
+	runDir   = "/run/netd"
+)
+
 // Node is a host of a lab, as it is wanted.
 type Node struct {
 	Name      string
-	Address   string // with its prefix length
+	Addresses []string // with their prefix lengths
 	Interface string
 	Netns     map[string]string // workload → path
 }
@@ -73,18 +82,61 @@ func startOf(pid int) string {
 	return fields[19]
 }
 
+func (h holder) lives() bool { return h.Started != "" && startOf(h.PID) == h.Started }
+
+// end kills the first process of a namespace, which takes all others along, and waits until the kernel is done with it: it
+// removes what the namespaces held while the process ends.
 func (h holder) end() {
-	if h.Started != "" && startOf(h.PID) == h.Started {
-		_ = unix.Kill(h.PID, unix.SIGKILL) // the first process of its namespace takes all others along
+	if h.lives() {
+		_ = unix.Kill(h.PID, unix.SIGKILL)
 	}
+	for range 500 {
+		if !h.lives() || zombie(h.PID) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// zombie reports whether a process is dead and only its parent has not asked for it yet.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := bytes.Cut(b, []byte(") "))
+	return err == nil && bytes.HasPrefix(after, []byte("Z"))
 }
 
 func file() string { return filepath.Join(Dir, "lab.json") }
 
-// Open returns the lab that is up; fs.ErrNotExist where none is.
-func Open() (*Lab, error) {
-	b, err := os.ReadFile(file())
+// register writes the calling process down among those that hold the lab. /proc is still the machine's, so that it tells
+// the number that the machine knows the process by.
+func register(name string) error {
+	self, err := os.Readlink("/proc/self")
 	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(self)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(holder{pid, startOf(pid)})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(Dir, name+".holder"), b, 0o600)
+}
+
+// ErrPart is a lab that is not whole: whoever brought it up was killed.
+var ErrPart = errors.New("the lab is up in part, since who brought it up was ended: netd lab down takes it down")
+
+// Open returns the lab that is up; fs.ErrNotExist where none is, ErrPart where a part of one is.
+func Open() (*Lab, error) {
+	if _, err := os.Stat(Dir); err != nil {
+		return nil, fmt.Errorf("looking for the lab: %w", err)
+	}
+	b, err := os.ReadFile(file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrPart
+	} else if err != nil {
 		return nil, fmt.Errorf("looking for the lab: %w", err)
 	}
 	var l Lab
@@ -95,9 +147,12 @@ func Open() (*Lab, error) {
 }
 
 // Up makes a lab. program is netd itself: `program lab hold …` is the process that holds a node.
-func Up(config string, nodes []Node, program string) (l *Lab, err error) {
+func Up(ctx context.Context, config string, nodes []Node, program string) (l *Lab, err error) {
 	if err := os.Mkdir(Dir, 0o755); err != nil {
 		if errors.Is(err, fs.ErrExist) {
+			if _, err := Open(); errors.Is(err, ErrPart) {
+				return nil, err
+			}
 			return nil, errors.New("a lab is up already: netd lab down takes it down")
 		}
 		return nil, err
@@ -105,7 +160,7 @@ func Up(config string, nodes []Node, program string) (l *Lab, err error) {
 	l = &Lab{File: config}
 	defer func() {
 		if err != nil {
-			l.Down()
+			err = errors.Join(err, Down())
 		}
 	}()
 	wire, err := l.hold(program, "--name", "wire")
@@ -120,6 +175,9 @@ func Up(config string, nodes []Node, program string) (l *Lab, err error) {
 		return l, err
 	}
 	for i, n := range nodes {
+		if ctx.Err() != nil {
+			return l, context.Cause(ctx)
+		}
 		args := []string{"--name", n.Name, "--config", config}
 		for _, path := range n.Netns {
 			args = append(args, "--netns", path)
@@ -131,15 +189,23 @@ func Up(config string, nodes []Node, program string) (l *Lab, err error) {
 		h := &Host{holder: hold, Name: n.Name, Netns: n.Netns}
 		l.Hosts = append(l.Hosts, h)
 		port := "port" + strconv.Itoa(i)
-		for _, step := range []struct {
+		type step struct {
 			in   holder
 			args []string
-		}{
+		}
+		steps := []step{
 			{wire, []string{"ip", "link", "add", port, "type", "veth", "peer", "name", n.Interface, "netns", strconv.Itoa(hold.PID)}},
 			{wire, []string{"ip", "link", "set", port, "master", "wire", "up"}},
-			{hold, []string{"ip", "addr", "add", n.Address, "dev", n.Interface}},
 			{hold, []string{"ip", "link", "set", n.Interface, "up"}},
-		} {
+		}
+		for _, a := range n.Addresses { // nodad: an IPv6 address can be used at once
+			add := []string{"ip", "addr", "add", a, "dev", n.Interface}
+			if strings.Contains(a, ":") {
+				add = append(add, "nodad")
+			}
+			steps = append(steps, step{hold, add})
+		}
+		for _, step := range steps {
 			if err := step.in.run(step.args...); err != nil {
 				return l, fmt.Errorf("node %s: %w", n.Name, err)
 			}
@@ -201,33 +267,62 @@ func (h holder) run(args ...string) error {
 }
 
 // Command is a command on a node, or in a workload's namespace.
+//
+// netd means the one that the lab runs, and it finds the node's configuration and daemon without a flag.
 func (l *Lab) Command(where string, args ...string) (*exec.Cmd, error) {
-	var names []string
+	var nodes, workloads []string
 	for _, h := range l.Hosts {
-		if h.Name == where {
-			return h.enter(args...), nil
+		nodes = append(nodes, h.Name)
+		for name := range h.Netns {
+			workloads = append(workloads, name)
 		}
-		names = append(names, h.Name)
-		if path, ok := h.Netns[where]; ok {
-			return h.enter(append([]string{"nsenter", "--net=" + path, "--"}, args...)...), nil
+		path, inside := h.Netns[where]
+		if h.Name != where && !inside {
+			continue
 		}
+		if args[0] == "netd" {
+			args = append([]string{"/proc/1/exe"}, args[1:]...)
+		}
+		if inside {
+			args = append([]string{"nsenter", "--net=" + path, "--"}, args...)
+		}
+		cmd := h.enter(args...)
+		cmd.Env = append(os.Environ(), "NETD_CONFIG="+l.File, "NETD_NODE="+h.Name, "NETD_STATE_DIR="+stateDir, "NETD_RUN_DIR="+runDir)
+		return cmd, nil
 	}
-	return nil, fmt.Errorf("the lab has no node or workload %q; its nodes are %s", where, strings.Join(names, ", "))
+	slices.Sort(workloads)
+	return nil, fmt.Errorf("the lab has no node or workload %q; its nodes are %s, its workloads %s", where, strings.Join(nodes, ", "), strings.Join(workloads, ", "))
 }
 
-// Down ends a lab and leaves nothing.
-func (l *Lab) Down() {
-	for _, h := range l.Hosts {
-		h.end()
+// Down ends a lab, or what there is of one, and leaves nothing. Where none is up it is fs.ErrNotExist.
+func Down() error {
+	entries, err := os.ReadDir(Dir)
+	if err != nil {
+		return fmt.Errorf("looking for the lab: %w", err)
 	}
-	l.Wire.end()
-	_ = os.RemoveAll(Dir)
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".holder") {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(Dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		var h holder
+		if json.Unmarshal(b, &h) == nil { // half a file is of a process that was killed while it wrote
+			h.end()
+		}
+	}
+	return os.RemoveAll(Dir)
 }
 
 // Hold is the process that holds one node, or the wire: the first of its process namespace. It prepares the namespaces,
 // waits for its link, and keeps netd running, if there is a configuration.
 func Hold(name, config, program string, paths []string) error {
 	ready := os.NewFile(3, "ready")
+	if err := register(name); err != nil {
+		return err
+	}
 	if err := settle(name); err != nil {
 		return err
 	}
@@ -249,7 +344,7 @@ func Hold(name, config, program string, paths []string) error {
 		select {}
 	}
 	<-linked
-	cmd := exec.Command(program, "run", "--config", config, "--node", name, "--state-dir", "/run/netd-state", "--run-dir", "/run/netd")
+	cmd := exec.Command(program, "run", "--config", config, "--node", name, "--state-dir", stateDir, "--run-dir", runDir)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
