@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"netd/testenv/lab"
 	"netd/testenv/netns"
 )
 
@@ -78,6 +80,13 @@ func TestScripts(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			if filepath.Base(env.WorkDir) == "script-lab" {
+				env.Defer(func() { // of a story that failed in the middle
+					if err := lab.Down(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Error(err)
+					}
+				})
+			}
 			for _, line := range []string{
 				"ip link add ens33 type veth peer name far",
 				"ip addr add 192.168.170.137/24 dev ens33",
