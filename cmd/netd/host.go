@@ -223,7 +223,7 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	}
 	v := newPlanView(c, node.Name, p)
 	v.ThisHost = true
-	v.Notes = append(v.Notes, now.notes...)
+	v.Notes = append(append(v.Notes, now.notes...), resets(p, now.want)...)
 	v.Pending = append(v.Pending, now.pending...)
 	return now, p, v, nil
 }

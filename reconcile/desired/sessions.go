@@ -117,7 +117,10 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
 		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
-		Import: object.PrefixRanges(ofFamily(b.admission.told(n.node), n.addr.Is6())), NextHops: n.addr.String(),
+		Import: object.PrefixRanges(ofFamily(b.admission.told(n.node), n.addr.Is6())),
+	}
+	if p.Import != "" {
+		p.NextHops = n.addr.String()
 	}
 	if n.addr.Is6() {
 		p.Family = object.IPv6
@@ -181,8 +184,13 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 		return object.PrefixRanges(list)
 	}
 	p.Import, p.Except = keep(in.ranges), keep(b.admission.except(in))
-	p.NextHops = object.AddrList(b.admission.nextHops(in))
 	p.Transit = keep(b.transit(x))
+	// What has nothing to be about is not there either: the speaker could not give it back.
+	p.KeepNextHop = p.KeepNextHop && p.Transit != ""
+	if p.Import == "" {
+		p.LocalPref = ""
+	}
+	p.NextHops = object.AddrList(slices.DeleteFunc(b.admission.nextHops(in), func(a netip.Addr) bool { return len(ofFamily(in.ranges, a.Is6())) == 0 }))
 	return p
 }
 

@@ -36,7 +36,10 @@ func (k pathKind) List(ctx context.Context, want []reconcile.Resource) ([]reconc
 		return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
 	}
 	at := map[netip.Prefix]bool{}
-	known := map[string]string{markOf(object.ToNodes): object.ToNodes}
+	known, err := markNames(ctx, gobgp)
+	if err != nil {
+		return nil, nil, err
+	}
 	look := map[*api.Family][]*api.TableLookupPrefix{}
 	add := func(p netip.Prefix) {
 		if !at[p] {
@@ -79,6 +82,26 @@ func (k pathKind) List(ctx context.Context, want []reconcile.Resource) ([]reconc
 		}
 	}
 	return own, nil, nil
+}
+
+// markNames are those whom a mark may stand for: the nodes, and each neighbour that there is.
+func markNames(ctx context.Context, gobgp api.GobgpApiClient) (map[string]string, error) {
+	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the neighbours: %w", err)
+	}
+	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
+	if err != nil {
+		return nil, fmt.Errorf("reading the neighbours: %w", err)
+	}
+	known := map[string]string{markOf(object.ToNodes): object.ToNodes}
+	for _, p := range peers {
+		if addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
+			to := addr.WithZone("").String()
+			known[markOf(to)] = to
+		}
+	}
+	return known, nil
 }
 
 func (k pathKind) Create(ctx context.Context, want reconcile.Resource) error {

@@ -176,11 +176,13 @@ func (t *policyText) imports(p object.Peer) error {
 	if err != nil {
 		return err
 	}
-	var list []string
-	for _, a := range hops {
-		list = append(list, single(a))
-	}
 	for _, f := range families {
+		var list []string
+		for _, a := range hops {
+			if a.Is6() == f.is6 {
+				list = append(list, single(a))
+			}
+		}
 		if set := name + " except" + f.suffix; t.prefixes(set, except, f.is6) {
 			t.importing = append(t.importing, &api.Statement{Name: set,
 				Conditions: &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name)}, Actions: act(api.RouteAction_REJECT)})

@@ -93,7 +93,7 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 		a := s.GetActions()
 		switch what {
 		case "import":
-			p.NextHops = hopsOf(s.GetConditions().GetNextHopInList(), addr)
+			p.NextHops = strings.TrimSpace(p.NextHops + " " + hopsOf(s.GetConditions().GetNextHopInList(), addr)) // IPv4 before IPv6
 			if a.GetLocalPref() != nil {
 				p.LocalPref = strconv.FormatUint(uint64(a.GetLocalPref().GetValue()), 10)
 			}

@@ -91,7 +91,7 @@ peer "tor-b" {
   address = "192.168.170.2"
   asn     = 65102
   import  = ["172.30.0.0/24"]
-}`, [2]session{{as: 65101, netdAS: 64512}, {as: 65102, netdAS: 64512}})
+}`, [2]session{{as: 65101, netdAS: 64512, restart: 60}, {as: 65102, netdAS: 64512, restart: 60}})
 			r.node.up(2)
 			both := "172.30.0.0/24 \n\tnexthop via 192.168.170.1 dev eth0 weight 1 \n\tnexthop via 192.168.170.2 dev eth0 weight 1"
 			r.wait("a route with two next hops", func() string { return differs(r.node.routes("172.30.0.0/24"), both) })
@@ -110,9 +110,9 @@ peer "tor-b" {
 			web.Run(t, "ping -q -c 3 -i 0.05 -W 2 172.30.0.9")
 			r.world.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.40.129")
 
-			// One switch dies with its links; the other carries everything, and no other route is touched.
-			r.routers[0].Kill()
+			// One switch dies without a word; the other carries everything after the hold time.
 			r.tors[0].Run(t, "ip link set eth0 down")
+			r.routers[0].Kill()
 			r.wait("the route by the other switch", func() string {
 				return differs(r.node.routes("172.30.0.0/24"), "172.30.0.0/24 via 192.168.170.2 dev eth0")
 			})
