@@ -158,4 +158,7 @@ func (r *run) tell(ev Event) {
 	if r.on != nil {
 		r.on(ev)
 	}
+	if r.engine.After != nil {
+		r.engine.After()
+	}
 }

@@ -168,12 +168,12 @@ func (d *differ) drifted(k Key) bool {
 }
 
 func (d *differ) conflicts() []Conflict {
-	if len(d.have.Foreign) == 0 {
+	if len(d.have.Foreign)+len(d.want.Foreign) == 0 {
 		return nil
 	}
 	d.left = map[Key]bool{}
 	var found []Conflict
-	for _, holder := range d.have.Foreign {
+	for _, holder := range slices.Concat(d.have.Foreign, d.want.Foreign) {
 		if _, wanted := d.want.State[holder.Key]; wanted && !d.left[holder.Key] {
 			d.left[holder.Key] = true
 			found = append(found, Conflict{Holder: holder})

@@ -9,6 +9,9 @@ import (
 type Engine struct {
 	Kinds    []Kind // in their soft order: build goes through it forwards, deletion backwards
 	MaxBatch int    // changes in one batch at most; 0: no limit
+
+	// After, where it is set, is called after each change of any pass that was tried.
+	After func()
 }
 
 func (e *Engine) kind(name string) Kind {
@@ -81,7 +84,7 @@ func (e *Engine) Plan(ctx context.Context, want Want, before State) (Plan, error
 // so it is right whatever else is on the host, and costs what it looks at.
 func (e *Engine) PlanAt(ctx context.Context, want Want, keys []Key, before State) (Plan, error) {
 	asked := map[string][]Key{}
-	narrow := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone}
+	narrow := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
 	for _, k := range want.Above(keys) {
 		asked[k.Kind] = append(asked[k.Kind], k)
 		if w, ok := want.State[k]; ok {

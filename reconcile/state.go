@@ -87,6 +87,9 @@ type Want struct {
 	// Gone says, by kind, why what is there and not wanted is removed: "no node has it".
 	Gone map[string]string
 
+	// Foreign is what the facts, not the place itself, show to be in the way of something wanted.
+	Foreign []Holder
+
 	footings map[Key]bool // see isFooting
 }
 

@@ -44,7 +44,7 @@ func openHost(stateDir string, readOnly bool) (*host, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	h := &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch}, secrets: map[string]string{}, passwords: map[string]string{}}
+	h := &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
 	if h.core, err = workload.New(db, h); err != nil {
 		h.close()
 		return nil, err
@@ -290,9 +290,6 @@ func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Pla
 	_, err := h.engine.Execute(ctx, want, p, func(e reconcile.Event) {
 		if e.Err == nil {
 			done.Changes = append(done.Changes, e.Change)
-		}
-		if afterChange != nil {
-			afterChange()
 		}
 	})
 	out.Done, out.Applied = len(done.Changes), done.Counts()

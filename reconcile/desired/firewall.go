@@ -16,11 +16,14 @@ import (
 //	spoof          what comes in by a container's veth has the container's source; what has a source in a pool comes in by a
 //	               veth, a tunnel, or bare from a block whose mode sends bare packets
 //	tunnel         what leaves a tunnel is for this node's blocks, from a pool or a node
-//	vxlan-wire     encapsulated packets come from nodes                       (ipip-wire likewise)
+//	vxlan-wire     encapsulated packets come from nodes, looked at when they are whole again, since a fragment can hide
+//	               the VNI; other tunnels' far ends are let through           (ipip-wire likewise)
 //	vxlan-forward  containers send none, and nothing that is forwarded sends any to a node   (ipip-forward, bgp-forward)
 //	vxlan-output   no socket of this host sends any by hand: what the device encapsulates has a bit of the mark set,
 //	               vxlan-mark, since the kernel leaves the inner packet's socket on the outer one
 //	bgp-input      only neighbours reach the BGP port
+//	bgp-output     and of this host only who may use a port below 1024, as the speaker does (a neighbour cannot tell its
+//	               users from its speaker)
 //	forward        links that netd switched to forwarding do not make this host a router between its other links
 //	mss            TCP through a tunnel fits into it
 //	nat            what leaves the pools for the world is masqueraded
@@ -86,7 +89,13 @@ func firewall(b *builder) {
 		f.vxlanGuards()
 	}
 	if slices.Contains(tunnels, tunl0) {
-		f.chain(inetTable, "ipip-wire", "filter", "prerouting", prioRaw, rules{"ip protocol 4 ip saddr != @nodes counter drop"})
+		var wire rules
+		if others := f.otherTunnels(); len(others) > 0 {
+			f.elems(f.set(inetTable, "ipip-others", ipv4.addr, false), others)
+			wire.add("ip protocol 4 ip saddr @ipip-others return")
+		}
+		wire.add("ip protocol 4 ip saddr != @nodes counter drop")
+		f.chain(inetTable, "ipip-wire", "filter", "input", prioFilter, wire)
 		f.chain(inetTable, "ipip-forward", "filter", "forward", prioFilter, rules{
 			"iifname @veths ip protocol 4 counter drop",
 			"ip daddr @nodes ip protocol 4 counter drop",
@@ -141,6 +150,17 @@ func (f firewallBuilder) endpoint(e object.Endpoint) {
 			f.put(elem, f.workloadCause(e))
 		}
 	}
+}
+
+// otherTunnels are the far ends of ipip tunnels that are not netd's.
+func (f firewallBuilder) otherTunnels() []string {
+	var out []string
+	for _, t := range f.facts.Host.Tunnels {
+		if a := t.Remote.String(); t.Remote.IsValid() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // pools are the pools of a family: where there are none, containers have no address of it.
@@ -291,7 +311,7 @@ func (f firewallBuilder) vxlanGuards() {
 		output.add("udp dport %d @th,96,24 %d %s daddr @nodes%s meta skuid >= 0 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, outer.ip, outer.six, MarkBit)
 		mark.add("oifname %s meta mark set meta mark | 0x%08x", quote(object.VXLANName(n.VNI)), MarkBit)
 	}
-	f.chain(inetTable, "vxlan-wire", "filter", "prerouting", prioRaw, wire)
+	f.chain(inetTable, "vxlan-wire", "filter", "input", prioFilter, wire)
 	f.chain(inetTable, "vxlan-forward", "filter", "forward", prioFilter, forward)
 	f.chain(inetTable, "vxlan-output", "filter", "output", prioFilter, output)
 	f.chain(inetTable, "vxlan-mark", "filter", "postrouting", prioFilter, mark)
@@ -299,7 +319,7 @@ func (f firewallBuilder) vxlanGuards() {
 
 func (f firewallBuilder) bgpGuards() {
 	port := f.c.BGP.ListenPort
-	var input, forward rules
+	var input, forward, output rules
 	for _, family := range families {
 		if !f.hasNodes(family) {
 			input.add("meta nfproto %s tcp dport %d counter drop", family.nfproto, port)
@@ -313,9 +333,11 @@ func (f firewallBuilder) bgpGuards() {
 		}
 		input.add("tcp dport %d %s saddr != @bgp-peers%s counter drop", port, family.ip, family.six)
 		forward.add("%s daddr @nodes%s tcp dport %d counter drop", family.ip, family.six, port)
+		output.add("tcp dport %d tcp sport >= 1024 %s daddr @bgp-peers%s counter drop", port, family.ip, family.six)
 	}
 	f.chain(inetTable, "bgp-input", "filter", "input", prioFilter, input)
 	f.chain(inetTable, "bgp-forward", "filter", "forward", prioFilter, forward)
+	f.chain(inetTable, "bgp-output", "filter", "output", prioFilter, output)
 }
 
 // nat masquerades what leaves a pool for an address in no pool. Ports are random, since the sequential choice of the

@@ -2,8 +2,10 @@ package desired
 
 import (
 	"net/netip"
+	"slices"
 
 	"netd/config"
+	"netd/reconcile"
 	"netd/reconcile/object"
 )
 
@@ -31,4 +33,25 @@ func (b *builder) ipip(n config.Network) {
 	b.put(object.IPIP{Name: tunl0, MTU: b.mtu(n), Up: true}, netCause(n))
 	b.tunnelDevice(n, tunl0)
 	b.tunnelRoutes(n, tunnel{tunl0, func(_ family, r config.Node) netip.Addr { return r.Address.Addr() }}, remotes)
+	b.rivals()
+}
+
+// rivals are tunnels of others with an end given: the kernel prefers them to tunl0 for packets that match, so that tunl0
+// would receive nothing from that node (net/ipv4/ip_tunnel.c, ip_tunnel_lookup).
+func (b *builder) rivals() {
+	for _, t := range b.facts.Host.Tunnels {
+		if t.Local.IsValid() && t.Local != b.self.Address.Addr() {
+			continue
+		}
+		from := "every node"
+		if t.Remote.IsValid() {
+			i := slices.IndexFunc(b.c.Nodes, func(n config.Node) bool { return n.Address.Addr() == t.Remote })
+			if i < 0 || b.c.Nodes[i].Name == b.self.Name {
+				continue
+			}
+			from = "node " + b.c.Nodes[i].Name
+		}
+		b.want.Foreign = append(b.want.Foreign, reconcile.Holder{Key: linkKey(tunl0),
+			What: "ipip tunnel " + t.Name + ", which takes tunl0's packets from " + from, Who: "not made by netd"})
+	}
 }

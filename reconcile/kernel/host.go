@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,9 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 		if l.isNetd() {
 			continue
 		}
+		if l.typ == "ipip" {
+			out.Tunnels = append(out.Tunnels, object.HostTunnel{Name: l.name, Local: end(l.tunnel.local), Remote: end(l.tunnel.remote)})
+		}
 		hl := object.HostLink{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up(), Loopback: l.flags&unix.IFF_LOOPBACK != 0}
 		for _, a := range held {
 			if a.index == l.index {
@@ -55,6 +59,7 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 		}
 		out.Links = append(out.Links, hl)
 	}
+	slices.SortFunc(out.Tunnels, func(a, b object.HostTunnel) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(out.Links, func(a, b object.HostLink) int { return a.Index - b.Index })
 	if err := k.hostRoutes(h, &out); err != nil {
 		return out, err
@@ -74,6 +79,15 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	out.IPv6 = err == nil
 	return out, nil
+}
+
+// end is an end of a tunnel, invalid where it is left open.
+func end(b []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(b)
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // before is a setting as it is without netd: what it was before netd first wrote it, else what it is; 0 where there is none.

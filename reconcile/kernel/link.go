@@ -44,9 +44,6 @@ func (s links) List(_ context.Context, want []reconcile.Resource) (own []reconci
 			foreign = append(foreign, notNetds(l))
 		}
 	}
-	if asked[object.LinkKey("", "tunl0")] {
-		foreign = append(foreign, rivals(h.links)...)
-	}
 	return own, foreign, nil
 }
 
@@ -79,22 +76,6 @@ func describeLink(l link) string {
 		typ = "device"
 	}
 	return typ + " " + l.name
-}
-
-// rivals are foreign tunnels with both ends given: the kernel prefers them to tunl0 for packets between these, so tunl0
-// would receive nothing from that node (net/ipv4/ip_tunnel.c, ip_tunnel_lookup).
-func rivals(t linkTable) []reconcile.Holder {
-	var out []reconcile.Holder
-	for _, l := range t.byName {
-		remote, ok := netip.AddrFromSlice(l.tunnel.remote)
-		local, _ := netip.AddrFromSlice(l.tunnel.local)
-		if l.typ != "ipip" || !ok || remote.IsUnspecified() || !local.IsValid() || local.IsUnspecified() {
-			continue
-		}
-		out = append(out, reconcile.Holder{Key: object.LinkKey("", "tunl0"),
-			What: fmt.Sprintf("ipip tunnel %s from %s to %s, which takes tunl0's packets", l.name, local, remote), Who: "not made by netd"})
-	}
-	return out
 }
 
 func (s links) Create(_ context.Context, want reconcile.Resource) error {

@@ -18,7 +18,7 @@ import (
 //	           ip|ip6 saddr|daddr [!=] @SET          meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
 //	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
-//	           icmpv6 type nd-router-advert|nd-redirect
+//	           icmpv6 type nd-router-advert|nd-redirect                            tcp sport >= N
 //	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
 //	           meta mark set meta mark | X           tcp option maxseg size set rt mtu
 
@@ -254,6 +254,13 @@ func (c *ruleCompiler) matchTerm() (bool, error) {
 			c.compare(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, uint16(n)))
 			return true, err
 		}
+	}
+	if args, ok := c.take("tcp", "sport", ">=", "%"); ok {
+		n, err := strconv.ParseUint(args[0], 10, 16)
+		c.needL4(unix.IPPROTO_TCP)
+		c.payload(reg1, expr.PayloadBaseTransportHeader, 0, 2)
+		c.compare(expr.CmpOpGte, binary.BigEndian.AppendUint16(nil, uint16(n)))
+		return true, err
 	}
 	if args, ok := c.take("@th,96,24", "%"); ok { // UDP 8 bytes, VXLAN flags 4, VNI 3
 		n, err := strconv.ParseUint(args[0], 10, 24)

@@ -14,7 +14,14 @@ type Host struct {
 	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
 	IPv6          bool     // the kernel speaks IPv6 at all: it has net.ipv6
 	LearnedRoutes []Learned
-	Ways          []Way // to next hops that the speaker gave
+	Ways          []Way        // to next hops that the speaker gave
+	Tunnels       []HostTunnel // ipip devices that are not netd's, besides tunl0
+}
+
+// HostTunnel is an ipip device of somebody else. An end that it leaves open is invalid.
+type HostTunnel struct {
+	Name          string
+	Local, Remote netip.Addr
 }
 
 // HostLink is a link that is not netd's.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -74,7 +75,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // connect returns a connection on which the neighbour has begun to speak. Its errors are for people.
 func connect(ctx context.Context, t target) (*net.TCPConn, error) {
 	d := net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.local, 0)),
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.local, reservedPort())),
 		Timeout:   dialTimeout,
 		Control: func(_, _ string, c syscall.RawConn) error {
 			var err error
@@ -97,8 +98,33 @@ func connect(ctx context.Context, t target) (*net.TCPConn, error) {
 	return conn, nil
 }
 
+// reservedPort is a port to dial from: one that only the privileged may use, so that the host's guards can tell its speaker
+// from its users (desired/firewall.go, bgp-output). IANA has given nobody 914 to 952 and 954 to 988. A speaker without the
+// privilege, which there is in tests only, leaves the choice to the kernel.
+func reservedPort() uint16 {
+	if !mayBind() {
+		return 0
+	}
+	if p := 914 + rand.N(uint16(74)); p < 953 {
+		return p
+	} else {
+		return p + 1
+	}
+}
+
+// mayBind reports whether this process may use ports below 1024.
+var mayBind = sync.OnceValue(func() bool {
+	var have [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &have[0])
+	return err == nil && have[0].Effective&(1<<unix.CAP_NET_BIND_SERVICE) != 0
+})
+
 // prepare sets what must be there before the first packet. gobgp sets the TTLs again when it takes the connection.
 func (t target) prepare(fd int) error {
+	// A port below 1024 is shared by the connections to several neighbours.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return fmt.Errorf("sharing a port: %w", err)
+	}
 	level, ttl := unix.IPPROTO_IP, unix.IP_TTL
 	minimum := unix.IP_MINTTL
 	if t.addr.Is6() {

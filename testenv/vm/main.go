@@ -44,12 +44,13 @@ func main() {
 	}
 	boot := flag.String("boot", "", "folder with vmlinuz and modules/")
 	limit := flag.Duration("limit", 8*time.Minute, "end the guest after this time")
+	must := flag.String("must", "", "fail unless each of these tests, separated by commas, passed")
 	flag.Parse()
 	if *boot == "" || flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(broken)
 	}
-	code, err := run(*boot, *limit, flag.Args())
+	code, err := run(*boot, *limit, strings.FieldsFunc(*must, func(r rune) bool { return r == ',' }), flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 	}
@@ -58,7 +59,8 @@ func main() {
 
 const exitLine = "netd-vm: exit "
 
-func run(boot string, limit time.Duration, args []string) (int, error) {
+// run runs the guest and returns the test's exit code. Each test of must has to have passed in it.
+func run(boot string, limit time.Duration, must, args []string) (int, error) {
 	dir, err := os.MkdirTemp("", "netd-vm-")
 	if err != nil {
 		return broken, err
@@ -85,6 +87,9 @@ func run(boot string, limit time.Duration, args []string) (int, error) {
 	for {
 		line, err := lines.ReadString('\n')
 		text := strings.TrimRight(line, "\r\n")
+		if _, after, ok := strings.Cut(text, "--- PASS: "); ok {
+			must = slices.DeleteFunc(must, func(name string) bool { return name == strings.Fields(after)[0] })
+		}
 		if _, after, ok := strings.Cut(text, exitLine); ok {
 			if code, err = strconv.Atoi(strings.TrimSpace(after)); err != nil {
 				code = broken
@@ -104,6 +109,8 @@ func run(boot string, limit time.Duration, args []string) (int, error) {
 		return broken, fmt.Errorf("the guest: %w", err)
 	case code == broken:
 		return broken, errors.New("the guest ended without the test's exit code: a panic, or a module that is missing")
+	case code == 0 && len(must) > 0:
+		return broken, fmt.Errorf("these did not run: %s", strings.Join(must, ", "))
 	}
 	return code, nil
 }
