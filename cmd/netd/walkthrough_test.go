@@ -17,10 +17,10 @@ import (
 	"netd/testenv/netns"
 )
 
-// TestMain lets the test binary be netd: a child with this variable runs the program, as do the speaker and the parser that
-// it starts in turn.
+// TestMain lets the test binary be netd: a child with this variable runs the program, as do the parser that it starts in
+// turn and the speaker, which gets no variables.
 func TestMain(m *testing.M) {
-	if os.Getenv("NETD_TEST_PROGRAM") != "" {
+	if os.Getenv("NETD_TEST_PROGRAM") != "" || len(os.Args) > 1 && os.Args[1] == "speaker" {
 		if n, err := strconv.Atoi(os.Getenv("NETD_TEST_KILL")); err == nil { // die after n changes
 			maxBatch = 1
 			afterChange = func() {

@@ -120,6 +120,24 @@ func (w *wire) receive(each func(typ uint16, body []byte) error) error {
 
 // dump reads all routes of the main table and counts those of netd's protocol: the least that reading back can cost.
 func (w *wire) dump() (routes int, err error) {
+	err = w.read(func(body []byte) {
+		if body[5] == 142 {
+			routes++
+		}
+	})
+	return routes, err
+}
+
+// each calls f with every route of netd's.
+func (w *wire) each(f func(heldRoute)) error {
+	return w.read(func(body []byte) {
+		if body[5] == 142 {
+			f(parseRoute(body))
+		}
+	})
+}
+
+func (w *wire) read(each func(body []byte)) error {
 	w.seq++
 	b := make([]byte, 16+unix.SizeofRtMsg)
 	b[16], b[16+4] = unix.AF_INET, unix.RT_TABLE_MAIN
@@ -128,21 +146,21 @@ func (w *wire) dump() (routes int, err error) {
 	native.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	native.PutUint32(b[8:], w.seq)
 	if err := unix.Sendto(w.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, os.NewSyscallError("sendto", err)
+		return os.NewSyscallError("sendto", err)
 	}
 	for done := false; !done; {
 		err := w.receive(func(typ uint16, body []byte) error {
-			switch {
-			case typ == unix.NLMSG_DONE:
+			switch typ {
+			case unix.NLMSG_DONE:
 				done = true
-			case typ == unix.RTM_NEWROUTE && body[5] == 142:
-				routes++
+			case unix.RTM_NEWROUTE:
+				each(body)
 			}
 			return nil
 		})
 		if err != nil {
-			return routes, err
+			return err
 		}
 	}
-	return routes, nil
+	return nil
 }

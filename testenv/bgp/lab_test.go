@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { netns.Main(m) }
 
 // program is netd, built once.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "netd")
+	dir, err := os.MkdirTemp("/run", "netd") // of the tests' own mount namespace: it goes with them
 	if err != nil {
 		return "", err
 	}

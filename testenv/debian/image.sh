@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Makes a Debian guest's disk, kernel and initrd in the folder given: systemd, systemd-networkd, and a unit that runs whatever
+# script the second disk brings. Nothing is installed on this machine.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+dir=$(realpath -m "$1")
+want=$(cat "$here/image.sh" "$here/guest.service" | sha256sum | cut -c1-16)
+[ "$(cat "$dir/made" 2>/dev/null)" = "$want" ] && exit 0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$dir"
+rm -f "$dir/made"
+echo "Making a Debian guest (a minute)" >&2
+if ! mmdebstrap --variant=minbase --mode=root \
+	--include=systemd,systemd-sysv,dbus,udev,kmod,procps,iproute2,nftables,iputils-ping,man-db,linux-image-cloud-amd64 \
+	--dpkgopt='path-include=/usr/share/man/*' \
+	--customize-hook="install -m 644 '$here/guest.service' \"\$1/etc/systemd/system/guest.service\"" \
+	--customize-hook='chroot "$1" systemctl enable -q guest.service systemd-networkd.service' \
+	--customize-hook='echo guest >"$1/etc/hostname"; passwd -R "$1" -d root >/dev/null' \
+	bookworm "$work/root" >"$work/log" 2>&1; then
+	tail -n 20 "$work/log" >&2
+	exit 1
+fi
+cp "$work"/root/boot/vmlinuz-* "$dir/vmlinuz"
+cp "$work"/root/boot/initrd.img-* "$dir/initrd"
+rm -f "$dir/root.ext4"
+truncate -s 3G "$dir/root.ext4"
+mkfs.ext4 -q -d "$work/root" "$dir/root.ext4"
+echo "$want" >"$dir/made"

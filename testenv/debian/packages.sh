@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# In the guest: netd's package from installation to purge, over a boot. A neighbour host is a network namespace with a netd
+# of its own.
+set -uo pipefail
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+state=/var/lib/guest
+mkdir -p $state
+old=$(ls /mnt/test/old/*.deb) new=$(ls /mnt/test/new/*.deb)
+failed=0
+say() { printf '%s\n' "$*"; }
+check() { # what, command…: the command succeeds
+	local what=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		say "ok    $what"
+	else
+		say "FAIL  $what: $*"
+		say "$out" | tail -n 30 | sed 's/^/      /'
+		failed=1
+	fi
+}
+eventually() { # what, command…: the command succeeds within 30 s
+	local what=$1 i
+	shift
+	for ((i = 0; i < 150; i++)); do
+		"$@" >/dev/null 2>&1 && break
+		sleep 0.2
+	done
+	check "$what" "$@"
+	[ "$failed" = 0 ] || { journalctl -b --no-pager -u netd -u netd-speaker | tail -n 40; finish; }
+}
+absent() { ! "$@" >/dev/null 2>&1; }
+empty() { [ -z "$("$@" 2>/dev/null)" ]; }
+finish() {
+	say "guest: exit $failed"
+	systemctl poweroff
+	exit
+}
+reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
+mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
+in_sync() { netd status; }
+other() { ip netns exec other netd -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
+
+# The wire, the other host and the containers: namespaces do not outlive a boot.
+cat >/usr/local/sbin/wire <<'END'
+#!/bin/bash
+set -e
+for ns in other c1 c2; do ip netns add $ns; ip -n $ns link set lo up; done
+ip link add ens33 type veth peer name ens33 netns other
+ip -n other addr add 192.168.170.138/24 dev ens33
+ip -n other link set ens33 up
+END
+chmod 755 /usr/local/sbin/wire
+cat >/etc/systemd/system/wire.service <<'END'
+[Unit]
+Before=netd.service systemd-networkd.service network-pre.target
+Wants=network-pre.target
+DefaultDependencies=no
+After=local-fs.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/wire
+[Install]
+WantedBy=multi-user.target
+END
+cat >/etc/systemd/system/other.service <<'END'
+[Unit]
+After=wire.service
+ConditionPathExists=/usr/sbin/netd
+[Service]
+Type=notify
+NetworkNamespacePath=/run/netns/other
+RuntimeDirectory=other
+RuntimeDirectoryMode=0755
+ExecStart=/usr/local/sbin/netd-other -c /etc/netd.hcl --node baihl-node --state-dir /var/lib/other --run-dir /run/other run
+KillMode=process
+[Install]
+WantedBy=multi-user.target
+END
+cat >/etc/systemd/network/20-wire.network <<'END'
+[Match]
+Name=ens33
+[Network]
+Address=192.168.170.137/24
+LinkLocalAddressing=no
+END
+
+case $(cat $state/phase 2>/dev/null || echo install) in
+install)
+	say "# Install"
+	check "the package installs" dpkg -i "$old"
+	check "nothing was applied" empty nft list tables
+	check "no daemon runs" absent systemctl is-active netd
+	check "no configuration was made" absent test -e /etc/netd.hcl
+	check "the manual" sh -c 'man netd >/dev/null && man netd.hcl >/dev/null'
+	check "the name of the protocol" sh -c 'ip route add blackhole 203.0.113.0/24 proto 142 && ip route show 203.0.113.0/24 | grep -q "proto netd" && ip route del 203.0.113.0/24'
+	check "netd.service is hardened to 4.0" systemd-analyze security --threshold=40 --no-pager netd.service
+	check "netd-speaker.service is hardened to 2.0" systemd-analyze security --threshold=20 --no-pager netd-speaker.service
+
+	say "# Edit and start"
+	cp /usr/sbin/netd /usr/local/sbin/netd-other
+	systemctl daemon-reload
+	systemctl enable -q wire other
+	systemctl start wire
+	systemctl restart systemd-networkd
+	eventually "the wire's address" sh -c 'ip addr show dev ens33 | grep -q 192.168.170.137'
+	mode bgp
+	check "the daemon starts" systemctl enable -q --now netd
+	check "the other host" systemctl start other
+	eventually "in sync" in_sync
+	eventually "mode bgp: from container to container" reach
+	check "the speaker has a user of its own" sh -c '[ "$(stat -c %U /proc/$(systemctl show -P MainPID netd-speaker))" = netd-speaker ]'
+	check "the speaker has one capability" sh -c 'grep -q "^CapEff:.0000000000000400$" /proc/$(systemctl show -P MainPID netd-speaker)/status'
+	for m in vxlan ipip bgp; do # no module is loaded yet: the hardened unit has the kernel load it
+		mode $m
+		eventually "mode $m: from container to container" sh -c "netd status | grep -q $m && ip netns exec c1 ping -c1 -W1 10.10.194.134"
+		eventually "mode $m: in sync" in_sync
+	done
+	systemctl restart systemd-networkd
+	eventually "systemd-networkd starts anew" sh -c 'networkctl status ens33 | grep -q configured'
+	check "and leaves netd's routes" reach
+	check "netd's veth is not its own" sh -c 'networkctl --no-legend | grep netd | grep -q unmanaged'
+	systemd-sysctl --prefix=/net/ipv4/conf/$(ip -br link show group 142 | sed -n 's/^\(netd[0-9a-f]*\)@.*/\1/p')
+	check "sysctl.d leaves netd's settings" sh -c 'netd plan --detailed-exitcode'
+
+	say "# Upgrade under a stream"
+	ip netns exec c1 ping -q -i 0.005 -c 3000 10.10.194.134 >/tmp/stream &
+	stream=$!
+	sleep 2
+	check "the new package installs" dpkg -i "$new"
+	wait $stream
+	check "no packet was lost" grep -q ' 0% packet loss' /tmp/stream
+	grep transmitted /tmp/stream
+	eventually "in sync" in_sync
+	check "the configuration is as it was" grep -q '"bgp"' /etc/netd.hcl
+	pid=$(systemctl show -P MainPID netd)
+	kill -9 "$pid"
+	eventually "a killed daemon comes back" sh -c "systemctl is-active netd && [ \"\$(systemctl show -P MainPID netd)\" != $pid ]"
+	eventually "in sync" in_sync
+	echo boot >$state/phase
+	[ "$failed" = 0 ] || finish
+	say "# Boot"
+	sync
+	systemctl reboot
+	;;
+boot)
+	eventually "after the boot: the daemon" systemctl is-active netd
+	eventually "in sync" in_sync
+	eventually "from container to container" reach
+
+	say "# Remove, and come back"
+	check "the package is removed" dpkg -r netd
+	check "the network stays" reach
+	check "the configuration stays" test -s /etc/netd.hcl
+	check "and is installed again" dpkg -i "$new"
+	check "the network goes" netd destroy -y
+	check "the package is purged" dpkg -P netd
+	systemctl stop other
+	check "no table is left" empty nft list tables
+	check "no link is left" empty ip -br link show group 142
+	check "no route is left" empty ip route show proto 142
+	check "no state is left" absent ls -d /var/lib/netd /run/netd
+	check "no user is left" absent getent passwd netd-speaker
+	check "no file is left" empty find /etc /usr/lib/systemd /usr/lib/sysctl.d /usr/share -name '*netd*' -not -path '*/other*' -not -name netd.hcl -not -name '*inetd*' -not -name '*.wants'
+	check "the configuration stays" test -s /etc/netd.hcl
+	finish
+	;;
+esac
