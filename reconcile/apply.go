@@ -13,6 +13,7 @@ type Event struct {
 	Err     error         // nil where it succeeded
 	Skipped bool          // not tried, for the reason in Err
 	Took    time.Duration // of the batch that the change was part of
+	By      string        // who made a repair necessary, where the kernel tells
 }
 
 // Outcome is what became of a plan.

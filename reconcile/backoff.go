@@ -18,6 +18,8 @@ type fight struct {
 	repairs int
 	last    time.Time
 	pause   time.Duration
+	owed    bool   // a repair was put off
+	by      string // who was seen to change it last, where that is known
 }
 
 // until returns the time before which k is not to be repaired again; the zero time where it may be now.
@@ -32,8 +34,48 @@ func (f fights) until(k Key, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// repaired notes that k was repaired.
-func (f fights) repaired(k Key, now time.Time) {
+// putOff notes that k, which is in a fight, differs and is to be looked at again.
+func (f fights) putOff(k Key) {
+	if x := f[k]; x != nil {
+		x.owed = true
+	}
+}
+
+// due returns the objects that were put off and may be repaired now, and when the next may be; zero where none is left.
+func (f fights) due(now time.Time) (keys []Key, next time.Time) {
+	for k, x := range f {
+		if !x.owed {
+			continue
+		}
+		if until := f.until(k, now); until.IsZero() {
+			x.owed = false
+			keys = append(keys, k)
+		} else if next.IsZero() || until.Before(next) {
+			next = until
+		}
+	}
+	return keys, next
+}
+
+// seen notes who changed objects that are in a fight: they are repaired later, when that is forgotten elsewhere.
+func (f fights) seen(by map[Key]string) {
+	for k, who := range by {
+		if x := f[k]; x != nil {
+			x.by = who
+		}
+	}
+}
+
+// who changed k last, as far as that is known.
+func (f fights) who(k Key) string {
+	if x := f[k]; x != nil {
+		return x.by
+	}
+	return ""
+}
+
+// repaired notes that k was repaired after by changed it.
+func (f fights) repaired(k Key, by string, now time.Time) {
 	x := f[k]
 	if x == nil {
 		x = &fight{}
@@ -43,7 +85,7 @@ func (f fights) repaired(k Key, now time.Time) {
 		*x = fight{}
 	}
 	x.repairs++
-	x.last = now
+	x.last, x.by = now, by
 	switch {
 	case x.repairs <= fightFree:
 	case x.pause == 0:

@@ -20,8 +20,8 @@
 // # Whole and narrow passes
 //
 // A whole pass observes everything. A narrow pass (PlanAt) reads only the places that an event named, and what stands on
-// them, so that one route of 100,000 is put back in milliseconds. Both go through the same Diff. Events are hints: they
-// may be lost, and the periodic whole pass of Loop finds what they missed.
+// them, so that one route of 100,000 is put back in milliseconds. Both go through the same Diff. Events are hints (Pokes):
+// they may be lost, and the periodic whole pass of Loop finds what they missed.
 //
 // # What is foreign
 //

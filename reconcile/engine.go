@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // Engine leads one host to a wanted state through its kinds.
@@ -80,34 +82,83 @@ func (e *Engine) Plan(ctx context.Context, want Want, before State) (Plan, error
 	return Diff(want, have, e.Order(), before), nil
 }
 
-// PlanAt observes and compares only the places of keys and what stands on them. It prunes nothing that it did not read,
-// so it is right whatever else is on the host, and costs what it looks at.
-func (e *Engine) PlanAt(ctx context.Context, want Want, keys []Key, before State) (Plan, error) {
-	asked := map[string][]Key{}
-	narrow := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
-	for _, k := range want.Above(keys) {
-		asked[k.Kind] = append(asked[k.Kind], k)
+// Narrow is a plan for single places.
+type Narrow struct {
+	Plan
+	Asked map[Key]bool // what was looked at: the places asked for, and what stands on them
+
+	// What the places stand on: Wide where that is not as wanted either, so that only a whole pass is right; Held what
+	// foreigners hold of it.
+	Wide bool
+	Held []Key
+}
+
+// PlanAt observes and compares only the places of keys and what stands on them, and kinds as a whole. It prunes nothing
+// that it did not read, so it is right whatever else is on the host, and costs what it looks at.
+//
+// What the places stand on is read too, as far as its kind can read single places: nothing may be built on what is gone or
+// foreign. Kinds that can only be listed have their own events.
+func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []string, before State) (Narrow, error) {
+	n := Narrow{Asked: map[Key]bool{}}
+	at := map[string][]Key{}
+	part := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
+	look := func(k Key) {
+		at[k.Kind] = append(at[k.Kind], k)
 		if w, ok := want.State[k]; ok {
-			narrow.State[k] = w
+			part.State[k] = w
 		}
 	}
-	byKind := split(narrow.State, len(e.Kinds))
+	for _, k := range want.Above(keys) {
+		n.Asked[k] = true
+		look(k)
+	}
+	for k, r := range want.State {
+		if len(kinds) == 0 {
+			break
+		}
+		if slices.Contains(kinds, k.Kind) && !n.Asked[k] {
+			n.Asked[k] = true
+			part.State[k] = r
+		}
+	}
+	under := map[Key]bool{}
+	for _, k := range want.below(slices.Collect(maps.Keys(n.Asked))) {
+		if _, single := e.kind(k.Kind).(Getter); single && !n.Asked[k] {
+			under[k] = true
+			look(k)
+		}
+	}
+	byKind := split(part.State, len(e.Kinds))
 	have := Have{Own: State{}}
 	for _, kind := range e.Kinds {
-		at := asked[kind.Name()]
-		if len(at) == 0 {
-			continue
+		name := kind.Name()
+		var own []Resource
+		var foreign []Holder
+		var err error
+		switch {
+		case slices.Contains(kinds, name):
+			own, foreign, err = kind.List(ctx, byKind[name])
+		case len(at[name]) > 0:
+			own, foreign, err = get(ctx, kind, at[name], byKind[name])
 		}
-		own, foreign, err := get(ctx, kind, at, byKind[kind.Name()])
 		if err != nil {
-			return Plan{}, fmt.Errorf("reading %s objects: %w", kind.Name(), err)
+			return n, fmt.Errorf("reading %s objects: %w", name, err)
 		}
 		for _, r := range own {
 			have.Own[r.Key()] = r
 		}
 		have.Foreign = append(have.Foreign, foreign...)
 	}
-	return Diff(narrow, have, e.Order(), before), nil
+	n.Plan = Diff(part, have, e.Order(), before)
+	for _, c := range n.Changes {
+		n.Wide = n.Wide || under[c.Key]
+	}
+	for _, c := range n.Conflicts {
+		if under[c.Key] {
+			n.Held = append(n.Held, c.Key)
+		}
+	}
+	return n, nil
 }
 
 // get reads single places, of a kind that can only list by listing.
@@ -133,49 +184,56 @@ func get(ctx context.Context, kind Kind, at []Key, want []Resource) (own []Resou
 
 // Above returns keys and everything wanted that stands on them, directly or not.
 func (w *Want) Above(keys []Key) []Key {
+	w.index()
+	return reach(keys, func(k Key) []Key { return w.above[k] })
+}
+
+// below is what keys stand on, directly or not, as far as it is wanted.
+func (w *Want) below(keys []Key) []Key {
+	return reach(keys, func(k Key) (on []Key) {
+		r, ok := w.State[k]
+		if !ok {
+			return nil
+		}
+		for _, footing := range w.requires(k, r) {
+			if _, ok := w.State[footing]; ok {
+				on = append(on, footing)
+			}
+		}
+		return on
+	})
+}
+
+// reach is keys, and all that next leads to from them.
+func reach(keys []Key, next func(Key) []Key) []Key {
 	seen := make(map[Key]bool, len(keys))
-	for _, k := range keys {
-		seen[k] = true
+	out := make([]Key, 0, len(keys))
+	visit := func(ks []Key) {
+		for _, k := range ks {
+			if !seen[k] {
+				seen[k] = true
+				out = append(out, k)
+			}
+		}
 	}
-	out := make([]Key, 0, len(seen))
-	for k := range seen {
-		out = append(out, k)
-	}
-	// Without a footing among the keys there is nothing above; that is the common case (a route) and must stay cheap.
-	var on map[Key][]Key
+	visit(keys)
 	for i := 0; i < len(out); i++ {
-		if !w.isFooting(out[i]) {
-			continue
-		}
-		if on == nil {
-			on = map[Key][]Key{}
-			for k, r := range w.State {
-				for _, footing := range w.requires(k, r) {
-					on[footing] = append(on[footing], k)
-				}
-			}
-		}
-		for _, above := range on[out[i]] {
-			if !seen[above] {
-				seen[above] = true
-				out = append(out, above)
-			}
-		}
+		visit(next(out[i]))
 	}
 	return out
 }
 
-// isFooting reports whether anything wanted stands on k. The answer is computed once for a desired state.
-func (w *Want) isFooting(k Key) bool {
-	if w.footings == nil {
-		w.footings = map[Key]bool{}
-		for k, r := range w.State {
-			for _, footing := range w.requires(k, r) {
-				w.footings[footing] = true
-			}
+// index computes what stands on what, once for a desired state.
+func (w *Want) index() {
+	if w.above != nil {
+		return
+	}
+	w.above = map[Key][]Key{}
+	for k, r := range w.State {
+		for _, footing := range w.requires(k, r) {
+			w.above[footing] = append(w.above[footing], k)
 		}
 	}
-	return w.footings[k]
 }
 
 // Converge leads the host to want and proves it: observe, compare, apply, observe and compare again. The error names

@@ -3,24 +3,19 @@ package reconcile
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
 func sortKeys(keys []Key) { slices.SortFunc(keys, Key.Compare) }
 
-// Poke is why a pass is made.
-type Poke struct {
-	Whole bool   // observe everything, and ask for the wanted state anew
-	Keys  []Key  // else: only these places, against the wanted state of the last whole pass
-	Who   string // what the kernel tells of who made the change, for the log
-}
-
 // Report tells of one pass.
 type Report struct {
 	Whole     bool
 	Why       string
-	Plan      Plan    // what was done; objects in a fight are not in it
-	Events    []Event // what became of each change
+	Plan      Plan       // what was done; objects in a fight are not in it
+	Events    []Event    // what became of each change
+	Conflicts []Conflict // all that are known, of this pass and those before
 	Err       error
 	Contested []Key // objects that someone else keeps changing; repaired more and more slowly
 	Took      time.Duration
@@ -34,106 +29,190 @@ type Loop struct {
 	// configuration yet, or the daemon rests. Nothing is touched then.
 	Compile func(ctx context.Context) (want Want, ok bool, err error)
 
-	// Pokes delivers; take them all at once. The channel has room for one, sends are non-blocking.
-	Pokes <-chan struct{}
-	Take  func() Poke
+	// Pokes wake the loop.
+	Pokes *Pokes
 
 	// Calls run in Run's goroutine between two passes: what a command asks of the daemon.
 	Calls <-chan func(ctx context.Context)
 
+	// Lock, if any, is taken around each pass's changes, so that nobody else writes meanwhile; it does not wait. Where someone
+	// has it the pass fails and is made again, from what the host is then.
+	Lock func() (release func(), err error)
+
 	Resync time.Duration // between whole passes that nothing asked for
 	Report func(Report)
 
-	want   Want
-	ready  bool // want is of a whole pass that succeeded
-	fights fights
+	want      Want
+	ready     bool         // want is of a whole pass that succeeded
+	wanted    sync.RWMutex // for those who ask Wants: next is read by any goroutine, written by Run's
+	next      State        // the wanted state of the last whole pass that was begun
+	conflicts map[Key]Conflict
+	fights    fights
+	alarm     alarm
+	failed    bool          // the last pass, or one since the last whole one
+	backoff   time.Duration // between retries of a pass that fails
+}
+
+// alarm fires for what was put off: fights, and passes that failed.
+type alarm struct {
+	timer *time.Timer
+	at    time.Time // zero: not set
+}
+
+// by has the alarm fire at t, or before if it was to anyway.
+func (a *alarm) by(t time.Time) {
+	if a.at.IsZero() || t.Before(a.at) {
+		a.at = t
+		a.timer.Reset(time.Until(t))
+	}
 }
 
 // Run makes a whole pass, then one for each poke, until ctx ends. It always returns ctx's cause.
 func (l *Loop) Run(ctx context.Context) error {
-	l.fights = fights{}
+	l.start()
 	resync := time.NewTimer(l.Resync)
 	defer resync.Stop()
-	retry := time.NewTimer(0) // fires for what was put off: fights, and passes that failed
-	defer retry.Stop()
-	backoff := time.Duration(0)
-	again := func(after time.Time, err error) {
-		if err != nil {
-			backoff = min(max(2*backoff, fightFirst), fightMost)
-			retry.Reset(backoff)
-			return
-		}
-		backoff = 0
-		if !after.IsZero() {
-			retry.Reset(time.Until(after))
-		}
-	}
+	defer l.alarm.timer.Stop()
+	l.failed = true // nothing is done yet
+	l.alarm.by(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case call := <-l.Calls:
 			call(ctx)
-		case <-l.Pokes:
-			poke := l.Take()
-			if poke.Whole || !l.ready {
-				again(l.whole(ctx, "event"))
-			} else {
-				again(l.narrow(ctx, poke))
-			}
-		case <-retry.C:
-			again(l.whole(ctx, "retry"))
+		case <-l.Pokes.wake:
+			l.pass(ctx, l.Pokes.take())
+		case <-l.alarm.timer.C:
+			l.alarm.at = time.Time{}
+			l.retry(ctx)
 		case <-resync.C:
 			resync.Reset(l.Resync)
-			again(l.whole(ctx, "resync"))
+			_ = l.whole(ctx, "resync", nil)
 		}
 	}
 }
 
-// Whole makes a whole pass now. It is for Calls.
-func (l *Loop) Whole(ctx context.Context, why string) error {
-	_, err := l.whole(ctx, why)
-	return err
+func (l *Loop) start() {
+	l.fights, l.conflicts = fights{}, map[Key]Conflict{}
+	l.alarm.timer = time.NewTimer(time.Hour)
+	l.alarm.timer.Stop()
 }
+
+// retry makes again what failed, and what was put off and is due.
+func (l *Loop) retry(ctx context.Context) {
+	if l.failed {
+		_ = l.whole(ctx, "retry", nil)
+		return
+	}
+	keys, next := l.fights.due(time.Now())
+	if !next.IsZero() {
+		l.alarm.by(next)
+	}
+	if len(keys) > 0 {
+		l.narrow(ctx, Poke{Keys: keys})
+	}
+}
+
+// pass makes the pass that a poke asks for.
+func (l *Loop) pass(ctx context.Context, poke Poke) {
+	l.fights.seen(poke.By)
+	if poke.Whole || !l.ready {
+		_ = l.whole(ctx, "event", poke.By)
+		return
+	}
+	// What is in a fight is not even looked at before its time, or one who changes an object without pause keeps netd busy.
+	now := time.Now()
+	poke.Keys = slices.DeleteFunc(poke.Keys, func(k Key) bool {
+		until := l.fights.until(k, now)
+		if !until.IsZero() {
+			l.fights.putOff(k)
+			l.alarm.by(until)
+		}
+		return !until.IsZero()
+	})
+	if len(poke.Keys)+len(poke.Kinds) > 0 {
+		l.narrow(ctx, poke)
+	}
+}
+
+// Whole makes a whole pass now. It is for Calls.
+func (l *Loop) Whole(ctx context.Context, why string) error { return l.whole(ctx, why, nil) }
 
 // Wanted is the wanted state of the last whole pass. It is for Calls.
 func (l *Loop) Wanted() (Want, bool) { return l.want, l.ready }
 
-func (l *Loop) whole(ctx context.Context, why string) (time.Time, error) {
-	began := time.Now()
-	want, ok, err := l.Compile(ctx)
-	if err != nil || !ok {
-		l.Report(Report{Whole: true, Why: why, Err: err, Took: time.Since(began)})
-		return time.Time{}, err
-	}
-	before := l.want.State
-	plan, err := l.Engine.Plan(ctx, want, before)
-	if err != nil {
-		l.Report(Report{Whole: true, Why: why, Err: err, Took: time.Since(began)})
-		return time.Time{}, err
-	}
-	l.want, l.ready = want, true
-	return l.carryOut(ctx, Report{Whole: true, Why: why, Plan: plan}, began)
+// ChangedBy is who changed an object in a fight last, where that is known. It is for Calls.
+func (l *Loop) ChangedBy(k Key) string { return l.fights.who(k) }
+
+// Wants reports whether something is wanted at k. Any goroutine may ask.
+func (l *Loop) Wants(k Key) bool {
+	l.wanted.RLock()
+	defer l.wanted.RUnlock()
+	_, ok := l.next[k]
+	return ok
 }
 
-func (l *Loop) narrow(ctx context.Context, poke Poke) (time.Time, error) {
+func (l *Loop) whole(ctx context.Context, why string, by map[Key]string) error {
 	began := time.Now()
-	plan, err := l.Engine.PlanAt(ctx, l.want, poke.Keys, l.want.State)
-	if err != nil {
-		l.Report(Report{Why: poke.Who, Err: err, Took: time.Since(began)})
-		return time.Time{}, err
+	rep := Report{Whole: true, Why: why}
+	fail := func(err error) error {
+		rep.Err, rep.Took = err, time.Since(began)
+		l.finish(rep, time.Time{})
+		return err
 	}
-	return l.carryOut(ctx, Report{Why: poke.Who, Plan: plan}, began)
+	want, ok, err := l.Compile(ctx)
+	if err != nil || !ok {
+		return fail(err)
+	}
+	l.wanted.Lock()
+	l.next = want.State // before the host is observed: an event after that must be known as news
+	l.wanted.Unlock()
+	before := l.want.State
+	if rep.Plan, err = l.Engine.Plan(ctx, want, before); err != nil {
+		return fail(err)
+	}
+	want.index()
+	l.want, l.ready = want, true
+	clear(l.conflicts)
+	for _, c := range rep.Plan.Conflicts {
+		l.conflicts[c.Key] = c
+	}
+	return l.carryOut(ctx, rep, by, began)
+}
+
+func (l *Loop) narrow(ctx context.Context, poke Poke) {
+	began := time.Now()
+	n, err := l.Engine.PlanAt(ctx, &l.want, poke.Keys, poke.Kinds, l.want.State)
+	if err != nil {
+		l.finish(Report{Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
+		return
+	}
+	news := func(k Key) bool { _, known := l.conflicts[k]; return !known }
+	if n.Wide || slices.ContainsFunc(n.Held, news) {
+		_ = l.whole(ctx, "event", poke.By)
+		return
+	}
+	for k := range n.Asked {
+		delete(l.conflicts, k)
+	}
+	for _, c := range n.Conflicts {
+		if n.Asked[c.Key] { // else it is known, with all that it costs
+			l.conflicts[c.Key] = c
+		}
+	}
+	_ = l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began)
 }
 
 // carryOut applies what is not in a fight, verifies what was a change of the wanted state, and reports.
-func (l *Loop) carryOut(ctx context.Context, rep Report, began time.Time) (time.Time, error) {
+func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time) error {
 	now := time.Now()
 	var after time.Time
-	now0 := rep.Plan.Changes
-	rep.Plan.Changes = make([]Change, 0, len(now0))
-	for _, c := range now0 {
+	all := rep.Plan.Changes
+	rep.Plan.Changes = make([]Change, 0, len(all))
+	for _, c := range all {
 		if until := l.fights.until(c.Key, now); c.Drift && !until.IsZero() {
+			l.fights.putOff(c.Key)
 			if after.IsZero() || until.Before(after) {
 				after = until
 			}
@@ -141,26 +220,80 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, began time.Time) (time.
 		}
 		rep.Plan.Changes = append(rep.Plan.Changes, c)
 	}
+	if len(rep.Plan.Changes) > 0 {
+		rep.Events, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero())
+	}
+	rep.Took = time.Since(began)
+	l.finish(rep, after)
+	return rep.Err
+}
+
+// apply carries a plan out under the lock. some says that a part of the plan was put off.
+func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool) (events []Event, err error) {
+	if l.Lock != nil {
+		release, err := l.Lock()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
 	built := false
-	out := l.Engine.Apply(ctx, rep.Plan, func(ev Event) {
-		rep.Events = append(rep.Events, ev)
+	out := l.Engine.Apply(ctx, plan, func(ev Event) {
+		if ev.Change.Drift {
+			ev.By = l.changedBy(ev.Change.Key, by)
+		}
+		events = append(events, ev)
 		if ev.Err == nil && ev.Change.Drift {
-			l.fights.repaired(ev.Change.Key, now)
+			l.fights.repaired(ev.Change.Key, ev.By, time.Now())
 		}
 		built = built || !ev.Change.Drift
 	})
-	rep.Err = out.Err()
-	if rep.Err == nil && built && len(rep.Plan.Changes) > 0 {
-		left, err := l.Engine.Plan(ctx, l.want, l.want.State)
-		switch {
-		case err != nil:
-			rep.Err = err
-		case len(left.Changes) > 0 && after.IsZero():
-			rep.Err = &Unsettled{Changes: left.Changes}
+	if err := out.Err(); err != nil || !built {
+		return events, err
+	}
+	left, err := l.Engine.Plan(ctx, l.want, l.want.State)
+	if err == nil && len(left.Changes) > 0 && !some {
+		err = &Unsettled{Changes: left.Changes}
+	}
+	return events, err
+}
+
+// changedBy is who changed k, or what k stands on: a link takes along what is on it.
+func (l *Loop) changedBy(k Key, by map[Key]string) string {
+	if len(by) > 0 {
+		for _, at := range l.want.below([]Key{k}) {
+			if who := by[at]; who != "" {
+				return who
+			}
+			if who := by[Key{Kind: at.Kind}]; who != "" {
+				return who
+			}
 		}
 	}
+	return l.fights.who(k)
+}
+
+// finish sees to the retry of what failed or was put off, and reports.
+func (l *Loop) finish(rep Report, after time.Time) {
+	now := time.Now()
+	switch {
+	case rep.Err == nil:
+		if rep.Whole {
+			l.failed, l.backoff = false, 0
+		}
+	case l.failed && !l.alarm.at.IsZero(): // a retry is due already, and a busy host does not put it off
+	default:
+		l.failed = true
+		l.backoff = min(max(2*l.backoff, fightFirst), fightMost)
+		l.alarm.by(now.Add(l.backoff))
+	}
+	if !after.IsZero() {
+		l.alarm.by(after)
+	}
+	for _, c := range l.conflicts {
+		rep.Conflicts = append(rep.Conflicts, c)
+	}
+	slices.SortFunc(rep.Conflicts, func(a, b Conflict) int { return a.Key.Compare(b.Key) })
 	rep.Contested = l.fights.contested(now)
-	rep.Took = time.Since(began)
 	l.Report(rep)
-	return after, rep.Err
 }

@@ -90,7 +90,7 @@ type Want struct {
 	// Foreign is what the facts, not the place itself, show to be in the way of something wanted.
 	Foreign []Holder
 
-	footings map[Key]bool // see isFooting
+	above map[Key][]Key // what stands directly on each footing; see index
 }
 
 // Put adds a resource with its reason and what it stands on besides what it says itself.

@@ -213,7 +213,7 @@ func (d *daemonState) sweep(ctx context.Context, gone []object.Place) {
 		d.log.Error("sweeping", zap.Error(err))
 	}
 	if len(gone) > len(swept) {
-		time.AfterFunc(workload.Sightings+time.Millisecond, d.poke)
+		time.AfterFunc(workload.Sightings+time.Millisecond, d.pokes.Whole)
 	}
 }
 

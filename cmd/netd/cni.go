@@ -138,7 +138,7 @@ func (a *app) openLocal(ctx context.Context) (*localAttacher, error) {
 		l.close()
 		return nil, errDaemonCame
 	}
-	if l.host, err = openHost(a.stateDir, false); err != nil {
+	if l.host, err = a.openHost(false); err != nil {
 		l.close()
 		return nil, &workload.Problem{Kind: workload.Storage, Err: err}
 	}
@@ -205,7 +205,7 @@ func (l *localAttacher) close() {
 
 // base brings the host in order where nobody has since it booted: what containers are attached to is missing.
 func (l *localAttacher) base(ctx context.Context) error {
-	p, err := l.host.engine.PlanAt(ctx, reconcile.Want{State: reconcile.State{desired.Base.Key(): desired.Base}}, []reconcile.Key{desired.Base.Key()}, nil)
+	p, err := l.host.engine.PlanAt(ctx, &reconcile.Want{State: reconcile.State{desired.Base.Key(): desired.Base}}, []reconcile.Key{desired.Base.Key()}, nil, nil)
 	if err != nil || p.Empty() {
 		return err
 	}

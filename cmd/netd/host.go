@@ -27,6 +27,7 @@ type host struct {
 	// What a daemon's loop wants changes with each attachment; nil where no loop runs.
 	wired   func(reconcile.Want)
 	unwired func([]object.Endpoint)
+	lock    func() (release func(), err error) // taken around writes
 
 	speaker   *speaker.Client // nil: none can be asked
 	snapshot  func(context.Context) object.Speaker
@@ -35,8 +36,11 @@ type host struct {
 }
 
 // openHost opens the host's kernel and store. A reader changes neither.
-func openHost(stateDir string, readOnly bool) (*host, error) {
-	db, err := store.Open(stateDir, readOnly)
+func (a *app) openHost(readOnly bool) (*host, error) {
+	db, err := store.Open(a.stateDir, readOnly)
+	if errors.Is(err, store.ErrBusy) {
+		return nil, a.holder(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +54,26 @@ func openHost(stateDir string, readOnly bool) (*host, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// writeLock takes the lock that is held while the host is written to.
+func (a *app) writeLock(command string) (release func(), err error) {
+	lock, err := store.TakeLock(a.runDir, "lock", command)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Release, nil
+}
+
+// holder names the process that has the store open: the daemon, or an apply.
+func (a *app) holder(busy error) error {
+	for _, name := range []string{"daemon.lock", "lock"} {
+		var held *store.Held
+		if errors.As(store.LookAt(a.runDir, name), &held) {
+			return held
+		}
+	}
+	return &exit{exitLocked, busy}
 }
 
 // Tests that kill netd between any two changes set these: the changes that go to the kernel at once, 0 for no limit, and
@@ -242,7 +266,9 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id
 	if show != nil {
 		show(v)
 	}
-	h.execute(ctx, now.want, p, &out)
+	if err := h.execute(ctx, now.want, p, &out); err != nil {
+		return out, err
+	}
 	var ids []string
 	for _, e := range now.facts.Endpoints {
 		ids = append(ids, string(e.ID))
@@ -267,7 +293,9 @@ func (h *host) destroy(ctx context.Context, id string, show func(planView)) (app
 	if show != nil {
 		show(v)
 	}
-	h.execute(ctx, reconcile.Want{}, p, &out)
+	if err := h.execute(ctx, reconcile.Want{}, p, &out); err != nil {
+		return out, err
+	}
 	if err := h.db.SetApplied(store.Applied{}); err != nil {
 		out.Errors = append(out.Errors, err.Error())
 	}
@@ -285,8 +313,15 @@ func (h *host) planDestroy(ctx context.Context) (reconcile.Plan, planView, error
 	return p, newPlanView(nil, "", p), nil
 }
 
-func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Plan, out *applyView) {
+func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Plan, out *applyView) error {
 	var done reconcile.Plan
+	if len(p.Changes) > 0 && h.lock != nil {
+		release, err := h.lock()
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	_, err := h.engine.Execute(ctx, want, p, func(e reconcile.Event) {
 		if e.Err == nil {
 			done.Changes = append(done.Changes, e.Change)
@@ -298,6 +333,7 @@ func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Pla
 			out.Errors = append(out.Errors, one.Error())
 		}
 	}
+	return nil
 }
 
 // unjoin is the errors that were joined.

@@ -55,7 +55,7 @@ func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.
 	if err := refuse(c); err != nil {
 		return nil, nil, nil, err
 	}
-	h, err := openHost(l.a.stateDir, readOnly)
+	h, err := l.a.openHost(readOnly)
 	return h, src, c, err
 }
 
@@ -113,7 +113,7 @@ func keep(db *store.DB, src *config.Source) error {
 }
 
 func (l local) planDestroy(ctx context.Context) (planView, error) {
-	h, err := openHost(l.a.stateDir, true)
+	h, err := l.a.openHost(true)
 	if err != nil {
 		return planView{}, err
 	}
@@ -155,7 +155,7 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 		return applyView{}, err
 	}
 	defer lock.Release()
-	h, err := openHost(l.a.stateDir, false)
+	h, err := l.a.openHost(false)
 	if err != nil {
 		return applyView{}, err
 	}
@@ -175,7 +175,7 @@ type stateView struct {
 }
 
 func (l local) state(ctx context.Context) (stateView, error) {
-	h, err := openHost(l.a.stateDir, true)
+	h, err := l.a.openHost(true)
 	if err != nil {
 		return stateView{}, err
 	}

@@ -82,7 +82,7 @@ type daemonState struct {
 	ids    []string
 
 	fileChanged atomic.Bool
-	pokes       chan struct{}
+	pokes       *reconcile.Pokes
 	calls       chan func(context.Context)
 
 	attachments *attachments
@@ -108,25 +108,20 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	if err != nil {
 		return err
 	}
-	defer own.Release()
-	lock, err := store.TakeLock(a.runDir, "lock", "run")
-	if err != nil {
-		return err
-	}
-	defer lock.Release()
-	h, err := openHost(a.stateDir, false)
+	defer own.Release() // after everything else: who waits for it finds the host free
+	h, err := a.openHost(false)
 	if err != nil {
 		return err
 	}
 	defer h.close()
 
-	d := &daemonState{a: a, log: log, host: h, pokes: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
+	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
 	h.wired, h.unwired = d.wired, d.unwired
 	d.fileChanged.Store(true)
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
-	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Take: func() reconcile.Poke { return reconcile.Poke{Whole: true} },
-		Calls: d.calls, Resync: 60 * time.Second, Report: d.report}
+	h.lock = func() (func(), error) { return a.writeLock("run") }
+	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
 	d.paths = []string{a.config}
 
 	server, err := d.serve()
@@ -146,12 +141,12 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	ownPorts := h.kernel.PortIDs()
-	task(func() { watch.Kernel(ctx, ownPorts, d.poke, trouble) })
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.kernel.PlacesOf, Poke: d.pokes.Add, Trouble: trouble}
+	task(func() { kernel.Follow(ctx) })
 	task(func() {
-		watch.Files(ctx, d.watched(&d.paths), func() { d.fileChanged.Store(true); d.poke() }, trouble)
+		watch.Files(ctx, d.watched(&d.paths), func() { d.fileChanged.Store(true); d.pokes.Whole() }, trouble)
 	})
-	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.poke, trouble) })
+	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
 	task(func() { d.watchdog(ctx) })
 
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))
@@ -170,13 +165,6 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		return nil
 	}
 	return err
-}
-
-func (d *daemonState) poke() {
-	select {
-	case d.pokes <- struct{}{}:
-	default:
-	}
 }
 
 // watched reads a list of paths that the loop writes.
@@ -282,7 +270,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		}
 	})
 	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return strings.Contains(p.Reason, "(yet)") }) {
-		time.AfterFunc(20*time.Millisecond, d.poke) // the bind mount comes some milliseconds after the file
+		time.AfterFunc(20*time.Millisecond, d.pokes.Whole) // the bind mount comes some milliseconds after the file
 	}
 	return now.want, true, nil
 }
@@ -415,7 +403,7 @@ func (d *daemonState) bgp(ctx context.Context) {
 				case <-sctx.Done():
 					return
 				case <-client.Pokes():
-					d.poke()
+					d.pokes.Whole()
 				}
 			}
 		}()
@@ -452,7 +440,11 @@ func (d *daemonState) report(r reconcile.Report) {
 		case e.Err != nil:
 			d.log.Error("failed", append(fields, zap.Error(e.Err))...)
 		case e.Change.Drift:
-			d.log.Info("repaired", append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))...)
+			fields = append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))
+			if e.By != "" {
+				fields = append(fields, zap.String("by", e.By))
+			}
+			d.log.Info("repaired", fields...)
 		default:
 			d.log.Debug("done", fields...)
 			made.Changes = append(made.Changes, e.Change)
@@ -471,11 +463,13 @@ func (d *daemonState) report(r reconcile.Report) {
 	if text != "" && text != s.Error {
 		d.log.Error("pass", zap.String("cause", text))
 	}
-	s.Error, s.Conflicts, s.LastPass, s.Took = text, r.Plan.Conflicts, time.Now(), r.Took.Seconds()
-	s.Contested = r.Contested
+	if r.Whole || text != "" { // that a few places are well says nothing of what failed elsewhere
+		s.Error = text
+	}
+	s.Conflicts, s.Contested, s.LastPass, s.Took = r.Conflicts, r.Contested, time.Now(), r.Took.Seconds()
 	for _, e := range r.Events {
 		if e.Err == nil && e.Change.Drift {
-			s.Repairs = append(s.Repairs, repairView{time.Now(), e.Change.Key.String(), reconcile.Difference(e.Change.Have, e.Change.Want)})
+			s.Repairs = append(s.Repairs, repairView{time.Now(), e.Change.Key.String(), reconcile.Difference(e.Change.Have, e.Change.Want), e.By})
 		}
 	}
 	if n := len(s.Repairs); n > 10 {

@@ -132,8 +132,12 @@ func answer(w http.ResponseWriter, v any, err error) {
 	if err != nil {
 		code := exitFailed
 		var e *exit
-		if errors.As(err, &e) {
+		var held *store.Held
+		switch {
+		case errors.As(err, &e):
 			code = e.code
+		case errors.As(err, &held):
+			code = exitLocked
 		}
 		w.WriteHeader(http.StatusInternalServerError)
 		v = failure{err.Error(), code}

@@ -52,6 +52,7 @@ type repairView struct {
 	At       time.Time `json:"at"`
 	Key      string    `json:"key"`
 	Differed string    `json:"differed"`
+	By       string    `json:"by,omitempty"` // who changed it, where the kernel tells
 }
 
 // statusNow is the daemon's status. It runs on the loop's goroutine.
@@ -131,6 +132,13 @@ func (v *statusView) judge() {
 	}
 }
 
+func by(who string) string {
+	if who == "" {
+		return ""
+	}
+	return "by " + who
+}
+
 func because(s string) string {
 	if s == "" {
 		return ""
@@ -189,7 +197,7 @@ func (v statusView) write(w io.Writer) {
 		fmt.Fprint(w, "\nLast repairs:\n")
 		rows := [][]string{}
 		for _, r := range v.Repairs {
-			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed})
+			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed, by(r.By)})
 		}
 		table(w, rows)
 	}

@@ -50,7 +50,7 @@ func (h *host) narrow(ctx context.Context, want reconcile.Want, of map[reconcile
 	for k := range of {
 		keys = append(keys, k)
 	}
-	p, err := h.engine.PlanAt(ctx, want, keys, nil)
+	p, err := h.engine.PlanAt(ctx, &want, keys, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,14 @@ func (h *host) narrow(ctx context.Context, want reconcile.Want, of map[reconcile
 		i := of[c.Key]
 		errs[i] = errors.Join(errs[i], fmt.Errorf("%s stands in the place of %s, of %s; netd leaves it alone", c.What, c.Key, c.Who))
 	}
-	h.engine.Apply(ctx, p, func(e reconcile.Event) {
+	if h.lock != nil && len(p.Changes) > 0 {
+		release, err := h.lock()
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	h.engine.Apply(ctx, p.Plan, func(e reconcile.Event) {
 		if e.Err != nil && !e.Skipped {
 			i := of[e.Change.Key]
 			errs[i] = errors.Join(errs[i], fmt.Errorf("%s %s: %w", e.Change.Op, e.Change.Key, e.Err))
@@ -104,14 +111,14 @@ func (h *host) Check(ctx context.Context, s workload.Site, e object.Endpoint) er
 		return err
 	}
 	h.kernel.SetEndpoint(e)
-	p, err := h.engine.PlanAt(ctx, want, want.State.Keys(), nil)
+	p, err := h.engine.PlanAt(ctx, &want, want.State.Keys(), nil, nil)
 	if err != nil {
 		return err
 	}
 	if p.Empty() {
 		return nil
 	}
-	return fmt.Errorf("the host differs: %s", firstOf(p))
+	return fmt.Errorf("the host differs: %s", firstOf(p.Plan))
 }
 
 // firstOf is one line of a plan, and how many more it has.

@@ -76,23 +76,36 @@ func (h heldAddr) owns(in object.Place, l link) bool {
 func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	asked := wanted(want)
 	err = s.k.everywhere(func(p place) error {
-		held, err := readAddrs(p.c)
-		if err != nil {
-			return err
-		}
-		for _, h := range held {
-			l := p.links.byIndex[h.index]
-			r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
-			switch {
-			case h.owns(p.in, l) && p.has(l.name):
-				own = append(own, r)
-			case asked[r.Key()]:
-				foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),
-					Who: "not put there by netd (address protocol " + fmt.Sprint(h.proto) + ")"})
-			}
-		}
-		return nil
+		o, f, err := listAddrs(p, asked)
+		own, foreign = append(own, o...), append(foreign, f...)
+		return err
 	})
+	return own, foreign, err
+}
+
+func (s addrs) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	asked := wanted(want)
+	err = s.k.at(keys, func(p place, _ []reconcile.Key) error {
+		o, f, err := listAddrs(p, asked)
+		own, foreign = append(own, o...), append(foreign, f...)
+		return err
+	})
+	return only(own, keys), foreign, err
+}
+
+func listAddrs(p place, asked map[reconcile.Key]bool) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	held, err := readAddrs(p.c)
+	for _, h := range held {
+		l := p.links.byIndex[h.index]
+		r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
+		switch {
+		case h.owns(p.in, l) && p.has(l.name):
+			own = append(own, r)
+		case asked[r.Key()]:
+			foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),
+				Who: "not put there by netd (address protocol " + fmt.Sprint(h.proto) + ")"})
+		}
+	}
 	return own, foreign, err
 }
 

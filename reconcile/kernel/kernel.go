@@ -27,6 +27,7 @@ type Kernel struct {
 	store     Store
 	endpoints map[object.Place]object.Endpoint // the workloads; without Netns those that cannot be looked into
 	veths     map[string]object.Place          // their host ends
+	places    places
 	nft       *nft
 }
 

@@ -28,12 +28,22 @@ const (
 )
 
 func (s links) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	own, foreign, err = s.look(want, func(string) bool { return true })
+	s.k.places.keep(func(in object.Place) bool { _, ok := s.k.endpoints[in]; return ok })
+	return own, foreign, err
+}
+
+// look reads the links whose name is asked for. Only a veth that is asked for is followed into its container.
+func (s links) look(want []reconcile.Resource, name func(string) bool) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	h, err := s.k.host()
 	if err != nil {
 		return nil, nil, err
 	}
 	asked := wanted(want)
 	for _, l := range h.links.byName {
+		if !name(l.name) {
+			continue
+		}
 		r, err := s.resource(h, l, asked[object.LinkKey("", l.name)])
 		switch {
 		case err != nil:

@@ -37,27 +37,33 @@ func readNeighs(c *conn, family uint8) ([]heldNeigh, error) {
 	req := make([]byte, sizeofNdmsg)
 	req[0] = family
 	err := c.dump(unix.RTM_GETNEIGH, req, func() { out = out[:0] }, func(body []byte) error {
-		if len(body) < sizeofNdmsg || body[0] != family { // a kernel without IPv6 answers with everything
-			return nil
+		if n, ok := decodeNeigh(body); ok && body[0] == family { // a kernel without IPv6 answers with everything
+			out = append(out, n)
 		}
-		n := heldNeigh{index: int(native.Uint32(body[4:])), state: native.Uint16(body[8:])}
-		for a := range attributes(body[sizeofNdmsg:]) {
-			switch a.typ {
-			case unix.NDA_DST:
-				n.dst = a.addr()
-			case unix.NDA_LLADDR:
-				if len(a.data) == 6 {
-					n.mac = object.MAC(a.data)
-				}
-			}
-		}
-		out = append(out, n)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading neighbour entries: %w", err)
 	}
 	return out, nil
+}
+
+func decodeNeigh(body []byte) (n heldNeigh, ok bool) {
+	if len(body) < sizeofNdmsg {
+		return n, false
+	}
+	n.index, n.state = int(native.Uint32(body[4:])), native.Uint16(body[8:])
+	for a := range attributes(body[sizeofNdmsg:]) {
+		switch a.typ {
+		case unix.NDA_DST:
+			n.dst = a.addr()
+		case unix.NDA_LLADDR:
+			if len(a.data) == 6 {
+				n.mac = object.MAC(a.data)
+			}
+		}
+	}
+	return n, true
 }
 
 func (s neighs) List(context.Context, []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {

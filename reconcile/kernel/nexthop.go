@@ -26,25 +26,13 @@ func (s nexthops) List(_ context.Context, want []reconcile.Resource) (own []reco
 	}
 	asked := wanted(want)
 	err = h.c.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhmsg), func() { own, foreign = own[:0], foreign[:0] }, func(body []byte) error {
-		if len(body) < sizeofNhmsg {
-			return nil
-		}
-		n := object.Nexthop{Onlink: native.Uint32(body[4:])&unix.RTNH_F_ONLINK != 0}
-		for a := range attributes(body[sizeofNhmsg:]) {
-			switch a.typ {
-			case unix.NHA_ID:
-				n.ID = a.u32()
-			case unix.NHA_OIF:
-				n.Dev = h.links.byIndex[int(a.u32())].name
-			case unix.NHA_GATEWAY:
-				n.Via = a.addr()
-			}
-		}
+		n, protocol, ok := decodeNexthop(body, h.links)
 		switch {
-		case body[2] == object.Protocol:
+		case !ok:
+		case protocol == object.Protocol:
 			own = append(own, n)
 		case asked[n.Key()]:
-			foreign = append(foreign, reconcile.Holder{Key: n.Key(), What: fmt.Sprintf("next hop object %d", n.ID), Who: protocolName(body[2])})
+			foreign = append(foreign, nexthopHolder(n, protocol))
 		}
 		return nil
 	})
@@ -55,6 +43,28 @@ func (s nexthops) List(_ context.Context, want []reconcile.Resource) (own []reco
 		return nil, nil, fmt.Errorf("reading next hop objects: %w", err)
 	}
 	return own, foreign, nil
+}
+
+func decodeNexthop(body []byte, names linkTable) (n object.Nexthop, protocol uint8, ok bool) {
+	if len(body) < sizeofNhmsg {
+		return n, 0, false
+	}
+	n.Onlink = native.Uint32(body[4:])&unix.RTNH_F_ONLINK != 0
+	for a := range attributes(body[sizeofNhmsg:]) {
+		switch a.typ {
+		case unix.NHA_ID:
+			n.ID = a.u32()
+		case unix.NHA_OIF:
+			n.Dev = names.byIndex[int(a.u32())].name
+		case unix.NHA_GATEWAY:
+			n.Via = a.addr()
+		}
+	}
+	return n, body[2], true
+}
+
+func nexthopHolder(n object.Nexthop, protocol uint8) reconcile.Holder {
+	return reconcile.Holder{Key: n.Key(), What: fmt.Sprintf("next hop object %d", n.ID), Who: protocolName(protocol)}
 }
 
 func (s nexthops) Batch(_ context.Context, changes []reconcile.Change) []error {

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -181,72 +180,6 @@ func listRoutes(p place, want, own []reconcile.Resource, foreign []reconcile.Hol
 func (h heldRoute) holder(p place) reconcile.Holder {
 	r := h.value(p.in, p.links)
 	return reconcile.Holder{Key: r.Key(), What: "route " + r.Key().Name + " " + r.Summary(), Who: protocolName(h.protocol)}
-}
-
-// Get reads single routes by asking the kernel where it would send their first address. An answer that is less specific
-// than the route asked for proves that the route is not there; whatever else is not clear is read by a dump.
-func (s routes) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	if len(keys) > 256 || len(want) != len(keys) {
-		all, foreign, err := s.List(ctx, want)
-		return only(all, keys), foreign, err
-	}
-	h, err := s.k.host()
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, r := range want {
-		w := r.(object.Route)
-		clear := false
-		// The first address of an IPv6 block has a route of its own where a tunnel leads to it.
-		if w.In == "" && w.Table == unix.RT_TABLE_MAIN && w.Dst.Addr().Is4() {
-			found, there, ok, err := lookup(h.c, w)
-			if err != nil {
-				return nil, nil, err
-			}
-			clear = ok
-			switch {
-			case !ok || !there:
-			case found.protocol == object.Protocol:
-				own = append(own, found.value("", h.links))
-			default:
-				foreign = append(foreign, found.holder(h))
-			}
-		}
-		if !clear {
-			all, foreign, err := s.List(ctx, want)
-			return only(all, keys), foreign, err
-		}
-	}
-	return own, foreign, nil
-}
-
-// lookup finds the route of w's key. clear is false where the answer leaves open whether it is there.
-func lookup(c *conn, w object.Route) (found heldRoute, there, clear bool, err error) {
-	var req encoder
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0], head[1] = unix.AF_INET, 32
-	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
-	req.raw(head...)
-	req.addr(unix.RTA_DST, w.Dst.Addr())
-	err = c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
-		found, _ = decodeRoute(body)
-		return nil
-	})
-	switch {
-	case errors.Is(err, unix.ENETUNREACH):
-		return found, false, true, nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES), errors.Is(err, unix.EHOSTUNREACH): // a blackhole, prohibit or unreachable route
-		return found, false, false, nil
-	case err != nil:
-		return found, false, false, fmt.Errorf("looking up %s: %w", w.Dst, err)
-	case found.table != unix.RT_TABLE_MAIN || found.tos != 0:
-		return found, false, false, nil
-	case found.dst == w.Dst && found.metric == w.Metric:
-		return found, true, true, nil
-	case found.dst.Bits() < w.Dst.Bits():
-		return found, false, true, nil
-	}
-	return found, false, false, nil
 }
 
 func (s routes) Batch(_ context.Context, changes []reconcile.Change) []error {

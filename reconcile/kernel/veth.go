@@ -15,11 +15,14 @@ import (
 // afterwards costs a grace period of the kernel, some 20 ms.
 
 // Get reads single links. Those that are veths of netd are asked for one by one, whatever else the host has.
-func (s links) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+func (s links) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	for _, k := range keys {
 		if !isVethName(k.Name) {
-			all, foreign, err := s.List(ctx, want)
-			return only(all, keys), foreign, err
+			names := make(map[string]bool, len(keys))
+			for _, k := range keys {
+				names[k.Name] = true
+			}
+			return s.look(want, func(name string) bool { return names[name] })
 		}
 	}
 	asked := wanted(want)
@@ -81,6 +84,7 @@ func (s links) veth(l link) (reconcile.Resource, error) {
 	if id, err := s.k.nsid(e.Netns); err != nil || id < 0 || id != l.nsid {
 		return v, nil // in another namespace than the workload's
 	}
+	s.k.places.add(l.nsid, e.ID)
 	v.Workload = e.ID
 	_, err := s.k.inside(e.ID, func(p place) error {
 		if peer, ok := p.links.byIndex[l.peer]; ok {
@@ -141,6 +145,7 @@ func (s links) settle(w object.Veth) error {
 	if !there {
 		return fmt.Errorf("%w: %s", errNoLink, w.Name)
 	}
+	s.k.places.add(l.nsid, w.Workload) // what happens in its namespace is news from here on
 	if !l.up() {
 		if err := noLinkLocal(w.Name); err != nil {
 			return err

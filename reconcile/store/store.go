@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Schema is the version of netd.db's layout.
@@ -24,6 +25,9 @@ var (
 	sysctlBucket = []byte("sysctl") // name → boot id, NUL, value found before the first write
 	metaBucket   = []byte("meta")
 )
+
+// ErrBusy is the error of a database that another process has open for writing.
+var ErrBusy = errors.New("another process has it open")
 
 // Applied is what is remembered of the last apply.
 type Applied struct {
@@ -56,6 +60,9 @@ func Open(dir string, readOnly bool) (*DB, error) {
 		return nil, fmt.Errorf("opening the state: %w", err)
 	}
 	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{ReadOnly: readOnly, Timeout: 5 * time.Second})
+	if errors.Is(err, berrors.ErrTimeout) {
+		err = ErrBusy
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", file, err)
 	}

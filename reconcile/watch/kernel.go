@@ -1,88 +1,146 @@
-// Package watch tells when something may have changed: the kernel's objects, the configuration, the containers' namespaces.
-// What it delivers are pokes, not facts: a poke may come for nothing, several may come as one, and the loop reads what is.
 package watch
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
+	"sync"
 	"time"
+	"unsafe"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"netd/reconcile"
 	"netd/reconcile/object"
 )
+
+var native = binary.NativeEndian
 
 // buffer is the receive buffer of a subscription in bytes: the default overflows after some 256 unread events.
 const buffer = 16 << 20
 
-// Kernel pokes whenever an object that concerns netd may have been changed by someone else, until ctx ends. own are the
-// netlink addresses of netd's own writers, whose events are not news. It survives overflows: they are a poke too.
-func Kernel(ctx context.Context, own []uint32, poke func(), trouble func(error)) {
-	routes := func() (*nl.NetlinkSocket, error) {
-		s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
-			unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_NEXTHOP)
-		if err != nil {
-			return nil, err
-		}
-		// Links and addresses in containers, without a descriptor in their namespaces, which would pin them.
-		return s, unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
+// Kernel pokes whenever an object that concerns netd may have been changed by someone else.
+type Kernel struct {
+	Own      []uint32                      // netlink addresses of netd's own writers, whose events are not news
+	Wants    func(reconcile.Key) bool      // whether something is wanted in a place
+	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
+	Poke     func(reconcile.Poke)          // is given what may have changed; does not wait
+	Trouble  func(error)                   // is told of a subscription that had to be opened anew
+}
+
+// message is one netlink message. nsid is the namespace that it tells of, -1 the host's.
+type message struct {
+	unix.NlMsghdr
+	nsid int
+	body []byte
+}
+
+// Follow watches until ctx ends. It survives overflows: what was lost is a whole pass.
+func (k Kernel) Follow(ctx context.Context) {
+	names, err := newNames()
+	if err != nil {
+		k.Trouble(err)
 	}
-	rules := func() (*nl.NetlinkSocket, error) {
-		return nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
-	}
-	done := make(chan struct{})
+	defer names.close()
+	who := newCulprits()
+	var done sync.WaitGroup
+	done.Add(1)
 	go func() {
-		defer close(done)
-		follow(ctx, rules, func(m unix.NlMsghdr, _ []byte) bool {
-			return m.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN && !slices.Contains(own, m.Pid)
-		}, poke, trouble)
+		defer done.Done()
+		k.follow(ctx, openRules, func(m message) reconcile.Poke { return generation(m) })
 	}()
-	follow(ctx, routes, func(m unix.NlMsghdr, data []byte) bool {
-		return !slices.Contains(own, m.Pid) && concerns(m, data)
-	}, poke, trouble)
-	<-done
+	k.follow(ctx, openRoutes, func(m message) reconcile.Poke {
+		h := hints{k, names}.of(m)
+		if len(h.Keys) > 0 && m.nsid < 0 { // a port in another namespace may be anyone's
+			if by := who.of(m.Pid); by != "" {
+				h.By = make(map[reconcile.Key]string, len(h.Keys))
+				for _, key := range h.Keys {
+					h.By[key] = by
+				}
+			}
+		}
+		return h
+	})
+	done.Wait()
 }
 
-// concerns drops the one flood that is none of netd's business: routes of other protocols. One that replaced another may
-// have replaced one of netd's, and a default route decides which links forward.
-func concerns(m unix.NlMsghdr, data []byte) bool {
-	if m.Type != unix.RTM_NEWROUTE && m.Type != unix.RTM_DELROUTE {
-		return m.Type != unix.RTM_NEWNEIGH && m.Type != unix.RTM_DELNEIGH || permanent(m, data)
+// subscribe opens a socket that receives the events of groups.
+func subscribe(protocol int, groups ...int) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return -1, fmt.Errorf("opening a subscription: %w", err)
 	}
-	if len(data) < unix.SizeofRtMsg {
-		return true
+	fail := func(err error) (int, error) {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("opening a subscription: %w", err)
 	}
-	const dstLen, protocol = 1, 5 // struct rtmsg
-	return data[protocol] == object.Protocol || m.Flags&unix.NLM_F_REPLACE != 0 || data[dstLen] == 0
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer) // without CAP_NET_ADMIN over the machine: what the limit allows
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fail(err)
+	}
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return fail(err)
+		}
+	}
+	return fd, nil
 }
 
-// permanent reports whether a neighbour event is of a lasting entry; the others come and go with traffic.
-func permanent(m unix.NlMsghdr, data []byte) bool {
-	const state = 8 // struct ndmsg
-	return len(data) < unix.SizeofNdMsg || m.Type == unix.RTM_DELNEIGH || data[state]&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
+func openRoutes() (int, error) {
+	fd, err := subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_NEXTHOP, unix.RTNLGRP_NSID)
+	if err != nil {
+		return -1, err
+	}
+	// What happens in containers, without a descriptor in their namespaces, which would pin them.
+	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("listening to the containers' namespaces: %w", err)
+	}
+	return fd, nil
+}
+
+const newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+
+// openRules subscribes to the end of each transaction of nftables, and to nothing of what is in it: ten thousand elements
+// in one would overflow any buffer. A socket filter (classic BPF) sees the messages in the machine's byte order.
+func openRules() (int, error) {
+	fd, err := subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	if err != nil {
+		return -1, err
+	}
+	var typ [2]byte
+	native.PutUint16(typ[:], newGeneration)
+	code := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(typ[:])), Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("filtering a subscription: %w", err)
+	}
+	return fd, nil
 }
 
 // follow reads a subscription, and opens it anew after whatever went wrong with it.
-func follow(ctx context.Context, open func() (*nl.NetlinkSocket, error), news func(unix.NlMsghdr, []byte) bool, poke func(), trouble func(error)) {
+func (k Kernel) follow(ctx context.Context, open func() (int, error), hint func(message) reconcile.Poke) {
 	for ctx.Err() == nil {
-		s, err := open()
+		fd, err := open()
 		if err == nil {
-			err = unix.SetsockoptInt(s.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer)
-			if err != nil { // without CAP_NET_ADMIN over the machine: what the limit allows
-				err = s.SetReceiveBufferSize(buffer, false)
-			}
-		}
-		if err == nil {
-			poke() // what happened while nobody listened
-			err = receive(ctx, s, news, poke)
-		}
-		if s != nil {
-			s.Close()
+			k.Poke(reconcile.Poke{Whole: true}) // what happened while nobody listened
+			err = k.receive(ctx, fd, hint)
+			_ = unix.Close(fd)
 		}
 		if err != nil && ctx.Err() == nil {
-			trouble(err)
+			k.Trouble(err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(10 * time.Millisecond):
@@ -91,7 +149,7 @@ func follow(ctx context.Context, open func() (*nl.NetlinkSocket, error), news fu
 	}
 }
 
-func receive(ctx context.Context, s *nl.NetlinkSocket, news func(unix.NlMsghdr, []byte) bool, poke func()) error {
+func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcile.Poke) error {
 	// Nothing wakes a thread that reads a netlink socket; the end of ctx wakes a poll, by a pipe. No timer runs meanwhile.
 	var end [2]int
 	if err := unix.Pipe2(end[:], unix.O_CLOEXEC); err != nil {
@@ -104,32 +162,53 @@ func receive(ctx context.Context, s *nl.NetlinkSocket, news func(unix.NlMsghdr, 
 			_ = unix.Close(end[1])
 		}
 	}()
+	buf, control := make([]byte, 1<<16), make([]byte, 256)
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(end[0]), Events: unix.POLLIN}}
 	for {
-		fds := []unix.PollFd{{Fd: int32(s.GetFd()), Events: unix.POLLIN}, {Fd: int32(end[0]), Events: unix.POLLIN}}
-		_, err := unix.Poll(fds, -1)
+		n, oobn, _, from, err := unix.Recvmsg(fd, buf, control, 0)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.EINTR):
 			continue
-		case err != nil:
-			return err
-		}
-		msgs, from, err := s.Receive()
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if from.Pid != 0 { // only the kernel's word counts
-			continue
-		}
-		for _, m := range msgs {
-			h := unix.NlMsghdr{Len: m.Header.Len, Type: m.Header.Type, Flags: m.Header.Flags, Seq: m.Header.Seq, Pid: m.Header.Pid}
-			if news(h, m.Data) {
-				poke()
+		case errors.Is(err, unix.EAGAIN):
+			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+				return os.NewSyscallError("poll", err)
 			}
+			continue
+		case err != nil:
+			return os.NewSyscallError("recvmsg", err)
+		}
+		if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 { // only the kernel's word counts
+			continue
+		}
+		nsid := namespaceOf(control[:oobn])
+		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			h := *(*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
+			if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
+				break
+			}
+			// An address is netd's in the host's namespace alone: in another one it may be anyone's.
+			if own := nsid < 0 && slices.Contains(k.Own, h.Pid); !own {
+				if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); p.Whole || len(p.Keys)+len(p.Kinds) > 0 {
+					k.Poke(p)
+				}
+			}
+			b = b[min((int(h.Len)+3)&^3, len(b)):]
 		}
 	}
+}
+
+// namespaceOf is the id of the namespace that a datagram tells of, -1 where that is the socket's own.
+func namespaceOf(control []byte) int {
+	cs, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return -1
+	}
+	for _, c := range cs {
+		if c.Header.Level == unix.SOL_NETLINK && c.Header.Type == unix.NETLINK_LISTEN_ALL_NSID && len(c.Data) >= 4 {
+			return int(int32(native.Uint32(c.Data)))
+		}
+	}
+	return -1
 }

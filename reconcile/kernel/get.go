@@ -1,0 +1,265 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// Reading single places, for narrow passes: what the kernel can be asked for one by one is, and where that leaves
+// something open the namespace in question is read whole, and no other.
+
+// singly is how many places are asked for one by one. Beyond it a dump costs less.
+const singly = 256
+
+// at calls f in the namespace of each key, with the keys that are in it. What was in a namespace that is gone is gone.
+func (k *Kernel) at(keys []reconcile.Key, f func(place, []reconcile.Key) error) error {
+	byPlace := map[object.Place][]reconcile.Key{}
+	for _, key := range keys {
+		in, _, ok := object.SplitPlace(key.Name, func(id string) bool { _, ok := k.endpoints[object.Place(id)]; return ok })
+		if ok {
+			byPlace[in] = append(byPlace[in], key)
+		}
+	}
+	for in, keys := range byPlace {
+		if in == "" {
+			h, err := k.host()
+			if err != nil {
+				return err
+			}
+			if err := f(h, keys); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := k.inside(in, func(p place) error { return f(p, keys) }); err != nil {
+			return fmt.Errorf("in %s: %w", in, err)
+		}
+	}
+	return nil
+}
+
+// Get reads single routes by asking the kernel where it would send their first address.
+func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	asked := make(map[reconcile.Key]object.Route, len(want))
+	for _, r := range want {
+		if route, ok := r.(object.Route); ok {
+			asked[route.Key()] = route
+		}
+	}
+	err = s.k.at(keys, func(p place, keys []reconcile.Key) error {
+		rest := keys
+		if p.in == "" && len(keys) <= singly {
+			rest = nil
+			for _, k := range keys {
+				w, ok := asked[k]
+				if !ok { // nothing is wanted there, so there is nothing to ask by
+					rest = append(rest, k)
+					continue
+				}
+				found, there, clear, err := lookup(p.c, w)
+				switch {
+				case err != nil:
+					return err
+				case !clear:
+					rest = append(rest, k)
+				case there && found.protocol == object.Protocol:
+					own = append(own, found.value(p.in, p.links))
+				case there:
+					foreign = append(foreign, found.holder(p))
+				}
+			}
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+		routes := make([]reconcile.Resource, 0, len(rest))
+		for _, k := range rest {
+			if w, ok := asked[k]; ok {
+				routes = append(routes, w)
+			}
+		}
+		all, others, err := listRoutes(p, routes, nil, nil)
+		own, foreign = append(own, only(all, rest)...), append(foreign, others...)
+		return err
+	})
+	return own, foreign, err
+}
+
+// lookup finds the route of w's key. An answer that is less specific than the route asked for proves that the route is not
+// there; clear is false where the answer leaves open whether it is.
+func lookup(c *conn, w object.Route) (found heldRoute, there, clear bool, err error) {
+	if w.Table != object.MainTable || !w.Dst.Addr().Is4() {
+		return found, false, false, nil
+	}
+	if w.Type != object.Unicast { // the kernel answers such a route by an error, which does not say which it is
+		return ofType(c, w, uint8(w.Type))
+	}
+	var req encoder
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1] = unix.AF_INET, 32
+	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
+	req.raw(head...)
+	req.addr(unix.RTA_DST, w.Dst.Addr())
+	err = c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
+		found, _ = decodeRoute(body)
+		return nil
+	})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH):
+		return found, false, true, nil
+	case errors.Is(err, unix.EINVAL): // a blackhole's own error: a container's address in its node's block
+		found, there, _, err = ofType(c, w, unix.RTN_BLACKHOLE)
+		return found, there, err == nil && (there || w.Dst.IsSingleIP()), err
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EHOSTUNREACH): // a prohibit or unreachable route
+		return found, false, false, nil
+	case err != nil:
+		return found, false, false, fmt.Errorf("looking up %s: %w", w.Dst, err)
+	case found.table != unix.RT_TABLE_MAIN || found.tos != 0:
+		return found, false, false, nil
+	case found.dst == w.Dst && found.metric == w.Metric:
+		return found, true, true, nil
+	case found.dst.Bits() < w.Dst.Bits():
+		return found, false, true, nil
+	}
+	return found, false, false, nil
+}
+
+// ofType looks for the route of w's key among those of one type, which are few where it is not unicast. That none is
+// found does not say that there is none of another type.
+func ofType(c *conn, w object.Route, typ uint8) (found heldRoute, there, clear bool, err error) {
+	req := make([]byte, unix.SizeofRtMsg)
+	req[0], req[4], req[7] = unix.AF_INET, unix.RT_TABLE_MAIN, typ
+	err = c.dump(unix.RTM_GETROUTE, req, func() { there = false }, func(body []byte) error {
+		if r, ok := decodeRoute(body); ok && r.typ == typ && r.table == unix.RT_TABLE_MAIN && r.tos == 0 && r.dst == w.Dst && r.metric == w.Metric {
+			found, there = r, true
+		}
+		return nil
+	})
+	if err != nil {
+		return found, false, false, fmt.Errorf("reading routes: %w", err)
+	}
+	return found, there, there, nil
+}
+
+// Get asks for single entries by address and link (RTM_GETNEIGH without a dump, Linux 5.0).
+func (s neighs) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	if len(keys) > singly || len(want) < len(keys) {
+		all, _, err := s.List(ctx, want)
+		return only(all, keys), nil, err
+	}
+	h, err := s.k.host()
+	if err != nil {
+		return nil, nil, err
+	}
+	var own []reconcile.Resource
+	for _, r := range want {
+		w, ok := r.(object.Neigh)
+		if !ok {
+			continue
+		}
+		l := h.links.byName[w.Link]
+		n, there, err := getNeigh(h.c, family(w.IP), l, func(e *encoder) { e.addr(unix.NDA_DST, w.IP) })
+		if err != nil {
+			return nil, nil, err
+		}
+		if there && l.isNetd() {
+			own = append(own, object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
+		}
+	}
+	return own, nil, nil
+}
+
+// Get asks for single entries by MAC and device. One address with several endpoints is read by a dump.
+func (s fdbs) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	several := false
+	for _, r := range want {
+		f, ok := r.(object.FDB)
+		several = several || !ok || f.MAC[0]&1 != 0 || f.MAC == (object.MAC{})
+	}
+	if several || len(keys) > singly || len(want) < len(keys) {
+		all, _, err := s.List(ctx, want)
+		return only(all, keys), nil, err
+	}
+	h, err := s.k.host()
+	if err != nil {
+		return nil, nil, err
+	}
+	var own []reconcile.Resource
+	for _, r := range want {
+		w := r.(object.FDB)
+		l := h.links.byName[w.Link]
+		n, there, err := getNeigh(h.c, unix.AF_BRIDGE, l, func(e *encoder) { e.attr(unix.NDA_LLADDR, w.MAC[:]) })
+		if err != nil {
+			return nil, nil, err
+		}
+		if there && l.isNetdVXLAN() {
+			own = append(own, object.FDB{Link: l.name, MAC: n.mac, Dst: n.dst})
+		}
+	}
+	return own, nil, nil
+}
+
+// getNeigh asks for one permanent entry on a link.
+func getNeigh(c *conn, of uint8, l link, by func(*encoder)) (found heldNeigh, there bool, err error) {
+	if l.index == 0 {
+		return found, false, nil
+	}
+	var req encoder
+	var head [sizeofNdmsg]byte
+	head[0] = of
+	if of == unix.AF_BRIDGE {
+		head[10] = unix.NTF_SELF // the device's own table, not its bridge's
+	}
+	native.PutUint32(head[4:], uint32(l.index))
+	req.raw(head[:]...)
+	by(&req)
+	err = c.get(unix.RTM_GETNEIGH, 0, req.b, func(body []byte) error {
+		found, there = decodeNeigh(body)
+		return nil
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		return found, false, nil
+	case err != nil:
+		return found, false, fmt.Errorf("reading a neighbour entry of %s: %w", l.name, err)
+	}
+	return found, there && found.state&unix.NUD_PERMANENT != 0, nil
+}
+
+// Get asks for single objects by their ids.
+func (s nexthops) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	if len(keys) > singly || len(want) < len(keys) {
+		all, foreign, err := s.List(ctx, want)
+		return only(all, keys), foreign, err
+	}
+	h, err := s.k.host()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range want {
+		var req encoder
+		req.raw(make([]byte, sizeofNhmsg)...)
+		req.u32(unix.NHA_ID, r.(object.Nexthop).ID)
+		err := h.c.get(unix.RTM_GETNEXTHOP, 0, req.b, func(body []byte) error {
+			n, protocol, ok := decodeNexthop(body, h.links)
+			switch {
+			case !ok:
+			case protocol == object.Protocol:
+				own = append(own, n)
+			default:
+				foreign = append(foreign, nexthopHolder(n, protocol))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, nil, fmt.Errorf("reading %s: %w", r.Key(), err)
+		}
+	}
+	return own, foreign, nil
+}

@@ -1,0 +1,139 @@
+package reconcile_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"netd/reconcile"
+)
+
+// single is a kind of the fake that reads single places. It counts them.
+type single struct {
+	fakeKind
+	reads *int
+}
+
+func (k single) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	*k.reads += len(keys)
+	for _, key := range keys {
+		if x, ok := k.f.own[key]; ok {
+			own = append(own, x)
+		}
+	}
+	for _, w := range want {
+		if who, ok := k.f.foreign[w.Key()]; ok {
+			foreign = append(foreign, reconcile.Holder{Key: w.Key(), What: "a thing", Who: who})
+		}
+	}
+	return own, foreign, nil
+}
+
+// damage changes one thing behind netd's back, and returns the one event that a kernel would tell of it: what goes with
+// what it stands on goes in silence.
+func (f *fake) damage(r *rand.Rand, want reconcile.State) reconcile.Key {
+	k := reconcile.Key{Kind: fakeKinds[1+r.IntN(3)], Name: fmt.Sprint(r.IntN(6))}
+	x, there := f.own[k]
+	_, taken := f.foreign[k]
+	switch n := r.IntN(5); {
+	case taken:
+		delete(f.foreign, k)
+	case there && n == 0:
+		x.value++
+		f.own[k] = x
+	case there && n == 1:
+		x.fixed++
+		f.own[k] = x
+	case there:
+		_ = fakeKind{f: f, name: k.Kind}.Delete(context.Background(), x)
+		if n == 4 {
+			f.foreign[k] = "a stranger"
+		}
+	case n == 0:
+		f.foreign[k] = "a stranger"
+	default:
+		f.own[k] = thing{kind: k.Kind, name: k.Name, value: 9}
+	}
+	return k
+}
+
+// TestEventsMayBeLost damages hosts at random while narrow passes follow the events: where all of them come, in whatever
+// order and however many at once, they alone lead home, and a whole pass finds nothing left to do. Where any of them is
+// lost, nothing wrong is made of the others, and the next whole pass leads to the same end.
+func TestEventsMayBeLost(t *testing.T) {
+	ctx := context.Background()
+	wide, narrow := 0, 0
+	for seed := range uint64(pairs) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		reads := 0
+		f := &fake{own: map[reconcile.Key]thing{}, foreign: map[reconcile.Key]string{}}
+		e := &reconcile.Engine{Kinds: []reconcile.Kind{fakeKind{f, "guard"}}}
+		for _, name := range fakeKinds[1:] {
+			e.Kinds = append(e.Kinds, single{fakeKind{f, name}, &reads})
+		}
+		want := reconcile.Want{State: random(r)}
+		if _, _, err := e.Converge(ctx, want, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		lossy := r.IntN(2) == 0
+		for range 1 + r.IntN(4) {
+			var events []reconcile.Key
+			for range 1 + r.IntN(4) {
+				events = append(events, f.damage(r, want.State))
+			}
+			if lossy {
+				events = slices.DeleteFunc(events, func(reconcile.Key) bool { return r.IntN(2) == 0 })
+			}
+			r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			for len(events) > 0 {
+				n := 1 + r.IntN(len(events))
+				p, err := e.PlanAt(ctx, &want, events[:n], nil, want.State)
+				if err != nil {
+					t.Fatal(err)
+				}
+				plan := p.Plan
+				if narrow++; p.Wide || len(p.Held) > 0 {
+					wide++
+					if plan, err = e.Plan(ctx, want, want.State); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if out := e.Apply(ctx, plan, nil); out.Err() != nil && !lossy {
+					t.Fatalf("seed %d: %v: %v\n%s", seed, events[:n], out.Err(), words(plan))
+				}
+				events = events[n:]
+			}
+		}
+		plan, err := e.Plan(ctx, want, want.State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !lossy && len(plan.Changes) > 0 {
+			t.Fatalf("seed %d: no event was lost, and yet:\n%s", seed, words(plan))
+		}
+		if _, err := e.Execute(ctx, want, plan, nil); err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, words(plan))
+		}
+		home := maps.Clone(want.State)
+		for _, c := range plan.Conflicts {
+			delete(home, c.Key)
+			for _, k := range c.Without {
+				delete(home, k)
+			}
+		}
+		for k, x := range home {
+			if f.own[k] != x {
+				t.Fatalf("seed %d: %s is not home:\n%s", seed, k, words(plan))
+			}
+		}
+		if left, _ := e.Plan(ctx, want, want.State); len(left.Changes) > 0 {
+			t.Fatalf("seed %d: after the whole pass:\n%s", seed, words(left))
+		}
+	}
+	if wide == 0 || wide > narrow/2 {
+		t.Errorf("%d of %d narrow passes had to be whole ones", wide, narrow)
+	}
+}

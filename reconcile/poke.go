@@ -1,0 +1,82 @@
+package reconcile
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// Poke is why a pass is made: hints of what may have changed. They may come for nothing, late, or not at all.
+type Poke struct {
+	Whole bool     // observe everything, and ask for the wanted state anew
+	Keys  []Key    // else: these places and what stands on them, against the wanted state of the last whole pass
+	Kinds []string // and these kinds as a whole
+
+	// By is who made the change, where that is known, in words. A key without a name stands for its whole kind.
+	By map[Key]string
+}
+
+// pokeMost is how many places a narrow pass looks at. Beyond it a whole pass is cheaper, and memory stays bounded however
+// long the loop is busy.
+const pokeMost = 4096
+
+// Pokes gathers hints until the loop takes them. Any goroutine may add.
+type Pokes struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	whole bool
+	keys  map[Key]struct{}
+	kinds map[string]struct{}
+	by    map[Key]string
+}
+
+// NewPokes returns a Pokes without any.
+func NewPokes() *Pokes {
+	p := &Pokes{wake: make(chan struct{}, 1)}
+	p.forget()
+	return p
+}
+
+func (p *Pokes) forget() {
+	p.whole, p.keys, p.kinds, p.by = false, map[Key]struct{}{}, map[string]struct{}{}, map[Key]string{}
+}
+
+// Add notes a hint and wakes the loop. It does not wait.
+func (p *Pokes) Add(k Poke) {
+	p.mu.Lock()
+	p.whole = p.whole || k.Whole
+	for _, key := range k.Keys {
+		p.keys[key] = struct{}{}
+	}
+	for _, kind := range k.Kinds {
+		p.kinds[kind] = struct{}{}
+	}
+	if len(p.keys) > pokeMost {
+		p.whole = true
+	}
+	if p.whole {
+		clear(p.keys)
+		clear(p.kinds)
+	}
+	if len(p.by)+len(k.By) <= pokeMost {
+		maps.Copy(p.by, k.By)
+	}
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Whole asks for a whole pass.
+func (p *Pokes) Whole() { p.Add(Poke{Whole: true}) }
+
+// take returns all hints as one, and forgets them.
+func (p *Pokes) take() Poke {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := Poke{Whole: p.whole, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
+	p.forget()
+	return k
+}

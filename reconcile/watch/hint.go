@@ -1,0 +1,282 @@
+package watch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// hints turns messages into the places that they tell of.
+type hints struct {
+	Kernel
+	names *names
+}
+
+var (
+	nothing = reconcile.Poke{}
+	whole   = reconcile.Poke{Whole: true}
+)
+
+func at(keys ...reconcile.Key) reconcile.Poke { return reconcile.Poke{Keys: keys} }
+
+// of is what a message of rtnetlink asks for.
+func (h hints) of(m message) reconcile.Poke {
+	if m.nsid >= 0 {
+		return h.inside(m)
+	}
+	switch m.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return h.link(m)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return h.addr(m)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return h.route(m)
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return h.neigh(m)
+	case unix.RTM_NEWNETCONF:
+		return h.setting(m)
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		return h.nexthop(m)
+	case unix.RTM_DELNSID:
+		return h.namespace(m)
+	case unix.RTM_NEWNSID, unix.RTM_DELNETCONF: // netd's own doing, or gone with its link
+		return nothing
+	}
+	return whole
+}
+
+// link: a link takes along and changes what is on it without a word about that, and all that stands on its key is read
+// with it. The host's own links are facts that the wanted state is computed from.
+func (h hints) link(m message) reconcile.Poke {
+	if len(m.body) < unix.SizeofIfInfomsg {
+		return whole
+	}
+	if m.body[0] == unix.AF_BRIDGE { // a bridge port's state
+		return nothing
+	}
+	for a := range attributes(m.body[unix.SizeofIfInfomsg:]) {
+		if a.typ == unix.IFLA_IFNAME {
+			if key := object.LinkKey("", text(a.data)); h.Wants(key) {
+				return at(key)
+			}
+		}
+	}
+	return whole
+}
+
+func (h hints) addr(m message) reconcile.Poke {
+	if len(m.body) < unix.SizeofIfAddrmsg {
+		return whole
+	}
+	name, ok := h.names.of(native.Uint32(m.body[4:]))
+	if !ok || !h.Wants(object.LinkKey("", name)) {
+		return whole
+	}
+	// With a link's last address its routes go, without an event of their own.
+	return at(object.LinkKey("", name), addrOf("", name, m.body).Key())
+}
+
+func addrOf(in object.Place, link string, body []byte) object.Addr {
+	var local, address netip.Addr
+	for a := range attributes(body[unix.SizeofIfAddrmsg:]) {
+		switch a.typ {
+		case unix.IFA_LOCAL:
+			local, _ = netip.AddrFromSlice(a.data)
+		case unix.IFA_ADDRESS:
+			address, _ = netip.AddrFromSlice(a.data)
+		}
+	}
+	if !local.IsValid() {
+		local = address
+	}
+	return object.Addr{In: in, Link: link, Prefix: netip.PrefixFrom(local, int(body[1]))}
+}
+
+// route: those of others are no news except where netd wants one, or had one; a default route is a fact.
+func (h hints) route(m message) reconcile.Poke {
+	r, ok := routeOf("", m.body)
+	switch {
+	case !ok:
+		return whole
+	case r.table != unix.RT_TABLE_MAIN:
+		return nothing
+	case r.dst.Bits() == 0:
+		return whole
+	case r.protocol == object.Protocol || h.Wants(r.key):
+		return at(r.key)
+	}
+	return nothing
+}
+
+type route struct {
+	key      reconcile.Key
+	dst      netip.Prefix
+	table    uint32
+	protocol uint8
+}
+
+func routeOf(in object.Place, body []byte) (r route, ok bool) {
+	if len(body) < unix.SizeofRtMsg {
+		return r, false
+	}
+	r.table, r.protocol = uint32(body[4]), body[5]
+	dst, metric := netip.IPv4Unspecified(), uint32(0)
+	if body[0] == unix.AF_INET6 {
+		dst = netip.IPv6Unspecified()
+	}
+	for a := range attributes(body[unix.SizeofRtMsg:]) {
+		switch a.typ {
+		case unix.RTA_DST:
+			dst, _ = netip.AddrFromSlice(a.data)
+		case unix.RTA_TABLE:
+			r.table = a.u32()
+		case unix.RTA_PRIORITY:
+			metric = a.u32()
+		}
+	}
+	if dst.Is6() && metric == 1024 { // IP6_RT_PRIO_USER: no metric was asked for
+		metric = 0
+	}
+	r.dst = netip.PrefixFrom(dst, int(body[1]))
+	r.key = object.RouteKey(in, r.dst, r.table, metric)
+	return r, r.dst.IsValid()
+}
+
+// neigh: entries come and go with traffic; netd's are permanent, on its own links.
+func (h hints) neigh(m message) reconcile.Poke {
+	if len(m.body) < unix.SizeofNdMsg {
+		return whole
+	}
+	name, ok := h.names.of(native.Uint32(m.body[4:]))
+	if !ok || !h.Wants(object.LinkKey("", name)) { // the link's own event tells when it went
+		return nothing
+	}
+	var dst netip.Addr
+	var mac object.MAC
+	for a := range attributes(m.body[unix.SizeofNdMsg:]) {
+		switch a.typ {
+		case unix.NDA_DST:
+			dst, _ = netip.AddrFromSlice(a.data)
+		case unix.NDA_LLADDR:
+			if len(a.data) == 6 {
+				mac = object.MAC(a.data)
+			}
+		}
+	}
+	key := object.Neigh{Link: name, IP: dst}.Key()
+	if m.body[0] == unix.AF_BRIDGE {
+		key = object.FDB{Link: name, MAC: mac, Dst: dst}.Key()
+	}
+	if lasting := native.Uint16(m.body[8:])&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0; lasting || h.Wants(key) {
+		return at(key)
+	}
+	return nothing
+}
+
+// Attributes of RTM_NEWNETCONF (include/uapi/linux/netconf.h), and the settings that they are.
+const netconfIndex = 1 // NETCONFA_IFINDEX
+
+var netconf = map[uint16]string{2: "forwarding", 3: "rp_filter", 5: "proxy_arp"}
+
+// setting: that of all links resets each link's, or is a fact.
+func (h hints) setting(m message) reconcile.Poke {
+	if len(m.body) < 4 { // struct netconfmsg, padded
+		return whole
+	}
+	family := "ipv4"
+	if m.body[0] == unix.AF_INET6 {
+		family = "ipv6"
+	}
+	index, changed := int32(0), []string(nil)
+	for a := range attributes(m.body[4:]) {
+		if a.typ == netconfIndex {
+			index = int32(a.u32())
+		} else if name := netconf[a.typ]; name != "" {
+			changed = append(changed, name)
+		}
+	}
+	if index < 0 { // NETCONFA_IFINDEX_ALL or _DEFAULT
+		return whole
+	}
+	link, ok := h.names.of(uint32(index))
+	if !ok {
+		return nothing
+	}
+	var p reconcile.Poke
+	for _, name := range changed {
+		if key := (object.Sysctl{Name: object.LinkSysctl(family, "conf", link, name)}).Key(); h.Wants(key) {
+			p.Keys = append(p.Keys, key)
+		}
+	}
+	return p
+}
+
+func (h hints) nexthop(m message) reconcile.Poke {
+	if len(m.body) < 8 { // struct nhmsg
+		return whole
+	}
+	for a := range attributes(m.body[8:]) {
+		if a.typ == unix.NHA_ID {
+			if key := object.NexthopKey(a.u32()); m.body[2] == object.Protocol || h.Wants(key) {
+				return at(key)
+			}
+		}
+	}
+	return nothing
+}
+
+// namespace: a container's end.
+func (h hints) namespace(m message) reconcile.Poke {
+	for a := range attributes(m.body[min(4, len(m.body)):]) {
+		if a.typ == unix.NETNSA_NSID {
+			if len(h.PlacesOf(int(int32(a.u32())))) > 0 {
+				return whole
+			}
+		}
+	}
+	return nothing
+}
+
+// inside: whatever happens in a workload's namespace, what netd has there is read again with its veth.
+func (h hints) inside(m message) reconcile.Poke {
+	var p reconcile.Poke
+	for _, in := range h.PlacesOf(m.nsid) {
+		p.Keys = append(p.Keys, object.LinkKey("", object.VethName(string(in))))
+		// And what bears netd's mark and may not be wanted.
+		if m.Type == unix.RTM_NEWROUTE {
+			if r, ok := routeOf(in, m.body); ok && r.protocol == object.Protocol {
+				p.Keys = append(p.Keys, r.key)
+			}
+		}
+	}
+	return p
+}
+
+// generation is what the end of a transaction of nftables asks for. It says itself who made it.
+func generation(m message) reconcile.Poke {
+	if m.Type != newGeneration {
+		return nothing
+	}
+	p := reconcile.Poke{Kinds: []string{object.KindNft}}
+	var pid uint32
+	var name string
+	for a := range attributes(m.body[min(4, len(m.body)):]) {
+		switch {
+		case a.typ == unix.NFTA_GEN_PROC_PID && len(a.data) >= 4:
+			pid = binary.BigEndian.Uint32(a.data)
+		case a.typ == unix.NFTA_GEN_PROC_NAME:
+			name = text(a.data)
+		}
+	}
+	if pid != 0 && name != "" {
+		p.By = map[reconcile.Key]string{{Kind: object.KindNft}: culprit(pid, name)}
+	}
+	return p
+}
+
+func culprit(pid uint32, name string) string { return fmt.Sprintf("pid %d (%s)", pid, name) }
