@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -105,6 +106,9 @@ func (w *wire) send(n, per int, ack bool, message func(b []byte, flags uint16, s
 // receive reads one datagram.
 func (w *wire) receive(each func(typ uint16, body []byte) error) error {
 	n, _, err := unix.Recvfrom(w.fd, w.buf, 0)
+	for errors.Is(err, unix.EINTR) { // the runtime's signals end a wait of a socket that has a time limit
+		n, _, err = unix.Recvfrom(w.fd, w.buf, 0)
+	}
 	if err != nil {
 		return os.NewSyscallError("recvfrom", err)
 	}

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"netd/testenv/netns"
+	"netd/testenv/router"
+)
+
+const bgpFile = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+node "node" {
+  address = "172.16.0.10/16"
+  blocks  = ["10.10.40.128/26"]
+}
+peer "tor" {
+  address      = "172.16.0.1"
+  asn          = 65001
+  import       = ["11.0.0.0/8 le 32"]
+  max_prefixes = 1000000
+}
+`
+
+// learned is the i-th prefix that the sender announces.
+func learned(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+}
+
+// birdSender announces what is enabled: one prefix, 10,000, or 100,000.
+func birdSender() string {
+	var f strings.Builder
+	f.WriteString("router id 172.16.0.1;\nprotocol device { scan time 60; }\n")
+	first := 0
+	for _, n := range []int{1, 10_000, 100_000} {
+		fmt.Fprintf(&f, "protocol static many%d {\n disabled yes;\n ipv4;\n", n)
+		for i := range n {
+			fmt.Fprintf(&f, " route %s blackhole;\n", learned(first+i))
+		}
+		f.WriteString("}\n")
+		first += n
+	}
+	f.WriteString(`protocol bgp far {
+ local 172.16.0.1 as 65001;
+ neighbor 172.16.0.10 as 64512;
+ hold time 90;
+ connect delay time 1; connect retry time 1; error wait time 1, 4;
+ direct;
+ ipv4 { import all; export where source = RTS_STATIC; next hop self; };
+}
+`)
+	return f.String()
+}
+
+const birdReceiver = `router id 172.16.0.10;
+protocol device { scan time 60; }
+protocol kernel { ipv4 { import none; export all; }; }
+protocol bgp tor {
+ local 172.16.0.10 as 64512;
+ neighbor 172.16.0.1 as 65001;
+ hold time 90;
+ connect delay time 1; connect retry time 1; error wait time 1, 4;
+ direct;
+ ipv4 { import all; export none; };
+}
+`
+
+const frrReceiver = `router bgp 64512
+ bgp router-id 172.16.0.10
+ no bgp ebgp-requires-policy
+ neighbor 172.16.0.1 remote-as 65001
+ neighbor 172.16.0.1 timers 30 90
+ neighbor 172.16.0.1 timers connect 1
+`
+
+// change has the sender enable or disable routes and waits until the kernel of the receiver has made n changes of that kind.
+func change(b testing.TB, tor *router.Router, hear *wire, verb, what string, n int) time.Duration {
+	b.Helper()
+	typ := uint16(unix.RTM_NEWROUTE)
+	if verb == "disable" {
+		typ = unix.RTM_DELROUTE
+	}
+	began := time.Now()
+	tor.Ask(verb, what)
+	for got := 0; got < n; {
+		err := hear.receive(func(t uint16, body []byte) error {
+			if dst := parseRoute(body).dst; t == typ && dst.IsValid() && dst.Addr().As4()[0] == 11 {
+				got++
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatalf("%d of %d changes after %s %s: %v", got, n, verb, what, err)
+		}
+	}
+	return time.Since(began)
+}
+
+// BenchmarkBGP has BIRD announce prefixes over one hop to netd, to BIRD and to FRR in turn, until they are in the kernel.
+func BenchmarkBGP(b *testing.B) {
+	netns.Need(b)
+	took := map[string]map[int][]time.Duration{"netd": {}, "bird": {}, "frr": {}}
+	var ones []time.Duration
+	cold := map[string][]time.Duration{}
+	var memory, speaker, idleSpeaker float64
+	const runs = 3
+	for run := range runs {
+		for _, who := range []string{"netd", "bird", "frr"} {
+			b.Run(who, func(b *testing.B) {
+				node := &host{netns.New(b, "node"), b.TempDir()}
+				far := netns.New(b, "tor")
+				node.Run(b, "ip link add ens33 type veth peer name eth0 netns tor")
+				for ns, addr := range map[*netns.NS]string{node.NS: "172.16.0.10/16 dev ens33", far: "172.16.0.1/16 dev eth0"} {
+					ns.Run(b, "ip addr add "+addr)
+					ns.Run(b, "ip link set "+strings.Fields(addr)[2]+" up")
+				}
+				hear := open(b, node.NS, routeChanges)
+				defer hear.close()
+				tor := router.New(b, router.BIRD, far, birdSender())
+				established := func() {
+					for deadline := time.Now().Add(time.Minute); !strings.Contains(tor.Ask("show", "protocols", "far"), "Established"); time.Sleep(2 * time.Millisecond) {
+						if time.Now().After(deadline) {
+							b.Fatal("the session does not come up:\n" + tor.Ask("show", "protocols", "all", "far"))
+						}
+					}
+				}
+				began := time.Now()
+				var d *daemon
+				switch who {
+				case "netd":
+					if err := os.Chmod(node.dir, 0o755); err != nil {
+						b.Fatal(err)
+					}
+					if err := os.WriteFile(node.file("netd.hcl"), []byte(bgpFile), 0o644); err != nil {
+						b.Fatal(err)
+					}
+					d, _ = node.start(b)
+					defer func() { d.stop(); timed(b, d.NS, d.command(b, "destroy", "-y")) }()
+				case "bird":
+					router.New(b, router.BIRD, node.NS, birdReceiver)
+				case "frr":
+					router.New(b, router.FRR, node.NS, frrReceiver)
+				}
+				established()
+				cold[who] = append(cold[who], time.Since(began))
+				if who == "netd" {
+					if pid := speakerIn(node.NS); pid != 0 {
+						idleSpeaker = max(idleSpeaker, resident(pid))
+					}
+					if run == 0 {
+						for range 30 {
+							ones = append(ones, change(b, tor, hear, "enable", "many1", 1))
+							change(b, tor, hear, "disable", "many1", 1)
+						}
+					}
+				}
+				for _, n := range []int{10_000, 100_000} {
+					what := fmt.Sprintf("many%d", n)
+					took[who][n] = append(took[who][n], change(b, tor, hear, "enable", what, n))
+					if who == "netd" && n == 100_000 {
+						if pid := speakerIn(node.NS); pid != 0 {
+							speaker = max(speaker, resident(pid))
+							memory = max(memory, resident(pid)+resident(d.cmd.Process.Pid))
+						}
+					}
+				}
+			})
+		}
+	}
+	if len(took["netd"][100_000]) == 0 || len(took["frr"][100_000]) == 0 || len(took["bird"][100_000]) == 0 {
+		return // said already
+	}
+	within("bgp: both ends' start to established, beside BIRD", median(cold["netd"]), 1500*time.Millisecond)
+	within("bgp: one prefix, BIRD told to announce it to netd's kernel, p50", median(ones), 5*time.Millisecond)
+	for _, n := range []int{10_000, 100_000} {
+		what := fmt.Sprintf("bgp: %d prefixes from BIRD into the kernel", n)
+		most := 0.0
+		if n == 100_000 {
+			most = 1
+		}
+		against(what, median(took["netd"][n]), median(took["frr"][n]), "FRR", most)
+		against(what, median(took["netd"][n]), median(took["bird"][n]), "BIRD", 0)
+	}
+	below("bgp: speaker with a session and no routes, resident", idleSpeaker, 60, "MB")
+	below(fmt.Sprintf("bgp: daemon and speaker with 110000 prefixes, resident (speaker %s)", amount(speaker, "MB")), memory, 300, "MB")
+}
+
+// speakerIn is the process of the speaker in a network namespace, 0 where none is.
+func speakerIn(ns *netns.NS) int {
+	of := ""
+	_ = ns.Do(func() (err error) { of, err = os.Readlink("/proc/thread-self/ns/net"); return err })
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		text, _ := os.ReadFile(f)
+		if args := strings.Split(string(text), "\x00"); len(args) > 1 && args[1] == "speaker" {
+			if in, _ := os.Readlink(filepath.Join(filepath.Dir(f), "ns/net")); in == of {
+				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+				return pid
+			}
+		}
+	}
+	return 0
+}
