@@ -41,8 +41,9 @@ type statusView struct {
 	Notes         []string             `json:"notes"`
 	Peers         []speaker.Neighbour  `json:"peers"`
 	Speaker       string               `json:"speaker,omitempty"`
-	SpeakerSaid   []string             `json:"speaker_said,omitempty"` // the last lines of one that dies again and again
+	SpeakerSaid   []string             `json:"speaker_said,omitempty"` // the last lines of one that died
 	SpeakerError  string               `json:"speaker_error,omitempty"`
+	SpeakerDeaths int                  `json:"speaker_deaths,omitempty"` // in the last minute
 	Repairs       []repairView         `json:"repairs"`
 	LastPass      time.Time            `json:"last_pass,omitzero"`
 	Took          float64              `json:"took"` // seconds
@@ -76,11 +77,14 @@ func (d *daemonState) statusNow() statusView {
 		switch {
 		case st.Failing():
 			v.SpeakerError, v.SpeakerSaid = fmt.Sprintf("it died %d times in the last minute", st.Deaths), st.Said
+		case st.PID != 0 && st.Deaths > 0:
+			v.SpeakerSaid = st.Said
 		case st.PID == 0 && st.Err != nil:
 			v.SpeakerError = st.Err.Error()
 		case st.PID == 0:
 			v.SpeakerError = "it is being started"
 		}
+		v.SpeakerDeaths = st.Deaths
 		if v.Speaker = "none"; st.PID != 0 {
 			v.Speaker = fmt.Sprintf("pid %d", st.PID)
 		}
@@ -187,6 +191,9 @@ func (v statusView) write(w io.Writer) {
 	}
 	if len(v.Peers) > 0 {
 		fmt.Fprintf(w, "\nBGP sessions (speaker %s):\n", v.Speaker)
+		if v.SpeakerDeaths > 0 && v.SpeakerError == "" {
+			fmt.Fprintf(w, "  The speaker died %s in the last minute; it last wrote:\n    %s\n", times(v.SpeakerDeaths), strings.Join(v.SpeakerSaid, "\n    "))
+		}
 		rows := [][]string{}
 		for _, p := range v.Peers {
 			rows = append(rows, []string{"  " + p.Who(), p.State, time.Since(p.Since).Round(time.Second).String(), p.LastError()})
@@ -201,6 +208,13 @@ func (v statusView) write(w io.Writer) {
 		}
 		table(w, rows)
 	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func (a *app) statusCmd() *cobra.Command {

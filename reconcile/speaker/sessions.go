@@ -49,6 +49,7 @@ type session struct {
 	stopDial context.CancelFunc // nil where nobody dials
 	told     map[string]bool    // families whose End-of-RIB came in this session
 	unknown  *time.Timer        // ends the time in which its table is unknown
+	opens    *time.Timer        // ends the time in which it has to send its OPEN
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
@@ -124,6 +125,9 @@ func (s *sessions) removed(addr netip.Addr) {
 
 func (x *session) end() {
 	x.unknown.Stop()
+	if x.opens != nil {
+		x.opens.Stop()
+	}
 	if x.stopDial != nil {
 		x.stopDial()
 		x.stopDial = nil
@@ -206,6 +210,9 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 	switch state {
 	case api.PeerState_ACTIVE:
 		s.dials(addr, x)
+	case api.PeerState_OPENSENT:
+		since := x.since
+		x.opens = time.AfterFunc(openWithin, func() { s.opening(addr, since) })
 	case api.PeerState_ESTABLISHED:
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)

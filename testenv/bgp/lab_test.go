@@ -249,6 +249,17 @@ func (h *host) upSince(n int, after time.Time) {
 	})
 }
 
+// sinceOf is since when the session with a neighbour is as it is.
+func (h *host) sinceOf(a netip.Addr) time.Time {
+	h.lab.t.Helper()
+	for _, p := range h.status().Peers {
+		if p.Addr == a {
+			return p.Since
+		}
+	}
+	return time.Time{}
+}
+
 // routes are the routes of netd in the host's kernel that begin with a prefix.
 func (h *host) routes(prefix string) string {
 	h.lab.t.Helper()

@@ -1,0 +1,218 @@
+package bgp
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/testenv/router"
+	"netd/testenv/stream"
+)
+
+// threeNodes is a mesh in which node three is hostile.
+const threeNodes = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+
+node "one" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+
+node "two" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+
+node "three" {
+  address = "192.168.170.139/24"
+  blocks  = ["10.10.3.0/24"]
+}
+
+workload "web" {
+  node    = "one"
+  address = "10.10.40.129"
+  netns   = "/run/netns/LAB-web"
+}
+
+workload "app" {
+  node    = "two"
+  address = "10.10.194.134"
+  netns   = "/run/netns/LAB-app"
+}
+`
+
+// hostility is what a neighbour does that it may not.
+type hostility struct {
+	name string
+	say  []byte
+	want string // what is said of the session's end; empty: what was told is refused, and the session may go on
+	dies bool   // the speaker does not survive it
+}
+
+// header is a message with a length and a marker of one's own.
+func header(length uint16, marker byte) []byte {
+	b := router.Keepalive()
+	for i := range 16 {
+		b[i] = marker
+	}
+	b[16], b[17] = byte(length>>8), byte(length)
+	return b
+}
+
+func hostilities(three netip.Addr) []hostility {
+	p := netip.MustParsePrefix("10.10.3.0/24")
+	update := func(attributes ...[]byte) []byte { return router.Update(nil, slices.Concat(attributes...), p) }
+	origin, path, hop, pref := router.Origin(), router.ASPath(), router.NextHop(three), router.LocalPref(100)
+	as4 := router.Attribute(router.Optional|router.Transitive, 17, 2, 1, 0, 0, 0xfd, 0xe9)
+	return []hostility{
+		{"a message of an unknown type", router.Frame(99, nil), "", true},
+		{"an AS4_PATH before the AS_PATH", update(origin, hop, pref, as4, router.ASPath(65001)), "", true},
+		{"a bad marker", header(19, 0), "", false},
+		{"a message shorter than its header", header(18, 0xff), "bad message length", false},
+		{"a message longer than any", header(0xffff, 0xff), "hold timer expired", false},
+		{"a truncated UPDATE", router.Frame(router.TypeUpdate, []byte{0, 9, 24}), "malformed attribute list", false},
+		{"a prefix longer than 32 bits", router.Frame(router.TypeUpdate, []byte{0, 0, 0, 0, 77, 10, 10, 3}), "", false},
+		{"another OPEN", router.Open{ASN: 64512, ID: three, HoldTime: 9 * time.Second}.Bytes(), "", true},
+		{"an ORIGIN of two bytes", update(router.Attribute(router.Transitive, 1, 0, 0), path, hop, pref), "", false},
+		{"a NEXT_HOP of three bytes", update(origin, path, router.Attribute(router.Transitive, 3, 1, 2, 3), pref), "", false},
+		{"no NEXT_HOP", update(origin, path, pref), "", false},
+		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), "unrecognized well known attribute", false},
+		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), "", false},
+		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), "", false},
+		{"a NOTIFICATION", router.Frame(router.TypeNotification, []byte{6, 2}), "it closed the session: code 6(cease) subcode 2(administrative shutdown)", false},
+	}
+}
+
+// TestHostile has a node of the mesh say everything that it must not, one after another. The stream between the other two
+// loses nothing, status says what happened, and once the node behaves its session and its route are back.
+func TestHostile(t *testing.T) {
+	l := newLab(t, threeNodes)
+	one, two, three := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24"), l.host("three", "192.168.170.139/24")
+	c, d := l.container("web"), l.container("app")
+	one.start()
+	two.start()
+	route := func(there bool) {
+		t.Helper()
+		l.wait("the hostile node's route", func() string {
+			if out := one.routes("10.10.3.0/24"); (out != "") != there {
+				return "routes: " + out + "\n" + one.must("show", "peers")
+			}
+			return ""
+		})
+	}
+	behave := func() *router.Raw {
+		t.Helper()
+		r := l.rogue(three)
+		l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
+		route(true)
+		return r
+	}
+	r := behave()
+	var streams []*stream.Stream
+	for _, s := range []*stream.Stream{stream.Start(t, c, web, d, app, time.Millisecond), stream.Start(t, d, app, c, web, time.Millisecond)} {
+		s.Flowing(t)
+		streams = append(streams, s)
+	}
+	for i, x := range hostilities(three.addr) {
+		begin, up := time.Now(), one.sinceOf(three.addr)
+		pid := one.speaker()
+		l.say(r, x.say)
+		switch {
+		case x.dies:
+			l.wait(x.name+": another speaker", func() string {
+				if now := one.speaker(); now == 0 || now == pid {
+					return "none"
+				}
+				return ""
+			})
+			l.wait(x.name+": words", func() string { return missing(func() string { out, _ := one.ask("status"); return out }(), "died") })
+		case x.want != "":
+			l.wait(x.name+": words", func() string { return missing(one.must("show", "peers"), x.want) })
+		default: // it is refused, or taken for a withdrawal (RFC 7606), or ends the session
+			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i), 0}), 24).String()
+			_, _ = r.Write(router.Announce(three.addr, nil, prefixes(marker)...))
+			l.wait(x.name+": what came of it", func() string {
+				out := one.must("show", "peers", "three", "--routes", "received")
+				if strings.Contains(out, marker) || one.sinceOf(three.addr).After(up) {
+					return ""
+				}
+				return out
+			})
+			if out := one.routes("10.10.3.0/24"); out != "" && missing(out, "via 192.168.170.139") != "" {
+				t.Errorf("%s: the route is %s", x.name, out)
+			}
+		}
+		if now := one.speaker(); !x.dies && now != pid {
+			t.Errorf("%s: the speaker died of it", x.name)
+		}
+		r.Close()
+		r = behave()
+		t.Logf("%s: back after %s", x.name, time.Since(begin).Round(time.Millisecond))
+	}
+	for _, s := range streams {
+		if got := s.Stop(); got.Lost != 0 {
+			t.Errorf("the stream between the others: %s", got)
+		} else {
+			t.Log(got)
+		}
+	}
+}
+
+// TestStrangers dial the port of BGP: an address that is no peer is dropped by the kernel, counted, and nobody hears of it;
+// a peer beyond a router (its packets have lost some of their TTL) opens no session.
+func TestStrangers(t *testing.T) {
+	l := newLab(t, twoNodes)
+	one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+	l.container("web")
+	one.start()
+	l.wait("the speaker to listen", func() string { return missing(one.Run(t, "ss -Hltn"), ":179") })
+	two.Run(t, "ip addr add 192.168.170.99/24 dev eth0")
+	dropped := func() int {
+		t.Helper()
+		n := 0
+		for _, line := range strings.Split(one.Run(t, "nft list table inet netd"), "\n") {
+			if _, after, ok := strings.Cut(line, "counter packets "); ok && strings.Contains(line, "tcp dport 179") && strings.Contains(line, "drop") {
+				k, _ := strconv.Atoi(strings.Fields(after)[0])
+				n += k
+			}
+		}
+		return n
+	}
+	before := dropped()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	stranger := router.End{NS: two.NS, Local: netip.MustParseAddr("192.168.170.99"), Remote: one.addr, TTL: 255}
+	if r, err := stranger.Dial(ctx); err == nil {
+		r.Close()
+		t.Error("an address that is no peer got a connection")
+	}
+	if now := dropped(); now <= before {
+		t.Errorf("the drop is not counted: %d, then %d\n%s", before, now, one.Run(t, "nft list table inet netd"))
+	}
+	if log := one.log.String(); strings.Contains(log, "192.168.170.99") {
+		t.Errorf("the daemon heard of it:\n%s", log)
+	}
+
+	far := router.End{NS: two.NS, Local: two.addr, Remote: one.addr, TTL: 254}
+	ctx, cancel = context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if r, err := far.Dial(ctx); err == nil {
+		if err := r.Establish(ctx, router.Open{ASN: 64512, ID: two.addr, HoldTime: 9 * time.Second}); err == nil {
+			t.Error("a session with a TTL of 254")
+		}
+		r.Close()
+	}
+	l.wait("words", func() string {
+		return missing(one.degraded("status"), "its TTL is too low (ttl_security), or it hangs")
+	})
+	begin := time.Now()
+	l.say(l.rogue(two), router.EndOfRIB())
+	one.up(1)
+	t.Logf("the session was up %s after it behaved", time.Since(begin).Round(time.Millisecond))
+}
