@@ -123,6 +123,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("gobgp global rib:\n%s", out)
 	}
 
+	l.wait("the route", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
 	before := one.Run(t, "ip route show proto 142")
 	stop := make(chan struct{})
 	changed := make(chan string, 1)
