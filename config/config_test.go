@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -313,4 +314,103 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A chain of locals is no cycle, a cycle is told once, and thousands of them take no time to speak of.
+func TestManyLocals(t *testing.T) {
+	chain := func(last string) string {
+		var b strings.Builder
+		b.WriteString("locals {\n")
+		for i := range 5000 {
+			fmt.Fprintf(&b, "  a%d = local.a%d\n", i, i+1)
+		}
+		return b.String() + "  a5000 = " + last + "\n}\n" + smallest
+	}
+	if _, ds := parse(t, "netd.hcl", chain("1"), nil); len(ds) > 0 {
+		t.Errorf("a chain: %d faults, the first %v", len(ds), ds[0])
+	}
+	if _, ds := parse(t, "netd.hcl", chain("local.a0"), nil); len(ds) != 1 || ds[0].Summary != "locals refer to themselves" {
+		t.Errorf("a cycle: %d faults: %v", len(ds), ds)
+	}
+}
+
+// What stands in a file cannot steer the terminal that its faults are shown on, and what is missing at its end has a place.
+func TestSourceLines(t *testing.T) {
+	_, ds := parse(t, "netd.hcl", "network \"lab\" { # \x1b[2J\n", nil)
+	if len(ds) == 0 || strings.ContainsRune(ds[0].Source, '\x1b') || !strings.Contains(ds[0].Source, "\uFFFD[2J") {
+		t.Errorf("the line with an escape: %+v", ds)
+	}
+	_, ds = parse(t, "netd.hcl", "network \"lab\" {\n  pools = [\n\n\n", nil)
+	if len(ds) == 0 || ds[0].Line != 2 || ds[0].Column != 12 || ds[0].Source != "  pools = [" {
+		t.Errorf("what is missing at the end: %+v", ds)
+	}
+}
+
+// TestFunctions has an expression a function, and its value in Terraform.
+func TestFunctions(t *testing.T) {
+	seen := map[string]bool{}
+	for expr, want := range map[string]string{
+		`cidrsubnet("10.10.0.0/16", 10, 3)`:                  "10.10.0.192/26",
+		`cidrsubnet("fd00:fd12:3456:7890::/56", 16, 162)`:    "fd00:fd12:3456:7800:a200::/72",
+		`cidrhost("10.12.112.0/20", 268)`:                    "10.12.113.12",
+		`cidrhost("10.12.112.0/20", -1)`:                     "10.12.127.255",
+		`cidrnetmask("172.16.0.0/12")`:                       "255.240.0.0",
+		`join(" ", cidrsubnets("10.1.0.0/16", 4, 4, 8, 4))`:  "10.1.0.0/20 10.1.16.0/20 10.1.32.0/24 10.1.48.0/20",
+		`join(",", range(3))`:                                "0,1,2",
+		`join(",", range(1, 8, 2))`:                          "1,3,5,7",
+		`join(",", range(4, 1))`:                             "4,3,2",
+		`format("web-%03d", 7)`:                              "web-007",
+		`join(" ", formatlist("%s-%s", ["a", "b"], "x"))`:    "a-x b-x",
+		`join("/", split(",", "a,b,,c"))`:                    "a/b//c",
+		`join(",", concat(["a"], ["b", "c"]))`:               "a,b,c",
+		`merge({ a = "b", c = "d" }, { c = "z" }).c`:         "z",
+		`lookup({ a = "1" }, "b", "none")`:                   "none",
+		`join(",", keys({ b = 1, a = 2 }))`:                  "a,b",
+		`join(",", values({ b = 1, a = 2 }))`:                "2,1",
+		`length("héé") + length([1, 2]) + length({ a = 1 })`: "6",
+		`min(12, 54, 3)`:                                     "3",
+		`max([12, 54, 3]...)`:                                "54",
+		`join(",", flatten([["a", "b"], [], [["c"]]]))`:      "a,b,c",
+		`join(",", distinct(["a", "b", "a"]))`:               "a,b",
+		`join(",", sort(["e", "d", "a"]))`:                   "a,d,e",
+		`join(",", toset(["b", "a", "b"]))`:                  "a,b",
+		`tolist(toset(["a"]))[0]`:                            "a",
+		`upper("héllo")`:                                     "HÉLLO",
+		`lower("HÉLLO")`:                                     "héllo",
+		`replace("1 + 2 + 3", "+", "-")`:                     "1 - 2 - 3",
+		`replace("hello world", "/w.*d/", "everybody")`:      "hello everybody",
+		`trimspace("  hello\n\n")`:                           "hello",
+		`jsondecode("{\"hello\": [\"world\"]}").hello[0]`:    "world",
+		`trimspace(file("greeting"))`:                        "hello",
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"greeting": "hello\n", "netd.hcl": "locals {\n  x = " + expr + "\n}\n" + smallest + "node \"x\" {\n  address = \"192.168.170.139/24\"\n  blocks = []\n  labels = { x = local.x }\n}\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Read(filepath.Join(dir, "netd.hcl"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, ds := s.Parse()
+		if ds.HasErrors() {
+			t.Errorf("%s: %v", expr, ds)
+			continue
+		}
+		n, _ := c.Node("x")
+		if got := n.Labels["x"]; got != want {
+			t.Errorf("%s is %q, want %q", expr, got, want)
+		}
+		for name := range (&parser{source: s}).functions() {
+			if strings.Contains(expr, name+"(") {
+				seen[name] = true
+			}
+		}
+	}
+	for name := range (&parser{source: &Source{}}).functions() {
+		if !seen[name] {
+			t.Errorf("%s is not tried", name)
+		}
+	}
 }

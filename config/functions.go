@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -50,7 +52,7 @@ func (p *parser) functions() map[string]function.Function {
 		"tolist":      stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
 		"upper":       stdlib.UpperFunc,
 		"lower":       stdlib.LowerFunc,
-		"replace":     bounded(stdlib.ReplaceFunc),
+		"replace":     bounded(replaceFunction),
 		"trimspace":   stdlib.TrimSpaceFunc,
 		"jsondecode":  stdlib.JSONDecodeFunc,
 		"file":        p.fileFunction(),
@@ -85,6 +87,24 @@ var lengthFunction = function.New(&function.Spec{
 			return cty.NilVal, errors.New("the argument is neither a collection nor a string")
 		}
 		return cty.NumberIntVal(int64(v.LengthInt())), nil
+	},
+})
+
+// replaceFunction replaces every occurrence of a text, or of what a regular expression in RE2's syntax matches, which is
+// written between slashes.
+var replaceFunction = function.New(&function.Spec{
+	Params: []function.Parameter{stringParam("string"), stringParam("substring"), stringParam("replacement")},
+	Type:   function.StaticReturnType(cty.String),
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		text, what, with := args[0].AsString(), args[1].AsString(), args[2].AsString()
+		if len(what) > 1 && what[0] == '/' && what[len(what)-1] == '/' {
+			re, err := regexp.Compile(what[1 : len(what)-1])
+			if err != nil {
+				return cty.NilVal, err
+			}
+			return cty.StringVal(re.ReplaceAllString(text, with)), nil
+		}
+		return cty.StringVal(strings.ReplaceAll(text, what, with)), nil
 	},
 })
 

@@ -257,6 +257,28 @@ func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) ct
 	return def
 }
 
+// used is those of the locals that an expression names. All of them would be an object of all for each: thousands of locals
+// would take seconds.
+func used(e hcl.Expression, all map[string]cty.Value) map[string]cty.Value {
+	out := map[string]cty.Value{}
+	for _, t := range e.Variables() {
+		if t.RootName() != "local" {
+			continue
+		}
+		step, ok := hcl.TraverseAttr{}, len(t) > 1
+		if ok {
+			step, ok = t[1].(hcl.TraverseAttr)
+		}
+		if !ok { // local as a whole, or local["x"]
+			return all
+		}
+		if v, ok := all[step.Name]; ok {
+			out[step.Name] = v
+		}
+	}
+	return out
+}
+
 // locals evaluates the locals in the order in which they use each other.
 func (p *parser) locals(blocks hcl.Blocks) {
 	attrs := map[string]*hcl.Attribute{}
@@ -283,13 +305,18 @@ func (p *parser) locals(blocks hcl.Blocks) {
 		if state[name] == done {
 			return
 		}
-		if state[name] == visiting || len(path) > maxDepth {
+		if len(path) > maxLocals {
+			p.report.errorf(attrs[name].NameRange, "locals nested too deeply", "A chain of more than %d locals, each using the next, ends here.", maxLocals)
+			state[name], values[name] = done, cty.DynamicVal
+			return
+		}
+		if state[name] == visiting {
 			cycle := append(slices.Clone(path[max(0, slices.Index(path, name)):]), name)
 			if len(cycle) > 8 {
 				cycle = append(cycle[:7:7], "…", name)
 			}
 			p.report.errorf(attrs[name].NameRange, "locals refer to themselves", "local.%s.", strings.Join(cycle, " uses local."))
-			state[name] = done
+			state[name], values[name] = done, cty.DynamicVal // what uses it is no fault of its own
 			return
 		}
 		state[name] = visiting
@@ -308,7 +335,7 @@ func (p *parser) locals(blocks hcl.Blocks) {
 			return
 		}
 		state[name] = done
-		p.ctx.Variables["local"] = cty.ObjectVal(values)
+		p.ctx.Variables["local"] = cty.ObjectVal(used(a.Expr, values))
 		v, diags := a.Expr.Value(p.ctx)
 		p.report.hcl(diags)
 		values[name] = v

@@ -12,6 +12,7 @@ const (
 	maxBytes     = 4 << 20
 	maxDepth     = 200
 	maxOperators = 1000
+	maxLocals    = 10_000 // in a chain
 )
 
 // scanner walks the bytes of a file once, before the lexer, and knows just enough of the syntax to tell code from strings,
