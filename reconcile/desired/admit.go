@@ -83,6 +83,14 @@ func newAdmission(b *builder) *admission {
 	return a
 }
 
+// firstAS is the AS that a path begins with which comes from another AS: the neighbour's own (RFC 4271 §6.3).
+func (in *inbound) firstAS() uint32 {
+	if in.ibgp {
+		return 0
+	}
+	return in.asn
+}
+
 // imports is what a router's import list means: nothing where it is not written (RFC 8212), within one AS the blocks of the
 // networks that are routed by BGP.
 func (a *admission) imports(p *config.Peer, ibgp bool) []object.PrefixRange {

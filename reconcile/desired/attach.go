@@ -22,6 +22,10 @@ func Attached(c *config.Config, self config.Node, f Facts, e object.Endpoint) (r
 	}
 	b.workload(e, n)
 	firewallBuilder{b, reconcile.Cause{Text: "guards"}}.endpoint(e)
+	if f.Sessions {
+		b.neighbours = b.findNeighbours()
+		b.announceEach(e)
+	}
 	return b.want, nil
 }
 

@@ -53,47 +53,47 @@ func (b *builder) listens() []netip.Addr {
 	return out
 }
 
-// announce puts what this node tells of its own, with those that are told: nodes what is in networks of mode bgp, routers
-// what their export list has, which is everything where it is not written.
+// announce puts what this node tells of its own.
 func (b *builder) announce() {
-	type own struct {
-		prefix netip.Prefix
-		why    reconcile.Cause
-	}
-	var list []own
 	if slices.Contains(b.c.BGP.Advertise, "blocks") {
 		for _, block := range b.self.Blocks {
-			list = append(list, own{block, cause("block of "+b.self.Name, b.self.BlocksPos)})
+			b.tell(block, cause("block of "+b.self.Name, b.self.BlocksPos))
 		}
 	}
+	for _, e := range b.facts.Endpoints {
+		b.announceEach(e)
+	}
+}
+
+// announceEach puts the addresses of a container, where each is announced.
+func (b *builder) announceEach(e object.Endpoint) {
 	if slices.Contains(b.c.BGP.Advertise, "workloads") {
-		for _, e := range b.facts.Endpoints {
-			for _, a := range e.Addrs() {
-				list = append(list, own{host(a), b.workloadCause(e)})
-			}
+		for _, a := range e.Addrs() {
+			b.tell(host(a), b.workloadCause(e))
 		}
 	}
-	for _, o := range list {
-		f := familyOf(o.prefix.Addr().Is6())
-		hop := f.address(b.self)
-		net, pooled := b.c.NetworkOf(o.prefix)
-		if !hop.IsValid() || !pooled {
-			continue
+}
+
+// tell announces a prefix to those that are told: nodes what is in networks of mode bgp, routers what their export list
+// has, which is everything of this node's own where it is not written.
+func (b *builder) tell(prefix netip.Prefix, why reconcile.Cause) {
+	hop := familyOf(prefix.Addr().Is6()).address(b.self)
+	net, pooled := b.c.NetworkOf(prefix)
+	if !hop.IsValid() || !pooled {
+		return
+	}
+	var to []string
+	for _, n := range b.neighbours {
+		switch {
+		case n.node != nil && net.Mode == config.ModeBGP && !slices.Contains(to, object.ToNodes):
+			to = append(to, object.ToNodes)
+		case n.peer != nil && (!n.peer.ExportSet || matches(n.peer.Export, prefix)):
+			to = append(to, n.addr.WithZone("").String())
 		}
-		var to []string
-		for _, n := range b.neighbours {
-			switch {
-			case n.node != nil && net.Mode == config.ModeBGP && !slices.Contains(to, object.ToNodes):
-				to = append(to, object.ToNodes)
-			case n.peer != nil && (!n.peer.ExportSet || matches(n.peer.Export, o.prefix)):
-				to = append(to, n.addr.WithZone("").String())
-			}
-		}
-		if len(to) == 0 {
-			continue
-		}
+	}
+	if len(to) > 0 {
 		slices.Sort(to)
-		b.put(object.Path{Prefix: o.prefix, NextHop: hop.Addr(), To: strings.Join(to, " ")}, o.why)
+		b.put(object.Path{Prefix: prefix, NextHop: hop.Addr(), To: strings.Join(to, " ")}, why)
 	}
 }
 
@@ -120,7 +120,7 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Import: object.PrefixRanges(ofFamily(b.admission.told(n.node), n.addr.Is6())),
 	}
 	if p.Import != "" {
-		p.NextHops = n.addr.String()
+		p.NextHops, p.FirstAS = n.addr.String(), in.firstAS()
 	}
 	if n.addr.Is6() {
 		p.Family = object.IPv6
@@ -189,6 +189,8 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	p.KeepNextHop = p.KeepNextHop && p.Transit != ""
 	if p.Import == "" {
 		p.LocalPref = ""
+	} else {
+		p.FirstAS = in.firstAS()
 	}
 	p.NextHops = object.AddrList(slices.DeleteFunc(b.admission.nextHops(in), func(a netip.Addr) bool { return len(ofFamily(in.ranges, a.Is6())) == 0 }))
 	return p

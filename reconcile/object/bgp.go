@@ -98,6 +98,7 @@ type Peer struct {
 	Import    string // PrefixRanges that it may tell; nothing else is taken
 	Except    string // PrefixRanges that are not taken though Import has them
 	NextHops  string // AddrList of the next hops that it may give; empty: any
+	FirstAS   uint32 // that the paths which it tells begin with; 0: any
 	LocalPref string // given to what it tells; empty: as it comes
 
 	Outside     bool       // a router outside the file
@@ -124,7 +125,7 @@ func (p Peer) Fields() []reconcile.Field {
 		field("keepalive", p.Keepalive.String()), field("graceful restart", offOr(p.GracefulRestart)),
 		field("max prefixes", zeroOr(uint64(p.MaxPrefixes), "any")), field("state", upDown(p.Up)),
 		field("import", textOr(p.Import, "nothing")), field("except", textOr(p.Except, "nothing")), field("next hops", textOr(p.NextHops, "any")),
-		field("local pref", textOr(p.LocalPref, "as it comes")), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")),
+		field("first as", zeroOr(uint64(p.FirstAS), "any")), field("local pref", textOr(p.LocalPref, "as it comes")), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")),
 		field("self", addrText(p.Self)), field("self6", addrText(p.Self6)), field("keep next hop", onOff(p.KeepNextHop)),
 		field("communities", textOr(p.Communities, "none")), field("prepend", strconv.Itoa(int(p.Prepend))),
 	}
@@ -161,7 +162,7 @@ func (p Peer) Replaces(have reconcile.Resource) bool {
 		return true
 	}
 	h.TTLSecurity, h.Multihop, h.HoldTime, h.Keepalive, h.MaxPrefixes, h.Up = p.TTLSecurity, p.Multihop, p.HoldTime, p.Keepalive, p.MaxPrefixes, p.Up
-	h.Import, h.Except, h.NextHops, h.LocalPref = p.Import, p.Except, p.NextHops, p.LocalPref
+	h.Import, h.Except, h.NextHops, h.FirstAS, h.LocalPref = p.Import, p.Except, p.NextHops, p.FirstAS, p.LocalPref
 	h.Transit, h.Self, h.Self6, h.KeepNextHop, h.Communities, h.Prepend = p.Transit, p.Self, p.Self6, p.KeepNextHop, p.Communities, p.Prepend
 	return h != p
 }

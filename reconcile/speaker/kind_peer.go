@@ -165,7 +165,7 @@ func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 			return err
 		}
 	}
-	if have.Import != want.Import || have.Except != want.Except || have.NextHops != want.NextHops || have.LocalPref != want.LocalPref {
+	if have.Import != want.Import || have.Except != want.Except || have.NextHops != want.NextHops || have.FirstAS != want.FirstAS || have.LocalPref != want.LocalPref {
 		if err := reconsider(ctx, b.gobgp, addr); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 //
 //	import  netd own                          a path of this host's own is taken (a default of "reject" rejects these too)
 //	        netd 192.168.170.1 except         from that neighbour, a prefix of the set of that name is refused
-//	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list
+//	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list and its AS path right
 //	        …                                 anything else is refused (RFC 8212)
 //	export  netd nodes told                   nodes are told the own paths that are marked for nodes
 //	        netd 192.168.170.1 told           that neighbour those that are marked for it, with its communities, prepends, next hop
@@ -51,13 +51,14 @@ type policies struct {
 
 // policyOf is the part of a neighbour that the policies hold.
 func policyOf(p object.Peer) object.Peer {
-	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, LocalPref: p.LocalPref, Outside: p.Outside,
+	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, FirstAS: p.FirstAS, LocalPref: p.LocalPref, Outside: p.Outside,
 		Transit: p.Transit, Self: p.Self, Self6: p.Self6, KeepNextHop: p.KeepNextHop, Communities: p.Communities, Prepend: p.Prepend}
 }
 
 // withPolicy is a neighbour as gobgp has it together with what the policies say of it.
 func withPolicy(p, policy object.Peer) object.Peer {
-	p.Import, p.Except, p.NextHops, p.LocalPref, p.Outside = policy.Import, policy.Except, policy.NextHops, policy.LocalPref, policy.Outside
+	p.Import, p.Except, p.NextHops, p.FirstAS, p.LocalPref = policy.Import, policy.Except, policy.NextHops, policy.FirstAS, policy.LocalPref
+	p.Outside = policy.Outside
 	p.Transit, p.Self, p.Self6, p.KeepNextHop = policy.Transit, policy.Self, policy.Self6, policy.KeepNextHop
 	p.Communities, p.Prepend = policy.Communities, policy.Prepend
 	return p
@@ -176,6 +177,9 @@ func (t *policyText) imports(p object.Peer) error {
 	if err != nil {
 		return err
 	}
+	if p.FirstAS != 0 && len(ranges) > 0 {
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: name, List: []string{fmt.Sprintf("^%d_", p.FirstAS)}})
+	}
 	for _, f := range families {
 		var list []string
 		for _, a := range hops {
@@ -196,8 +200,11 @@ func (t *policyText) imports(p object.Peer) error {
 				}
 				actions.LocalPref = &api.LocalPrefAction{Value: pref}
 			}
-			t.importing = append(t.importing, &api.Statement{Name: set,
-				Conditions: &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name), NextHopInList: list}, Actions: actions})
+			conditions := &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name), NextHopInList: list}
+			if p.FirstAS != 0 {
+				conditions.AsPathSet = anyOf(name)
+			}
+			t.importing = append(t.importing, &api.Statement{Name: set, Conditions: conditions, Actions: actions})
 		}
 	}
 	return nil

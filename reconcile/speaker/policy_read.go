@@ -21,7 +21,7 @@ import (
 func readPolicies(ctx context.Context, gobgp api.GobgpApiClient) (policies, error) {
 	out := policies{of: map[netip.Addr]object.Peer{}}
 	read := policyText{}
-	for _, t := range []api.DefinedType{api.DefinedType_PREFIX, api.DefinedType_NEIGHBOR, api.DefinedType_COMMUNITY, api.DefinedType_LARGE_COMMUNITY} {
+	for _, t := range []api.DefinedType{api.DefinedType_PREFIX, api.DefinedType_NEIGHBOR, api.DefinedType_AS_PATH, api.DefinedType_COMMUNITY, api.DefinedType_LARGE_COMMUNITY} {
 		sets, err := definedSets(ctx, gobgp, t)
 		if err != nil {
 			return out, err
@@ -68,12 +68,10 @@ func assigned(ctx context.Context, gobgp api.GobgpApiClient, d api.PolicyDirecti
 
 // neighbours are what the statements say of each neighbour.
 func (t *policyText) neighbours() map[netip.Addr]object.Peer {
-	sets := map[string]*api.DefinedSet{} // of prefixes and neighbours
+	sets := map[string]*api.DefinedSet{}
 	out := map[netip.Addr]object.Peer{}
 	for _, s := range t.sets {
-		if s.GetDefinedType() == api.DefinedType_PREFIX || s.GetDefinedType() == api.DefinedType_NEIGHBOR {
-			sets[s.GetDefinedType().String()+s.GetName()] = s
-		}
+		sets[s.GetDefinedType().String()+s.GetName()] = s
 		if addr, what := subject(s.GetName()); s.GetDefinedType() == api.DefinedType_NEIGHBOR && addr.IsValid() && what == "" {
 			out[addr] = object.Peer{Addr: addr}
 		}
@@ -94,6 +92,10 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 		switch what {
 		case "import":
 			p.NextHops = strings.TrimSpace(p.NextHops + " " + hopsOf(s.GetConditions().GetNextHopInList(), addr)) // IPv4 before IPv6
+			for _, w := range sets[api.DefinedType_AS_PATH.String()+s.GetConditions().GetAsPathSet().GetName()].GetList() {
+				first, _ := parseUint32(strings.Trim(w, "^_"))
+				p.FirstAS = first
+			}
 			if a.GetLocalPref() != nil {
 				p.LocalPref = strconv.FormatUint(uint64(a.GetLocalPref().GetValue()), 10)
 			}

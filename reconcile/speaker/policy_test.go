@@ -19,7 +19,7 @@ func TestPoliciesReadBack(t *testing.T) {
 		{Addr: a("192.168.170.139")}, // has no blocks
 		{Addr: a("192.168.170.1"), Outside: true, Self: a("192.168.170.137")},
 		{Addr: a("192.168.170.2"), Outside: true, Import: "0.0.0.0/0, 10.0.0.0/8 ge 16 le 24", Except: "10.10.40.128/26 le 32", NextHops: "192.168.170.2",
-			LocalPref: "0", Self: a("192.168.170.137"), Communities: "65000:1 65000:1:2 graceful-shutdown no-export", Prepend: 10,
+			FirstAS: 4200000001, LocalPref: "0", Self: a("192.168.170.137"), Communities: "65000:1 65000:1:2 graceful-shutdown no-export", Prepend: 10,
 			Transit: "10.99.0.0/16 le 24", KeepNextHop: true},
 		{Addr: a("192.168.170.3"), Outside: true, Import: "10.0.0.0/8, fd00::/8 le 64", Except: "10.0.0.0/8, fd10::/48 le 128", LocalPref: "4294967295",
 			NextHops: "192.168.170.3 2001:db8::3", Self: a("192.168.170.137"), Self6: a("2001:db8:170::137"), Transit: "fd20::/48 le 64", Communities: "65000:1:2"},
