@@ -51,12 +51,17 @@ type Core struct {
 	host   Host
 	known  map[object.Place]store.Endpoint
 	missed map[object.Place]time.Time // when the sweep first found no namespace
-	now    func() time.Time
+
+	// What tests have of their own.
+	now      func() time.Time
+	identify func(path string) (string, error)
+	linked   func(name string) bool
 }
 
 // New reads what is attached.
 func New(db *store.DB, host Host) (*Core, error) {
-	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{}, now: time.Now}
+	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{},
+		now: time.Now, identify: Identify, linked: linkExists}
 	err := db.View(func(tx store.Tx) error {
 		return tx.Endpoints(func(e store.Endpoint) error { c.known[e.ID] = e; return nil })
 	})
@@ -123,7 +128,7 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 		c.known[e.ID] = e
 		delete(c.missed, e.ID)
 		o := e.Object()
-		if found, err := Identify(e.Netns); err != nil || found != e.Identity { // the path means nothing to this process
+		if found, err := c.identify(e.Netns); err != nil || found != e.Identity { // the path means nothing to this process
 			o.Netns = reqs[i].Open
 		}
 		es = append(es, o)
@@ -155,7 +160,7 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 	if err := r.check(); err != nil {
 		return none, err
 	}
-	identity, err := Identify(r.Open)
+	identity, err := c.identify(r.Open)
 	if err != nil {
 		return none, err
 	}
@@ -308,7 +313,7 @@ func (c *Core) Check(ctx context.Context, s Site, id object.Place, open string) 
 	if !ok {
 		return e, problem(Unknown, "%s is not attached", id)
 	}
-	identity, err := Identify(open)
+	identity, err := c.identify(open)
 	if err != nil {
 		return e, fmt.Errorf("checking %s: %w", id, err)
 	}
@@ -340,9 +345,9 @@ const Sightings = 5 * time.Second
 func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
 	for _, e := range c.All() {
 		o := e.Object()
-		switch identity, err := Identify(e.Netns); {
+		switch identity, err := c.identify(e.Netns); {
 		case err == nil && identity == e.Identity:
-		case e.Netns == "" && e.Identity == "" || linkExists(object.VethName(string(e.ID))):
+		case e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID))):
 			o.Netns = ""
 		default:
 			gone = append(gone, e.ID)
