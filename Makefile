@@ -51,5 +51,6 @@ bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
 .PHONY: fuzz
-fuzz: ## the configuration's parser, for a minute
+fuzz: ## the parsers of what others give: the configuration, the CNI plugin; a minute each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./config
+	$(GO) test -run "^$$" -fuzz FuzzRun -fuzztime 60s ./reconcile/workload/cni

@@ -13,6 +13,9 @@ want socat socat
 want bird bird2
 [ -x /usr/lib/frr/bgpd ] || need+=(frr)
 want sysctl procps
+want containerd containerd
+[ -x /usr/lib/cni/ptp ] || need+=(containernetworking-plugins)
+[ -x /usr/bin/busybox ] && ! ldd /usr/bin/busybox >/dev/null 2>&1 || need+=(busybox-static)
 want qemu-system-x86_64 qemu-system-x86
 
 [ ${#need[@]} -eq 0 ] && exit 0

@@ -194,6 +194,9 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 			if o.Interface == e.Interface {
 				return none, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
 			}
+			if o.Network == e.Network { // its answers would leave by the other's link, as another's
+				return none, problem(Invalid, "this container is in network %q already, by %s of %s", e.Network, o.Interface, o.ID)
+			}
 			e.Beside = e.Beside || !o.Beside
 		}
 	}
