@@ -1,27 +1,35 @@
 #!/usr/bin/env bash
 # The main job in a minute: two hosts on this machine, as network namespaces; vxlan first, then bgp under traffic.
 set -euo pipefail
-netd=$(realpath "$1")
-work=$(mktemp -d)
-file=$work/netd.hcl
-chmod 755 "$work"
-finish() {
-	"$netd" lab down 2>/dev/null || true
-	rm -rf "$work"
-}
-trap finish EXIT
+program=$(realpath "$1")
 if [ "$(id -u)" -ne 0 ]; then
 	echo "The demo makes network namespaces: run it as root (sudo make demo)." >&2
 	exit 77
 fi
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-show() {
-	printf '$ %s\n' "$*"
-	"$@"
+netd() { "$program" "$@"; }
+if [ -e /run/netd-lab ]; then
+	echo "A lab is up already: netd lab down takes it down." >&2
+	exit 1
+fi
+work=$(mktemp -d)
+cd "$work"
+finish() {
+	netd lab down 2>/dev/null || true
+	cd /
+	rm -rf "$work"
 }
-lab() { "$netd" lab "$@"; }
+trap finish EXIT
+trap 'exit 130' INT TERM
+bold=$'\033[1m' plain=$'\033[0m'
+if [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ]; then bold='' plain=''; fi
+say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
+# What is shown is what is run; behind a | is how much of it is shown.
+show() {
+	printf '$ %s\n' "$1"
+	eval "$1 ${2:-}"
+}
 
-cat >"$file" <<'HCL'
+cat >netd.hcl <<'HCL'
 network "lab" {
   pools = ["10.10.0.0/16"]
   mode  = "vxlan"
@@ -51,41 +59,35 @@ workload "nginx-node" {
 HCL
 
 say "One file, the same on every host"
-show cat "$file"
-say "What netd would make of an empty host (the links and routes of it; netd plan shows all)"
-echo '$ netd plan --node baihl-master --offline'
-"$netd" plan -c "$file" --node baihl-master --offline | grep -E '^baihl|^  . (link|addr|neigh|fdb|route)|^Plan'
+show 'cat netd.hcl'
+say "What netd would make of an empty host: the links and routes of it (netd plan shows all)"
+show 'netd plan -c netd.hcl --node baihl-master --offline' "| grep -E '^baihl|^  . (link|addr|neigh|fdb|route)|^Plan'"
 say "Both hosts, with netd in each"
-echo '$ netd lab up netd.hcl'
-lab up "$file"
-echo '$ netd status                             (on baihl-master)'
-lab exec baihl-master "$netd" status -c "$file"
+show 'netd lab up netd.hcl'
+show 'netd lab exec baihl-master netd status'
+show 'netd lab exec baihl-master netd plan'
 say "From container to container"
-echo '$ ping 10.10.194.134                      (in nginx-master)'
-lab exec nginx-master ping -c 2 -i 0.2 10.10.194.134
-echo '$ ip route                                (in nginx-master)'
-lab exec nginx-master ip route
-echo '$ ip route                                (on baihl-master)'
-lab exec baihl-master ip route
+show 'netd lab exec nginx-master ping -c 2 -i 0.2 10.10.194.134'
+show 'netd lab exec nginx-master ip route'
+show 'netd lab exec baihl-master ip route'
 say "Someone deletes the route; the daemon puts it back"
-lab exec baihl-master ip route del 10.10.194.128/26
+show 'netd lab exec baihl-master ip route del 10.10.194.128/26'
 for _ in $(seq 100); do
-	lab exec baihl-master "$netd" status -c "$file" | grep -q 'Last repairs' && break
+	netd lab exec baihl-master netd status | grep -q 'Last repairs' && break
 	sleep 0.02
 done
-lab exec baihl-master "$netd" status -c "$file" | sed -n '/Last repairs/,$p'
+show 'netd lab exec baihl-master netd status' "| sed -n '/Last repairs/,\$p'"
 say "The mode becomes bgp, by the file alone, while a ping runs (20 a second, 6 seconds)"
-lab exec nginx-master ping -q -c 120 -i 0.05 10.10.194.134 >"$work/ping" &
+netd lab exec nginx-master ping -q -c 120 -i 0.05 10.10.194.134 >ping &
 sleep 1
-sed -i 's/"vxlan"/"bgp"/' "$file"
+show "sed -i 's/\"vxlan\"/\"bgp\"/' netd.hcl"
+show 'grep mode netd.hcl'
 wait $! || true
-grep transmitted "$work/ping" || true
+grep transmitted ping || true
 echo "(Without the step that receives both ways, which netd does not know yet, some packets are lost in between.)"
-echo '$ netd status                             (on baihl-master)'
-lab exec baihl-master "$netd" status -c "$file" | sed '/Last repairs/,$d'
-echo '$ ip route                                (on baihl-master: bare, learned over BGP, no tunnel)'
-lab exec baihl-master ip route
-echo '$ netd lab test'
-lab test
+show 'netd lab exec baihl-master netd status' "| sed '/Last repairs/,\$d'"
+say "Bare, learned over BGP, no tunnel"
+show 'netd lab exec baihl-master ip route'
+show 'netd lab test'
 say "Down again: nothing stays"
-lab down
+show 'netd lab down'
