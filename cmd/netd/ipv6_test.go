@@ -95,6 +95,43 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
+// TestDualStackBGP has the routes of both families learned over BGP.
+func TestDualStackBGP(t *testing.T) {
+	both := []string{"address = \"192.168.1.%d/24\"\naddress6 = \"2001:db8:1::%d/64\"", "192.168.1.%d/24 2001:db8:1::%d/64"}
+	l := newUnderlay(t, bgpFile(fmt.Sprintf(twoFamilies, "always", fmt.Sprintf(both[0], 1, 1), fmt.Sprintf(both[0], 2, 2))), "a", "b")
+	four, six := netns.New(t, "four"), netns.New(t, "six")
+	l.wire("a eth0 "+fmt.Sprintf(both[1], 1, 1), "b eth0 "+fmt.Sprintf(both[1], 2, 2))
+	for _, h := range l.hosts {
+		h.start()
+	}
+	a, b := l.hosts[0], l.hosts[1]
+	for _, x := range []struct{ command, want string }{
+		{"ip -6 route show fd00:10:0:2::/64", "via 2001:db8:1::2 dev eth0 proto 142"},
+		{"ip route show 10.10.2.0/24", "via 192.168.1.2 dev eth0 proto 142"},
+	} {
+		l.wait("the learned routes", func() string {
+			out, err := a.Output("sh", "-c", x.command)
+			if err != nil || !strings.Contains(strings.ReplaceAll(out, "proto netd", "proto 142"), x.want) {
+				return "there is " + out
+			}
+			return ""
+		})
+	}
+	l.settled()
+	for _, from := range []*netns.NS{a.container, b.container, a.NS, b.NS} {
+		for _, to := range []string{"10.10.1.10", "10.10.2.4", "10.10.2.10", "fd00:10:0:1::10", "fd00:10:0:2::6", "fd00:10:0:2::10"} {
+			l.pings(from, to, 1500)
+		}
+	}
+	l.pings(four, "10.10.1.10", 1500)
+	l.pings(six, "fd00:10:0:1::10", 1500)
+}
+
+// bgpFile is a file's twin in mode bgp.
+func bgpFile(file string) string {
+	return strings.NewReplacer(`"vxlan"`, `"bgp"`, "  encapsulate   = \"always\"\n", "").Replace(file)
+}
+
 // TestRouterAdvertisement has a host whose way to the world is a router's advertisement: it keeps the route when netd makes
 // the host forward IPv6, heeds the advertisements that follow, and its containers reach the world, masqueraded.
 func TestRouterAdvertisement(t *testing.T) {

@@ -27,7 +27,9 @@ func TestWholeHosts(t *testing.T) {
 			wholeHosts(t, fmt.Sprintf("testdata/%d-nodes.hcl", nodes), mode, fmt.Sprintf("%s-%d", mode, nodes))
 		}
 	}
-	wholeHosts(t, "testdata/dual-stack.hcl", config.ModeVXLAN, "vxlan-dual")
+	for _, mode := range []config.Mode{config.ModeVXLAN, config.ModeBGP} {
+		wholeHosts(t, "testdata/dual-stack.hcl", mode, string(mode)+"-dual")
+	}
 	wholeHosts(t, "testdata/ipv6-only.hcl", config.ModeVXLAN, "vxlan-ipv6")
 	for _, mode := range []config.Mode{config.ModeIPIP, config.ModeVXLAN} {
 		wholeHosts(t, "testdata/cross-subnet.hcl", mode, string(mode)+"-cross-subnet")
@@ -90,11 +92,17 @@ func facts(c *config.Config, n config.Node) desired.Facts {
 		if other.Name == n.Name {
 			continue
 		}
-		from := other.Address.Addr()
-		f.Speaker.Peers = append(f.Speaker.Peers, object.SpeakerPeer{Addr: from, Synced: true})
-		for _, network := range c.Networks {
-			for _, block := range c.BlocksIn(other, network.Name) {
-				f.Speaker.Paths = append(f.Speaker.Paths, object.BestPath{Prefix: block, NextHop: from, Peer: from})
+		for _, from := range []netip.Prefix{other.Address, other.Address6} {
+			if !from.IsValid() {
+				continue
+			}
+			f.Speaker.Peers = append(f.Speaker.Peers, object.SpeakerPeer{Addr: from.Addr(), Synced: true})
+			for _, network := range c.Networks {
+				for _, block := range c.BlocksIn(other, network.Name) {
+					if block.Addr().Is6() == from.Addr().Is6() {
+						f.Speaker.Paths = append(f.Speaker.Paths, object.BestPath{Prefix: block, NextHop: from.Addr(), Peer: from.Addr()})
+					}
+				}
 			}
 		}
 	}
