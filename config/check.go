@@ -252,8 +252,7 @@ func (p *parser) checkModes() {
 				p.report.errorf(n.mtuRange, title+"mtu too small", "%s needs at least %d bytes; %d is given.", family, low, n.MTU)
 			}
 		}
-		switch n.Mode {
-		case ModeIPIP:
+		if n.Uses(ModeIPIP) {
 			if v6 {
 				p.report.errorf(n.poolsRange, title+"ipip carries IPv4 only", "Take the IPv6 pool out, or put it in a network of mode \"vxlan\" or \"bgp\".")
 			}
@@ -263,7 +262,8 @@ func (p *parser) checkModes() {
 			if ipip == nil {
 				ipip = n
 			}
-		case ModeVXLAN:
+		}
+		if n.Uses(ModeVXLAN) {
 			if other, twice := vni[n.VNI]; twice {
 				rng := n.rng
 				if n.vxlanRange.Filename != "" {
@@ -282,7 +282,7 @@ func (p *parser) checkModes() {
 	}
 	for _, n := range c.Nodes {
 		for _, net := range c.Networks {
-			if net.Mode == ModeBGP {
+			if !net.Uses(ModeIPIP) && !net.Uses(ModeVXLAN) {
 				continue
 			}
 			var had [2]bool
@@ -313,7 +313,7 @@ func (p *parser) checkFamily(n *Network) {
 		if !node.Address6.IsValid() {
 			without6 = append(without6, node)
 		}
-		if n.Mode != ModeBGP {
+		if !n.Uses(ModeBGP) {
 			continue
 		}
 		for _, b := range blocks {
@@ -326,12 +326,12 @@ func (p *parser) checkFamily(n *Network) {
 		}
 	}
 	switch {
-	case n.Mode == ModeIPIP && len(without4) > 0:
+	case n.Uses(ModeIPIP) && len(without4) > 0:
 		p.report.errorf(n.rng, fmt.Sprintf("network %q: nodes without address", n.Name), "ipip runs over IPv4; give address to %s.", some(without4))
-	case n.Mode == ModeVXLAN && len(without4) > 0 && len(without6) > 0:
+	case n.Uses(ModeVXLAN) && len(without4) > 0 && len(without6) > 0:
 		p.report.errorf(n.rng, fmt.Sprintf("network %q: no family for all nodes", n.Name), "A vxlan network runs over IPv4 where all its nodes have address, else over IPv6 where all have address6. Without address: %s. Without address6: %s.",
 			some(without4), some(without6))
-	case n.Mode == ModeVXLAN && len(without4) > 0:
+	case n.Uses(ModeVXLAN) && len(without4) > 0:
 		n.Family6 = true
 	}
 }
@@ -357,7 +357,7 @@ func (p *parser) checkBGP() {
 	}
 	speaks := len(c.Peers) > 0
 	for _, net := range c.Networks {
-		if net.Mode != ModeBGP {
+		if !net.Uses(ModeBGP) {
 			continue
 		}
 		speaks = true
@@ -491,7 +491,7 @@ func (p *parser) checkWorkloads() {
 				w.Network = net.Name
 			}
 			fits = fits || net.Name == given
-			if tunnel, ok := c.Tunnel(node, net.Name, a.Is6()); ok && tunnel == a && net.Mode != ModeBGP {
+			if tunnel, ok := c.Tunnel(node, net.Name, a.Is6()); ok && tunnel == a && (net.Uses(ModeIPIP) || net.Uses(ModeVXLAN)) {
 				p.report.errorf(w.addressRange, title+"the tunnel's address", "%s, the first of node %q's blocks in network %q, is the address of its tunnel device in mode %q. Take another.", a, node.Name, net.Name, net.Mode)
 			}
 		}

@@ -66,6 +66,9 @@ type Network struct {
 	rng, poolsRange, mtuRange, vxlanRange hcl.Range
 }
 
+// Uses reports whether a network's packets may travel in a mode: its own, or one that it receives besides.
+func (n Network) Uses(m Mode) bool { return n.Mode == m || slices.Contains(n.Receive, m) }
+
 // Node is one host.
 type Node struct {
 	Name           string

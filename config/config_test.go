@@ -78,6 +78,10 @@ func TestFaults(t *testing.T) {
 		{"bad ASN", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
   asn = 4294967295`, "wrong asn"},
 		{"ipip and IPv6", `"10.10.0.0/16"`, `"10.10.0.0/16", "fd00::/48"`, "ipip carries IPv4 only"},
+		{"ipip received and IPv6", `["10.10.0.0/16"]
+  mode  = "ipip"`, `["10.10.0.0/16", "fd00::/48"]
+  mode  = "vxlan"
+  receive = ["ipip"]`, "ipip carries IPv4 only"},
 		{"small MTU", `mode  = "ipip"`, `mode = "ipip"
   mtu = 60`, "mtu too small"},
 		{"pool in the underlay", `["10.10.0.0/16"]`, `["10.10.0.0/16", "192.168.170.0/24"]`, "pool overlaps the underlay"},

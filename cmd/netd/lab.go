@@ -181,7 +181,7 @@ func (a *app) labUp(ctx context.Context, file string) error {
 
 func usesIPIP(c *config.Config) bool {
 	for _, n := range c.Networks {
-		if n.Mode == config.ModeIPIP {
+		if n.Uses(config.ModeIPIP) {
 			return true
 		}
 	}

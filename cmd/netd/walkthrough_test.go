@@ -45,6 +45,7 @@ type labHost struct {
 	*netns.NS
 	lab       *twoHosts
 	dir, wire string
+	file      string // instead of the lab's
 	container *netns.NS
 	daemon    *exec.Cmd
 	log       *bytes.Buffer
@@ -119,7 +120,11 @@ func (h *labHost) command(args ...string) *exec.Cmd {
 	if err != nil {
 		h.lab.t.Fatal(err)
 	}
-	global := []string{"-c", h.lab.file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never"}
+	file := h.lab.file
+	if h.file != "" {
+		file = h.file
+	}
+	global := []string{"-c", file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never"}
 	cmd := exec.Command(exe, append(global, args...)...)
 	cmd.Env = append(append(os.Environ(), "NETD_TEST_PROGRAM=1"), h.env...)
 	return cmd

@@ -111,7 +111,7 @@ func (a *admission) imports(p *config.Peer, ibgp bool) []object.PrefixRange {
 	return out
 }
 
-// told is what a node tells of its own: blocks, each workload's address, or both, in networks of mode bgp.
+// told is what a node tells of its own: blocks, each workload's address, or both, in networks that use bgp.
 func (a *admission) told(n *config.Node) []object.PrefixRange {
 	var out []object.PrefixRange
 	for _, block := range a.b.bgpBlocks(*n) {
@@ -156,7 +156,7 @@ func (a *admission) except(in *inbound) []object.PrefixRange {
 	for _, n := range a.b.c.Networks {
 		for _, pool := range n.Pools {
 			covering(pool)
-			if n.Mode != config.ModeBGP {
+			if !n.Uses(config.ModeBGP) {
 				add(object.Within(pool))
 			}
 		}
@@ -231,7 +231,7 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 			return "it may tell nothing: import is not written", nil
 		}
 		return "its import list does not have it", nil
-	case pooled && net.Mode != config.ModeBGP:
+	case pooled && !net.Uses(config.ModeBGP):
 		return fmt.Sprintf("it lies in network %s of mode %s, whose routes come from the file", net.Name, net.Mode), nil
 	case whose != nil && whose.Name == a.b.self.Name:
 		return fmt.Sprintf("it lies in %s, a block of this node", block), nil

@@ -269,13 +269,18 @@ func (l *learner) gave(in *inbound, gateway netip.Addr, whose *config.Node) bool
 func (l *learner) put() {
 	b := l.a.b
 	var lost []string
-	several := false
+	several, ahead := false, slices.ContainsFunc(b.c.Networks, func(n config.Network) bool { return n.Mode != config.ModeBGP && n.Uses(config.ModeBGP) })
 	for i := range len(l.routes) + len(l.kept) {
 		var r *learned
 		if i < len(l.routes) {
 			r = &l.routes[i]
 		} else {
 			r = &l.kept[i-len(l.routes)]
+		}
+		if ahead { // of a network that receives bare packets and does not send them: the file gives the routes
+			if n, ok := b.c.NetworkOf(r.prefix); ok && n.Mode != config.ModeBGP {
+				continue
+			}
 		}
 		if len(r.hops) == 0 {
 			lost = append(lost, r.prefix.String()+" via "+l.ways[r.from].nextHop.String())

@@ -62,6 +62,9 @@ func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
 	}
 	b.neighbours = b.findNeighbours()
 	b.learn()
+	for _, n := range c.Networks {
+		b.untilLearned(n)
+	}
 	b.forwarding()
 	if err := b.workloads(); err != nil {
 		return Result{}, err
@@ -82,15 +85,14 @@ func (b *builder) network(n config.Network) error {
 		}
 		if f.v6 && b.mtu(n) < minMTU6 {
 			return fmt.Errorf("network %q has the IPv6 pool %s, which needs an MTU of %d: that of %s is %d, less %d in mode %s",
-				n.Name, f.of(n.Pools)[0], minMTU6, b.outer(n).Name, b.outer(n).MTU, Overhead(n), n.Mode)
+				n.Name, f.of(n.Pools)[0], minMTU6, b.outer(n).Name, b.outer(n).MTU, overhead(n), n.Mode)
 		}
 	}
 	b.blackholes(n)
-	switch n.Mode {
-	case config.ModeIPIP:
-		b.ipip(n)
-	case config.ModeVXLAN:
-		b.vxlan(n)
+	for _, m := range tunnelModes {
+		if t, ok := b.tunnel(n, m); ok && n.Mode == m {
+			b.tunnelRoutes(n, t, b.remotes(n.Name))
+		}
 	}
 	return nil
 }
@@ -237,10 +239,11 @@ func (b *builder) onLink(f family, node config.Node) (via netip.Addr, ok bool) {
 	return remote.Addr(), true
 }
 
-// bare reports whether a network's packets to and from a remote node's blocks of a family travel without a tunnel.
-func (b *builder) bare(n config.Network, f family, node config.Node) bool {
+// crosses reports whether a network's packets to a remote node's blocks of a family need the tunnel of its mode: always, or
+// with cross-subnet where the node is not on the link.
+func (b *builder) crosses(n config.Network, f family, node config.Node) bool {
 	_, near := b.onLink(f, node)
-	return n.Mode == config.ModeBGP || n.Encapsulate == config.CrossSubnet && near
+	return n.Encapsulate != config.CrossSubnet || !near
 }
 
 // mtu is the MTU of a network's devices and containers: what the file says, else what the underlay link carries less the
@@ -249,18 +252,18 @@ func (b *builder) mtu(n config.Network) int {
 	if n.MTU != 0 {
 		return n.MTU
 	}
-	return b.outer(n).MTU - Overhead(n)
+	return b.outer(n).MTU - overhead(n)
 }
 
-// Overhead is what a mode puts in front of a container's packet, in bytes.
-func Overhead(n config.Network) int {
+// overhead is what a network's mode puts in front of a container's packet, in bytes: of all the modes that it uses, the most.
+func overhead(n config.Network) int {
 	switch {
-	case n.Mode == config.ModeIPIP:
-		return 20 // an IPv4 header
-	case n.Mode == config.ModeVXLAN && n.Family6:
+	case n.Uses(config.ModeVXLAN) && n.Family6:
 		return 70 // IPv6 40, UDP 8, VXLAN 8, Ethernet 14
-	case n.Mode == config.ModeVXLAN:
+	case n.Uses(config.ModeVXLAN):
 		return 50 // IPv4 20, UDP 8, VXLAN 8, Ethernet 14
+	case n.Uses(config.ModeIPIP):
+		return 20 // an IPv4 header
 	}
 	return 0
 }

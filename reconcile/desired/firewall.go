@@ -63,13 +63,12 @@ func firewall(b *builder) {
 	var tunnels []string
 	vxlan := false
 	for _, n := range f.c.Networks {
-		if n.Mode == config.ModeBGP {
-			continue
-		}
-		dev := f.tunnelName(n)
-		if _, there := f.want.State[linkKey(dev)]; there && !slices.Contains(tunnels, dev) {
-			tunnels = append(tunnels, dev)
-			vxlan = vxlan || n.Mode == config.ModeVXLAN
+		for _, m := range tunnelModes {
+			dev := tunnelName(n, m)
+			if _, there := f.want.State[linkKey(dev)]; n.Uses(m) && there && !slices.Contains(tunnels, dev) {
+				tunnels = append(tunnels, dev)
+				vxlan = vxlan || m == config.ModeVXLAN
+			}
 		}
 	}
 	inner = append(inner, tunnels...)
@@ -230,7 +229,7 @@ func (f firewallBuilder) bareBlocks(family family) []netip.Prefix {
 	var out []netip.Prefix
 	for _, n := range f.c.Networks {
 		for _, r := range f.remotes(n.Name) {
-			if f.bare(n, family, r.node) {
+			if n.Uses(config.ModeBGP) || !f.crosses(n, family, r.node) {
 				out = append(out, family.of(r.blocks)...)
 			}
 		}
@@ -301,7 +300,7 @@ func (f firewallBuilder) wants(sysctl string) bool {
 func (f firewallBuilder) vxlanGuards() {
 	var wire, forward, output, mark rules
 	for _, n := range f.c.Networks {
-		if n.Mode != config.ModeVXLAN {
+		if !n.Uses(config.ModeVXLAN) {
 			continue
 		}
 		outer := familyOf(n.Family6)
@@ -370,7 +369,7 @@ func (f firewallBuilder) nat(vxlan bool) {
 func (f firewallBuilder) portsBesideVXLAN() (low, high uint16) {
 	ports := []int{1023, 65536}
 	for _, n := range f.c.Networks {
-		if n.Mode == config.ModeVXLAN && n.Port > 1023 {
+		if n.Uses(config.ModeVXLAN) && n.Port > 1023 {
 			ports = append(ports, int(n.Port))
 		}
 	}

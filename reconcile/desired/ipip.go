@@ -25,15 +25,10 @@ import (
 // With encapsulate = "cross-subnet" the nodes of this node's own subnet get their packets bare, by way of ens33.
 const tunl0 = "tunl0"
 
-func (b *builder) ipip(n config.Network) {
-	remotes := b.remotes(n.Name)
-	if len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
-		return
-	}
+func (b *builder) ipip(n config.Network) tunnel {
 	b.put(object.IPIP{Name: tunl0, MTU: b.mtu(n), Up: true}, netCause(n))
-	b.tunnelDevice(n, tunl0)
-	b.tunnelRoutes(n, tunnel{tunl0, func(_ family, r config.Node) netip.Addr { return r.Address.Addr() }}, remotes)
 	b.rivals()
+	return tunnel{tunl0, func(_ family, r config.Node) netip.Addr { return r.Address.Addr() }}
 }
 
 // rivals are tunnels of others with an end given: the kernel prefers them to tunl0 for packets that match, so that tunl0

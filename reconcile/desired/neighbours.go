@@ -25,9 +25,9 @@ func (n neighbour) name() string { return n.why.Text }
 // UsesBGP reports whether a file needs a BGP speaker.
 func UsesBGP(c *config.Config) bool { return meshed(c, ipv4) || meshed(c, ipv6) || len(c.Peers) > 0 }
 
-// meshed reports whether nodes have sessions with each other over a family: where a network of mode bgp has a pool of it.
+// meshed reports whether nodes have sessions with each other over a family: where a network that uses bgp has a pool of it.
 func meshed(c *config.Config, f family) bool {
-	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Mode == config.ModeBGP && len(f.of(n.Pools)) > 0 })
+	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Uses(config.ModeBGP) && len(f.of(n.Pools)) > 0 })
 }
 
 // findNeighbours lists those that this node has sessions with. Nodes have one session for each family, over addresses of

@@ -74,7 +74,7 @@ func (b *builder) announceEach(e object.Endpoint) {
 	}
 }
 
-// tell announces a prefix to those that are told: nodes what is in networks of mode bgp, routers what their export list
+// tell announces a prefix to those that are told: nodes what is in networks that use bgp, routers what their export list
 // has, which is everything of this node's own where it is not written.
 func (b *builder) tell(prefix netip.Prefix, why reconcile.Cause) {
 	hop := familyOf(prefix.Addr().Is6()).address(b.self)
@@ -85,7 +85,7 @@ func (b *builder) tell(prefix netip.Prefix, why reconcile.Cause) {
 	var to []string
 	for _, n := range b.neighbours {
 		switch {
-		case n.node != nil && net.Mode == config.ModeBGP && !slices.Contains(to, object.ToNodes):
+		case n.node != nil && net.Uses(config.ModeBGP) && !slices.Contains(to, object.ToNodes):
 			to = append(to, object.ToNodes)
 		case n.peer != nil && (!n.peer.ExportSet || matches(n.peer.Export, prefix)):
 			to = append(to, n.addr.WithZone("").String())
@@ -239,11 +239,11 @@ func (b *builder) password(file string) string {
 // UnknownPassword stands for the fingerprint of a password that could not be read. No speaker accepts it.
 const UnknownPassword = "unknown"
 
-// bgpBlocks are a node's blocks in the networks of mode bgp, in the file's order.
+// bgpBlocks are a node's blocks in the networks that use bgp, in the file's order.
 func (b *builder) bgpBlocks(n config.Node) []netip.Prefix {
 	var out []netip.Prefix
 	for _, net := range b.c.Networks {
-		if net.Mode == config.ModeBGP {
+		if net.Uses(config.ModeBGP) {
 			out = append(out, b.c.BlocksIn(n, net.Name)...)
 		}
 	}

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"net/netip"
+	"slices"
 
 	"netd/config"
 	"netd/reconcile"
@@ -12,6 +13,54 @@ import (
 type tunnel struct {
 	dev     string
 	gateway func(family, config.Node) netip.Addr // a remote node's end
+}
+
+// tunnelModes are those that wrap packets.
+var tunnelModes = []config.Mode{config.ModeIPIP, config.ModeVXLAN}
+
+// tunnel puts what a network's packets in a mode of tunnelModes are received by, and returns the way that they are sent by.
+// ok is false where the network does not use the mode, or nobody has blocks of it.
+func (b *builder) tunnel(n config.Network, m config.Mode) (t tunnel, ok bool) {
+	remotes := b.remotes(n.Name)
+	if !n.Uses(m) || len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
+		return tunnel{}, false
+	}
+	if m == config.ModeIPIP {
+		t = b.ipip(n)
+	} else {
+		t = b.vxlan(n, remotes)
+	}
+	b.tunnelDevice(n, t.dev)
+	if link := b.underlay(ipv4).Name; n.Uses(config.ModeBGP) && link != "" {
+		// The two ends may be a step apart: what comes bare is answered through the tunnel.
+		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", link, "rp_filter"), Value: "2"}, netCause(n))
+	}
+	return t, true
+}
+
+// untilLearned leaves the blocks of a network of mode bgp that still receives a tunnel's packets to that tunnel as long as
+// no session gives a route to them: the step from the tunnel to bgp loses nothing, whichever node takes it first.
+func (b *builder) untilLearned(n config.Network) {
+	if n.Mode != config.ModeBGP {
+		return
+	}
+	for _, m := range tunnelModes {
+		t, ok := b.tunnel(n, m)
+		if !ok {
+			continue
+		}
+		var rest []remote
+		for _, r := range b.remotes(n.Name) {
+			r.blocks = slices.DeleteFunc(slices.Clone(r.blocks), func(p netip.Prefix) bool {
+				_, there := b.want.State[object.RouteKey("", p, object.MainTable, 0)]
+				return there
+			})
+			if len(r.blocks) > 0 {
+				rest = append(rest, r)
+			}
+		}
+		b.tunnelRoutes(n, t, rest)
+	}
 }
 
 // FromNodes is how many remote nodes a network has when its routes go by next hop objects. The kernel finds a route's next
@@ -32,7 +81,7 @@ func (b *builder) tunnelRoutes(n config.Network, t tunnel, remotes []remote) {
 			why := b.nodeCause(r.node)
 			way := object.Route{Table: object.MainTable, Type: object.Unicast}
 			var stands []reconcile.Key
-			if b.bare(n, f, r.node) {
+			if !b.crosses(n, f, r.node) {
 				way.Via, _ = b.onLink(f, r.node)
 				way.Dev = b.underlay(f).Name
 			} else {
@@ -97,8 +146,9 @@ func (b *builder) ipv6Link(dev string, mtu int, speaks bool, why reconcile.Cause
 	}
 }
 
-func (b *builder) tunnelName(n config.Network) string {
-	if n.Mode == config.ModeIPIP {
+// tunnelName is the device of a network's packets in a mode of tunnelModes.
+func tunnelName(n config.Network, m config.Mode) string {
+	if m == config.ModeIPIP {
 		return tunl0
 	}
 	return object.VXLANName(n.VNI)

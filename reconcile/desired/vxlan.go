@@ -22,19 +22,13 @@ import (
 // Nothing is learned and nothing is exchanged: a node's VTEP addresses and its MAC follow from the file. The device carries
 // IPv4 and IPv6 alike; between the nodes it speaks one of them (Network.Family6). With encapsulate = "cross-subnet" the
 // nodes of this node's own subnet get their packets bare, by way of ens33.
-func (b *builder) vxlan(n config.Network) {
-	remotes := b.remotes(n.Name)
-	if len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
-		return
-	}
+func (b *builder) vxlan(n config.Network, remotes []remote) tunnel {
 	outer := familyOf(n.Family6)
 	dev := object.VXLANName(n.VNI)
 	b.put(object.VXLAN{
 		Name: dev, VNI: n.VNI, Port: n.Port, Local: outer.address(b.self).Addr(), Underlay: b.underlay(outer).Name,
 		MAC: b.vtepMAC(n, b.self), MTU: b.mtu(n), Up: true, Alias: "netd: network " + n.Name,
 	}, netCause(n))
-	b.tunnelDevice(n, dev)
-
 	for _, r := range remotes {
 		why, mac := b.nodeCause(r.node), b.vtepMAC(n, r.node)
 		for _, f := range families {
@@ -44,10 +38,10 @@ func (b *builder) vxlan(n config.Network) {
 		}
 		b.put(object.FDB{Link: dev, MAC: mac, Dst: outer.address(r.node).Addr()}, why)
 	}
-	b.tunnelRoutes(n, tunnel{dev, func(f family, r config.Node) netip.Addr {
+	return tunnel{dev, func(f family, r config.Node) netip.Addr {
 		vtep, _ := b.c.Tunnel(r, n.Name, f.v6) // every node with blocks has one: the file was checked
 		return vtep
-	}}, remotes)
+	}}
 }
 
 // vtepMAC is the address of a node's VXLAN device in a network: of its IPv4 tunnel address where it has one.

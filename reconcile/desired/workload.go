@@ -107,7 +107,7 @@ func (b *builder) reach(e object.Endpoint, a netip.Addr, n config.Network, why r
 	if n.Mode != config.ModeBGP {
 		if tunnel, ok := b.c.Tunnel(b.self, n.Name, f.v6); ok {
 			src = tunnel
-			stands = []reconcile.Key{object.Addr{Link: b.tunnelName(n), Prefix: host(tunnel)}.Key()}
+			stands = []reconcile.Key{object.Addr{Link: tunnelName(n, n.Mode), Prefix: host(tunnel)}.Key()}
 		}
 	}
 	b.put(object.Route{Dst: host(a), Table: object.MainTable, Type: object.Unicast, Dev: veth, Src: src, Scope: scope}, why, stands...)
