@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -20,6 +16,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile"
+	"netd/reconcile/desired"
 	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
@@ -81,7 +78,9 @@ type daemonState struct {
 	named  bool // node is known
 	ids    []string
 
-	fileChanged atomic.Bool
+	fileChanged chan struct{} // has room for one
+	reading     sync.Mutex
+	homeless    *reading // a good configuration that has no place for this host yet
 	pokes       *reconcile.Pokes
 	calls       chan func(context.Context)
 
@@ -115,10 +114,9 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	}
 	defer h.close()
 
-	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), calls: make(chan func(context.Context)), extern: extern}
+	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
 	h.wired, h.unwired = d.wired, d.unwired
-	d.fileChanged.Store(true)
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	h.lock = func() (func(), error) { return a.writeLock("run") }
 	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
@@ -144,20 +142,36 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.kernel.PlacesOf, Poke: d.pokes.Add, Trouble: trouble}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
-		watch.Files(ctx, d.watched(&d.paths), func() { d.fileChanged.Store(true); d.pokes.Whole() }, trouble)
+		watch.Files(ctx, d.watched(&d.paths), func() {
+			select {
+			case d.fileChanged <- struct{}{}:
+			default:
+			}
+		}, trouble)
 	})
 	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
 	task(func() { d.watchdog(ctx) })
+	task(func() { d.follow(ctx) })
 
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))
-	ready := false
+	// A host that boots may get its address later than netd starts: being ready waits for that, for a while.
+	ready := sync.OnceFunc(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	waiting := false
+	patience := time.AfterFunc(addressWait, ready)
+	defer patience.Stop()
 	d.loop.Report = func(r reconcile.Report) {
 		d.report(r)
-		if !ready {
-			ready = true
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+		if !d.waits(r.Err) {
+			ready()
+			return
+		}
+		if !waiting {
+			waiting = true
+			log.Warn("waiting for the node's address", zap.Duration("at most", addressWait))
+			_, _ = daemon.SdNotify(false, "STATUS=waiting for the node's address")
 		}
 	}
+	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
 	err = d.loop.Run(ctx)
 	if errors.Is(err, context.Canceled) {
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
@@ -165,6 +179,14 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		return nil
 	}
 	return err
+}
+
+// addressWait is for how long being ready waits for the node's address.
+var addressWait = 30 * time.Second
+
+// waits reports whether this host has no place in the configuration for want of its address. It runs on the loop's goroutine.
+func (d *daemonState) waits(err error) bool {
+	return d.homeless != nil || errors.Is(err, desired.ErrNoAddress)
 }
 
 // watched reads a list of paths that the loop writes.
@@ -218,11 +240,8 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		d.set(func(s *statusView) { s.Resting = true })
 		return reconcile.Want{}, false, nil
 	}
-	if d.fileChanged.Swap(false) {
-		if err := d.reread(ctx); err != nil {
-			d.set(func(s *statusView) { s.ConfigError = err.Error() })
-			d.log.Error("configuration", zap.String("cause", err.Error()))
-		}
+	if d.homeless != nil {
+		d.accept(ctx, *d.homeless)
 	}
 	if d.config == nil {
 		return reconcile.Want{}, false, nil
@@ -269,110 +288,10 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 			s.Networks = append(s.Networks, networkView{n.Name, n.Mode})
 		}
 	})
-	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return strings.Contains(p.Reason, "(yet)") }) {
+	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return p.Soon }) {
 		time.AfterFunc(20*time.Millisecond, d.pokes.Whole) // the bind mount comes some milliseconds after the file
 	}
 	return now.want, true, nil
-}
-
-// reread takes the file if it is good, and else what was good last.
-func (d *daemonState) reread(ctx context.Context) error {
-	src, c, err := d.a.readAgain(ctx)
-	if err == nil {
-		err = refuse(c)
-	}
-	if err == nil && d.named {
-		if n, ok := c.Node(d.node.Name); ok {
-			d.node = n
-		} else {
-			err = fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
-		}
-	}
-	if err == nil && !d.named {
-		_, _, err = d.host.identify(ctx, c, d.a.node)
-	}
-	if err != nil {
-		if d.config == nil {
-			d.fallBack()
-		}
-		return err
-	}
-	if d.config != nil && d.config.Digest == c.Digest && d.source.Path == src.Path {
-		d.set(func(s *statusView) { s.ConfigError = "" })
-		return nil
-	}
-	b, err := src.Marshal()
-	if err != nil {
-		return err
-	}
-	if err := d.host.db.SetGood(b); err != nil {
-		return err
-	}
-	d.take(src, c)
-	d.set(func(s *statusView) { s.ConfigError = "" })
-	d.log.Info("configuration taken", zap.String("config", c.Digest[:7]))
-	return nil
-}
-
-func (d *daemonState) take(src *config.Source, c *config.Config) {
-	d.source, d.config = src, c
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.paths = src.Watch()
-	if !slices.Contains(d.paths, d.a.config) {
-		d.paths = append(d.paths, d.a.config)
-	}
-	d.paths = append(d.paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
-}
-
-// fallBack takes the last good configuration.
-func (d *daemonState) fallBack() {
-	b, err := d.host.db.Good()
-	if err != nil {
-		return
-	}
-	src, err := config.Unmarshal(b)
-	if err != nil {
-		d.log.Error("the last good configuration", zap.Error(err))
-		return
-	}
-	if c, ds := src.Parse(); !ds.HasErrors() {
-		d.take(src, c)
-		d.log.Warn("the last good configuration is in force", zap.String("config", c.Digest[:7]))
-	}
-}
-
-// readAgain reads the file for a daemon: a process of its own parses it first, so that what the parser cannot survive
-// kills that process alone.
-func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, error) {
-	src, err := a.read(a.config)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, parseTime)
-	defer cancel()
-	args := []string{"validate", a.config}
-	for _, v := range a.vars {
-		args = append(args, "--var", v)
-	}
-	var said bytes.Buffer
-	child := exec.CommandContext(ctx, "/proc/self/exe", args...)
-	child.Stderr = &said
-	if err := child.Run(); err != nil {
-		text := strings.TrimSpace(said.String())
-		if len(text) > 4096 {
-			text = text[:4096] + "…"
-		}
-		if text == "" {
-			text = err.Error()
-		}
-		return nil, nil, &exit{exitConfig, errors.New(text)}
-	}
-	c, ds := src.Parse()
-	if ds.HasErrors() {
-		return nil, nil, &exit{exitConfig, ds}
-	}
-	return src, c, nil
 }
 
 // bgp starts and stops the speaker as the configuration needs it, and makes it part of the engine once it answers.

@@ -65,11 +65,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 		})
 	}
 	handle("GET /v1/status", onLoop(d, func(context.Context, request) (statusView, error) { return d.statusNow(), nil }))
-	handle("POST /v1/plan", onLoop(d, func(ctx context.Context, r request) (planView, error) {
-		_, c, err := d.asked(r)
-		if err != nil {
-			return planView{}, err
-		}
+	handle("POST /v1/plan", parsed(d, func(ctx context.Context, r request, _ *config.Source, c *config.Config) (planView, error) {
 		node, warning, err := d.host.identify(ctx, c, d.nodeFor(r))
 		if err != nil {
 			return planView{}, err
@@ -83,21 +79,31 @@ func (d *daemonState) serve() (*http.Server, error) {
 		}
 		return v, err
 	}))
-	handle("POST /v1/apply", onLoop(d, d.applyNow))
+	apply := parsed(d, d.applyNow)
+	handle("POST /v1/apply", func(ctx context.Context, r request) (any, error) {
+		if own, _ := filepath.Abs(d.a.config); own != r.Config {
+			return nil, fail(exitUsage, "the daemon follows %s, not %s; plan may look at any file, apply takes that one", own, r.Config)
+		}
+		d.reading.Lock()
+		defer d.reading.Unlock()
+		return apply(ctx, r)
+	})
 	handle("POST /v1/destroy/plan", onLoop(d, func(ctx context.Context, _ request) (planView, error) {
 		_, v, err := d.host.planDestroy(ctx)
 		return v, err
 	}))
 	handle("POST /v1/destroy", onLoop(d, d.destroyNow))
-	handle("POST /v1/reload", onLoop(d, func(ctx context.Context, _ request) (statusView, error) {
-		d.fileChanged.Store(true)
-		err := d.loop.Whole(ctx, "reload")
-		v := d.statusNow()
-		if v.ConfigError != "" {
-			return v, &exit{exitConfig, errors.New(v.ConfigError)}
-		}
-		return v, err
-	}))
+	handle("POST /v1/reload", func(ctx context.Context, _ request) (any, error) {
+		var v statusView
+		var err error
+		cerr := d.reread(ctx, func(ctx context.Context) {
+			err = d.loop.Whole(ctx, "reload")
+			if v = d.statusNow(); v.ConfigError != "" {
+				err = &exit{exitConfig, errors.New(v.ConfigError)}
+			}
+		})
+		return v, errors.Join(err, cerr)
+	})
 	handle("GET /v1/state", onLoop(d, func(ctx context.Context, _ request) (stateView, error) {
 		want, _ := d.loop.Wanted()
 		return d.host.stateView(ctx, want.State)
@@ -107,9 +113,21 @@ func (d *daemonState) serve() (*http.Server, error) {
 	handle("POST /v1/peers/routes", d.routesNow)
 	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) { answer(w, newVersionView(), nil) })
 	d.handleFronts(mux)
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
+	s := &http.Server{Handler: rootOnly(mux), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
 	go func() { _ = s.Serve(l) }()
 	return s, nil
+}
+
+// rootOnly refuses callers that are neither root nor the daemon's own user, whatever became of the socket's mode.
+func rootOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cred, ok := r.Context().Value(peerKey{}).(unix.Ucred)
+		if !ok || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+			answer(w, nil, fail(exitNoPerm, "the daemon answers root alone"))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func orEmpty(c *config.Config) *config.Config {
@@ -123,6 +141,18 @@ func orEmpty(c *config.Config) *config.Config {
 func onLoop[T any](d *daemonState, f func(context.Context, request) (T, error)) func(context.Context, request) (any, error) {
 	return func(ctx context.Context, r request) (v any, err error) {
 		cerr := d.call(ctx, func(ctx context.Context) { v, err = f(ctx, r) })
+		return v, errors.Join(err, cerr)
+	}
+}
+
+// parsed is onLoop for what asks for a file: it is parsed before, so that a slow one delays no repair.
+func parsed[T any](d *daemonState, f func(context.Context, request, *config.Source, *config.Config) (T, error)) func(context.Context, request) (any, error) {
+	return func(ctx context.Context, r request) (v any, err error) {
+		src, c, err := d.asked(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		cerr := d.call(ctx, func(ctx context.Context) { v, err = f(ctx, r, src, c) })
 		return v, errors.Join(err, cerr)
 	}
 }
@@ -156,7 +186,7 @@ func (d *daemonState) nodeFor(r request) string {
 }
 
 // asked parses the file that a request names.
-func (d *daemonState) asked(r request) (*config.Source, *config.Config, error) {
+func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *config.Config, error) {
 	path := r.Config
 	if own, _ := filepath.Abs(d.a.config); own == path {
 		path = d.a.config
@@ -177,7 +207,7 @@ func (d *daemonState) asked(r request) (*config.Source, *config.Config, error) {
 			return nil, nil, fail(exitUsage, "variable %q is set here and not for the daemon; where a daemon runs, its variables count", k)
 		}
 	}
-	src, c, err := b.readAgain(context.Background())
+	src, c, err := b.readAgain(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -190,14 +220,7 @@ func (d *daemonState) bgpIfConfigured(ctx context.Context) {
 	}
 }
 
-func (d *daemonState) applyNow(ctx context.Context, r request) (applyView, error) {
-	if own, _ := filepath.Abs(d.a.config); own != r.Config {
-		return applyView{}, fail(exitUsage, "the daemon follows %s, not %s; plan may look at any file, apply takes that one", own, r.Config)
-	}
-	src, c, err := d.asked(r)
-	if err != nil {
-		return applyView{}, err
-	}
+func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Source, c *config.Config) (applyView, error) {
 	node, _, err := d.host.identify(ctx, c, d.nodeFor(r))
 	if err != nil {
 		return applyView{}, err

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 				}
 			}
 		}
+		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_ADDRESS_WAIT")); err == nil {
+			addressWait = d
+		}
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	netns.Main(m)

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -154,6 +155,16 @@ func cause(text string, p config.Pos) reconcile.Cause {
 func netCause(n config.Network) reconcile.Cause            { return cause("network "+n.Name, n.Pos) }
 func (b *builder) nodeCause(n config.Node) reconcile.Cause { return cause("node "+n.Name, n.Pos) }
 
+// ErrNoAddress is the error of a host that does not have its node's address, which at boot may only be late.
+var ErrNoAddress = errors.New("the node's address is on no link")
+
+type noAddress string
+
+func (e noAddress) Error() string        { return string(e) }
+func (e noAddress) Is(target error) bool { return target == ErrNoAddress }
+
+func notYet(format string, args ...any) error { return noAddress(fmt.Sprintf(format, args...)) }
+
 // findUnderlay returns the link that packets from one of the node's addresses leave by: the one that the file names, else
 // the one that holds the address. The address is on this host either way, or nothing that is sent from it would come back.
 func findUnderlay(self config.Node, address netip.Addr, links []object.HostLink) (object.HostLink, error) {
@@ -168,9 +179,9 @@ func findUnderlay(self config.Node, address netip.Addr, links []object.HostLink)
 	}
 	switch {
 	case self.Interface != "" && len(named) == 0:
-		return object.HostLink{}, fmt.Errorf("node %q: this host has no link %s, which the file gives as its interface", self.Name, self.Interface)
+		return object.HostLink{}, notYet("node %q: this host has no link %s, which the file gives as its interface", self.Name, self.Interface)
 	case len(holders) == 0:
-		return object.HostLink{}, fmt.Errorf("node %q: no link of this host holds its address %s%s; put the address on a link or correct the file on all hosts",
+		return object.HostLink{}, notYet("node %q: no link of this host holds its address %s%s; put the address on a link or correct the file on all hosts",
 			self.Name, address, instead(self, address, links))
 	case self.Interface != "":
 		return named[0], nil

@@ -19,6 +19,7 @@ type Pending struct {
 	ID      object.Place `json:"id"`
 	Reason  string       `json:"reason"`
 	Refused bool         `json:"refused"` // it is there, and netd will not touch it
+	Soon    bool         `json:"-"`       // its file is there, and the namespace comes in a moment: a bind mount follows the file
 }
 
 // inode tells network namespaces apart.
@@ -43,7 +44,7 @@ func Look(es, attached []object.Endpoint) (present []object.Endpoint, pending []
 		case errors.Is(err, fs.ErrNotExist):
 			pending = append(pending, Pending{ID: e.ID, Reason: fmt.Sprintf("no network namespace %s", e.Netns)})
 		case err != nil:
-			pending = append(pending, Pending{ID: e.ID, Reason: err.Error()})
+			pending = append(pending, Pending{ID: e.ID, Reason: err.Error(), Soon: errors.Is(err, errYet)})
 		case held && holder == "":
 			pending = append(pending, Pending{ID: e.ID, Reason: e.Netns + " is the host's own network namespace", Refused: true})
 		case held:
@@ -55,6 +56,8 @@ func Look(es, attached []object.Endpoint) (present []object.Endpoint, pending []
 	}
 	return present, pending
 }
+
+var errYet = errors.New("no network namespace (yet)")
 
 const nsfsMagic = 0x6e736673 // include/uapi/linux/magic.h
 
@@ -147,7 +150,7 @@ func inodeOf(f *os.File) (inode, error) {
 		return inode{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if fs.Type != nsfsMagic {
-		return inode{}, fmt.Errorf("%s is no network namespace (yet)", path)
+		return inode{}, fmt.Errorf("%s is %w", path, errYet)
 	}
 	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil {

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"netd/config"
+)
+
+// A file is read and parsed on the goroutine of who asks for it (the watch, reload, apply), which may take seconds, and only
+// then given to the loop, which owns the configuration. reading is held from before the read until the loop has taken it, so
+// that what was read later is never replaced by what was read before.
+
+// follow reads the file whenever it changes.
+func (d *daemonState) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.fileChanged:
+			_ = d.reread(ctx, func(context.Context) { d.pokes.Whole() })
+		}
+	}
+}
+
+// reread reads the file and has the loop accept or refuse it; then is called on the loop's goroutine.
+func (d *daemonState) reread(ctx context.Context, then func(context.Context)) error {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	r := d.read(ctx)
+	return d.call(ctx, func(ctx context.Context) {
+		d.accept(ctx, r)
+		then(ctx)
+	})
+}
+
+// reading is a configuration as read, or why it is none.
+type reading struct {
+	src *config.Source
+	c   *config.Config
+	err error
+}
+
+func (d *daemonState) read(ctx context.Context) reading {
+	src, c, err := d.a.readAgain(ctx)
+	if err == nil {
+		err = refuse(c)
+	}
+	return reading{src, c, err}
+}
+
+// accept takes a configuration if it is good and this host is in it; else what was good last stays. One that has no place for
+// this host yet is tried again with every whole pass: the node's address may come. It runs on the loop's goroutine.
+func (d *daemonState) accept(ctx context.Context, r reading) {
+	d.homeless = nil
+	if d.host.db.Resting() { // apply reads it anew
+		return
+	}
+	err := r.err
+	if err == nil {
+		err = d.settle(ctx, r)
+	}
+	if err == nil {
+		d.set(func(s *statusView) { s.ConfigError = "" })
+		return
+	}
+	if d.config == nil {
+		d.fallBack()
+	}
+	known := false
+	d.set(func(s *statusView) { known, s.ConfigError = s.ConfigError == err.Error(), err.Error() })
+	if !known {
+		d.log.Error("configuration", zap.String("cause", err.Error()))
+	}
+}
+
+func (d *daemonState) settle(ctx context.Context, r reading) error {
+	if d.named {
+		n, ok := r.c.Node(d.node.Name)
+		if !ok {
+			return fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
+		}
+		d.node = n
+	} else if _, _, err := d.host.identify(ctx, r.c, d.a.node); err != nil {
+		d.homeless = &r
+		return err
+	}
+	if d.config != nil && d.config.Digest == r.c.Digest && d.source.Path == r.src.Path {
+		return nil
+	}
+	b, err := r.src.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := d.host.db.SetGood(b); err != nil {
+		return err
+	}
+	d.take(r.src, r.c)
+	d.log.Info("configuration taken", zap.String("config", r.c.Digest[:7]))
+	return nil
+}
+
+func (d *daemonState) take(src *config.Source, c *config.Config) {
+	d.source, d.config = src, c
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paths = src.Watch()
+	if !slices.Contains(d.paths, d.a.config) {
+		d.paths = append(d.paths, d.a.config)
+	}
+	d.paths = append(d.paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
+}
+
+// fallBack takes the last good configuration.
+func (d *daemonState) fallBack() {
+	b, err := d.host.db.Good()
+	if err != nil {
+		return
+	}
+	src, err := config.Unmarshal(b)
+	if err != nil {
+		d.log.Error("the last good configuration", zap.Error(err))
+		return
+	}
+	if c, ds := src.Parse(); !ds.HasErrors() {
+		d.take(src, c)
+		d.log.Warn("the last good configuration is in force", zap.String("config", c.Digest[:7]))
+	}
+}
+
+// readAgain reads the file for a daemon: a process of its own parses it first, so that what the parser cannot survive
+// kills that process alone.
+func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, error) {
+	src, err := a.read(a.config)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, parseTime)
+	defer cancel()
+	args := []string{"validate", a.config}
+	for _, v := range a.vars {
+		args = append(args, "--var", v)
+	}
+	var said bytes.Buffer
+	child := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	child.Stderr = &said
+	if err := child.Run(); err != nil {
+		text := strings.TrimSpace(said.String())
+		if len(text) > 4096 {
+			text = text[:4096] + "…"
+		}
+		if text == "" {
+			text = err.Error()
+		}
+		return nil, nil, &exit{exitConfig, errors.New(text)}
+	}
+	c, ds := src.Parse()
+	if ds.HasErrors() {
+		return nil, nil, &exit{exitConfig, ds}
+	}
+	return src, c, nil
+}
+
