@@ -48,6 +48,8 @@ type session struct {
 	hurries  int                // times a lost session was hurried since it last held
 	stopDial context.CancelFunc // nil where nobody dials
 	told     map[string]bool    // families whose End-of-RIB came in this session
+	limits   int                // times it was closed by max_prefixes
+	reopen   *time.Timer        // until it is tried again after that; nil: it is not closed
 	unknown  *time.Timer        // ends the time in which its table is unknown
 	opens    *time.Timer        // ends the time in which it has to send its OPEN
 }
@@ -106,6 +108,10 @@ func (s *sessions) updated(conf *api.Peer) {
 		return
 	}
 	x.conf = proto.Clone(conf).(*api.Peer)
+	if x.reopen != nil { // the limit may be another
+		x.limits = 0
+		s.start(func() { s.reopened(addr) })
+	}
 	if x.stopDial != nil { // with the new password, or not at all
 		x.stopDial()
 		x.stopDial = nil
@@ -124,6 +130,10 @@ func (s *sessions) removed(addr netip.Addr) {
 }
 
 func (x *session) end() {
+	if x.reopen != nil {
+		x.reopen.Stop()
+		x.reopen = nil
+	}
 	x.unknown.Stop()
 	if x.opens != nil {
 		x.opens.Stop()
@@ -217,6 +227,9 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)
 	case api.PeerState_IDLE:
+		if admin == api.PeerState_PFX_CT {
+			s.limited(addr, x, held)
+		}
 		if admin == api.PeerState_UP && (before == api.PeerState_OPENSENT || before == api.PeerState_OPENCONFIRM) {
 			s.failed(addr, closedEarly)
 		}

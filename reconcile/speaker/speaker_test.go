@@ -24,6 +24,9 @@ const (
 
 func TestMain(m *testing.M) {
 	if version := os.Getenv(serveEnv); version != "" {
+		if d, err := time.ParseDuration(os.Getenv(limitEnv)); err == nil {
+			limitFirst = d
+		}
 		err := Serve(context.Background(), ServeOptions{Version: version, LogFile: os.Stderr, Log: func(level, msg string, fields map[string]any) {
 			fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05.000"), level, msg, fields)
 		}})
@@ -44,6 +47,7 @@ type host struct {
 	blocks  []netip.Prefix
 	ns      *netns.NS
 	run     string
+	env     []string // of the speaker
 	secrets Secrets
 	process *Process
 	client  *Client
@@ -75,7 +79,7 @@ func newHosts(t testing.TB, n int) []*host {
 }
 
 func (h *host) options() StartOptions {
-	return StartOptions{RunDir: h.run, Args: []string{}, Env: []string{serveEnv + "=" + testVersion}, Version: testVersion,
+	return StartOptions{RunDir: h.run, Args: []string{}, Env: append([]string{serveEnv + "=" + testVersion}, h.env...), Version: testVersion,
 		Log: func(level, msg string, fields map[string]any) { h.t.Logf("%s: %s %s %v", h.name, level, msg, fields) }}
 }
 

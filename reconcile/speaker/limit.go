@@ -1,0 +1,55 @@
+package speaker
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+)
+
+// A neighbour that tells more prefixes than it may loses its session, and gobgp leaves it shut down for ever. Here it is
+// tried again: after limitFirst, then after twice as long each time, and at once where the limit itself is changed. One
+// that then holds for limitSettled begins anew.
+var (
+	limitFirst   = 60 * time.Second
+	limitMost    = 16 * time.Minute
+	limitSettled = 10 * time.Minute
+)
+
+// limited notes that a session was closed for its prefixes. s.mu is held.
+func (s *sessions) limited(addr netip.Addr, x *session, held time.Duration) {
+	if x.reopen != nil {
+		return
+	}
+	if held > limitSettled {
+		x.limits = 0
+	}
+	pause := min(limitFirst<<min(x.limits, 10), limitMost)
+	x.limits++
+	x.reopen = time.AfterFunc(pause, func() { s.reopened(addr) })
+	most := uint32(0)
+	for _, f := range x.conf.GetAfiSafis() {
+		most = max(most, f.GetPrefixLimits().GetMaxPrefixes())
+	}
+	s.failed(addr, fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed; tried again after %s", most, pause))
+}
+
+// reopened tries a session again that was closed for its prefixes.
+func (s *sessions) reopened(addr netip.Addr) {
+	s.mu.Lock()
+	x := s.peers[addr]
+	if x == nil || x.reopen == nil {
+		s.mu.Unlock()
+		return
+	}
+	x.reopen.Stop()
+	x.reopen = nil
+	s.mu.Unlock()
+	s.api.Lock()
+	defer s.api.Unlock()
+	if s.look(addr).GetState().GetAdminState() != api.PeerState_PFX_CT {
+		return
+	}
+	s.renew(addr) // gobgp's own switch leaves it idle for another five seconds
+}
