@@ -134,6 +134,7 @@ func TestUnderlayChanges(t *testing.T) {
 				t.Errorf("the routes changed:\n%s\nfrom\n%s", out, routes)
 			}
 			a.Run(t, "nft list chain inet netd spoof")
+			a.Run(t, "ip addr del 192.168.1.77/24 dev eth1")
 			a.Run(t, "ip addr add 192.168.1.1/24 dev eth1")
 			b.Run(t, "ip neigh flush dev eth0")
 			both("an answer with the address back", 1000)

@@ -18,8 +18,9 @@ type addrs struct{ k *Kernel }
 func (addrs) Name() string { return object.KindAddr }
 
 const (
-	ifaProto   = 11 // IFA_PROTO
-	tunl0Label = "tunl0:netd"
+	ifaProto         = 11 // IFA_PROTO
+	ifaProtoKernelLL = 3  // IFAPROT_KERNEL_LL
+	tunl0Label       = "tunl0:netd"
 )
 
 // heldAddr is an address as RTM_NEWADDR tells of it.
@@ -68,9 +69,10 @@ func readAddrs(c *conn) ([]heldAddr, error) {
 	return out, nil
 }
 
-// owns reports whether an address on l is netd's.
+// owns reports whether an address on l is netd's. The link-local address that the kernel gives a link of netd is too: it does
+// so although it is told not to, when IPv6 comes back to a link whose MTU was too small for it.
 func (h heldAddr) owns(in object.Place, l link) bool {
-	return h.proto == object.Protocol || h.label == tunl0Label
+	return h.proto == object.Protocol || h.label == tunl0Label || in == "" && h.proto == ifaProtoKernelLL && l.isNetd()
 }
 
 func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
@@ -116,9 +118,12 @@ func (s addrs) Batch(_ context.Context, changes []reconcile.Change) []error {
 func encodeAddr(b *batch, p place, c reconcile.Change) error {
 	r, _ := c.Want.(object.Addr)
 	typ, flags := uint16(unix.RTM_NEWADDR), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	if c.Op == reconcile.Delete {
+	switch {
+	case c.Op == reconcile.Delete:
 		r, _ = c.Have.(object.Addr)
 		typ, flags = unix.RTM_DELADDR, 0
+	case r.In == "" && r.Prefix.Addr().Is6() && r.Prefix.Addr().IsLinkLocalUnicast():
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE // the kernel may have given it itself meanwhile: owns
 	}
 	index, err := p.links.index(r.Link)
 	if err != nil {

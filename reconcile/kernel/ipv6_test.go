@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"netd/reconcile/object"
 	"netd/testenv/netns"
 )
 
@@ -63,4 +64,75 @@ func TestDualStack(t *testing.T) {
 	if got := netns.Run(t, "ip -6 route show proto 142"); got != "" {
 		t.Errorf("IPv6 routes are left:\n%s", got)
 	}
+}
+
+// TestRepairIPv6 has others alter, delete and add to what netd owns of IPv6, one thing at a time, as TestRepair does.
+func TestRepairIPv6(t *testing.T) {
+	h := newHostOf(t, dualStack)
+	netns.Run(t, "ip addr add 2001:db8:1::137/64 dev ens33 nodad")
+	h.converge()
+	fill := strings.NewReplacer("VETH", object.VethName("file/nginx-master"), "VTEP", strings.Fields(netns.Run(t, "ip neigh show fd00:10:0:2::"))[4]).Replace
+	for _, x := range []struct{ kind, where, command string }{
+		{"route", "", "ip -6 route del fd00:10:0:2::/64"},
+		{"route", "", "ip -6 route replace fd00:10:0:2::/64 via 2001:db8:1::138 dev ens33 proto 142"},
+		{"route", "", "ip -6 route replace fd00:10:0:2::/64 via fe80::1 dev vxlan.netd proto 142"},
+		{"route", "", "ip -6 route replace fd00:10:0:2::/64 dev vxlan.netd proto 142"},
+		{"route", "", "ip -6 route append fd00:10:0:2::/64 via 2001:db8:1::138 dev ens33 proto 142"},
+		{"route", "", "ip -6 route add fd00:10:0:2::/64 via 2001:db8:1::138 dev ens33 proto 142 metric 5"},
+		{"route", "", "ip -6 route del fd00:10:0:2::/128"},
+		{"route", "", "ip -6 route replace unreachable fd00:10:0:1::/64 proto 142"},
+		{"route", "", "ip -6 route del blackhole fd00:10:0:1::/64"},
+		{"route", "", "ip -6 route replace fd00:10:0:1::80 dev VETH src 2001:db8:1::137 proto 142"},
+		{"route", "", "ip -6 route add fd00:10:0:77::/64 via 2001:db8:1::138 dev ens33 proto 142"},
+		{"addr", "", "ip addr del fd00:10:0:1::/128 dev vxlan.netd"},
+		{"addr", "", "ip addr del fe80::ecee:eeff:feee:eeee/64 dev VETH"},
+		{"addr", "box", "ip addr del fd00:10:0:1::80/128 dev eth0"},
+		{"route", "box", "ip -6 route del default"},
+		{"route", "box", "ip -6 route replace default via fe80::99 dev eth0 proto 142"},
+		{"neigh", "", "ip neigh del fd00:10:0:2:: dev vxlan.netd"},
+		{"neigh", "", "ip neigh replace fd00:10:0:1::80 lladdr 02:00:00:00:00:09 dev VETH nud permanent"},
+		{"neigh", "", "ip neigh add fd00:10:0:2::99 lladdr 02:00:00:00:00:09 dev vxlan.netd nud permanent"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.all.forwarding=0"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.ens33.accept_ra=1"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.VETH.disable_ipv6=1"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.VETH.addr_gen_mode=0"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.VETH.accept_ra=2"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.VETH.accept_dad=1"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.VETH.proxy_ndp=0"},
+		{"sysctl", "", "sysctl -q -w net.ipv6.conf.vxlan/netd.disable_ipv6=1"},
+		{"sysctl", "box", "sysctl -q -w net.ipv6.conf.eth0.disable_ipv6=1"},
+		{"link", "", "ip link del vxlan.netd"},
+		{"link", "", "ip link del VETH"},
+		{"link", "", "ip link set VETH mtu 1000"}, // IPv6 leaves a link below 1280, with its settings
+		{"nft", "", "nft delete element inet netd pools6 { fd00:10::/48 }"},
+		{"nft", "", "nft add element inet netd pools6 { fd00:11:: - fd00:12:: }"},
+		{"nft", "", "nft add element inet netd pools6 { ffff:: - ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff }"},
+		{"nft", "", "nft flush set inet netd endpoints6"},
+		{"nft", "", "nft add element inet netd nodes { 192.168.170.99 }"},
+	} {
+		name := x.command
+		if x.where != "" {
+			name = "in the container: " + name
+		}
+		t.Run(name, func(t *testing.T) {
+			h.t = t
+			if x.where == "box" {
+				h.box.Run(t, fill(x.command))
+			} else {
+				netns.Run(t, fill(x.command))
+			}
+			seen := false
+			plan := h.converge()
+			for _, c := range plan.Changes {
+				seen = seen || c.Key.Kind == x.kind
+			}
+			if !seen {
+				t.Errorf("the plan has no %s:\n%s", x.kind, text(plan))
+			}
+			if left := h.plan(); !left.Empty() {
+				t.Errorf("not repaired:\n%s", text(left))
+			}
+		})
+	}
+	h.t = t
 }

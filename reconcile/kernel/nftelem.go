@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -25,6 +26,11 @@ func elemKey(typ, elem string) (key, end []byte, err error) {
 		a, err := netip.ParseAddr(addr)
 		return append(nameKey(name), a.AsSlice()...), nil, err
 	case "ipv4_addr", "ipv6_addr":
+		if first, last, ok := strings.Cut(elem, "-"); ok { // a stranger's, to be removed
+			a, err := netip.ParseAddr(first)
+			b, err2 := netip.ParseAddr(last)
+			return a.AsSlice(), b.Next().AsSlice(), errors.Join(err, err2)
+		}
 		p, err := netip.ParsePrefix(elem)
 		if !strings.Contains(elem, "/") {
 			var a netip.Addr
