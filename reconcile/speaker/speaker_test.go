@@ -70,6 +70,7 @@ func newHosts(t testing.TB, n int) []*host {
 		}
 		h.ns = netns.New(t, h.name)
 		netns.Run(t, fmt.Sprintf("ip link add w%d type veth peer name eth0 netns %s", i, h.name))
+		t.Cleanup(func() { netns.Run(t, fmt.Sprintf("ip link del w%d", i)) }) // its namespace goes some time later
 		netns.Run(t, fmt.Sprintf("ip link set w%d master wire up", i))
 		h.ns.Run(t, "ip link set eth0 up")
 		h.ns.Run(t, fmt.Sprintf("ip addr add %s/24 dev eth0", h.addr))
