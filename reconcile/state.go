@@ -101,11 +101,19 @@ func (w *Want) Put(r Resource, why Cause, stands ...Key) {
 	k := r.Key()
 	w.State[k], w.Why[k] = r, why
 	if len(stands) > 0 {
-		if w.Stands == nil {
-			w.Stands = map[Key][]Key{}
-		}
-		w.Stands[k] = append(w.Stands[k], stands...)
+		w.Stand(k, stands)
 	}
+}
+
+// Stand adds to what the resource of a key stands on. on may be shared by many: the routes of a link.
+func (w *Want) Stand(k Key, on []Key) {
+	if w.Stands == nil {
+		w.Stands = map[Key][]Key{}
+	}
+	if was := w.Stands[k]; was != nil {
+		on = append(was[:len(was):len(was)], on...)
+	}
+	w.Stands[k] = on
 }
 
 // requires is all that r, a wanted or observed resource, stands on; k is its key. What was read back does not say everything, so the

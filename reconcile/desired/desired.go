@@ -70,6 +70,7 @@ func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
 	if err := b.workloads(); err != nil {
 		return Result{}, err
 	}
+	b.onAddresses()
 	firewall(b)
 	sessions(b)
 	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes}, nil
@@ -277,4 +278,34 @@ func overhead(n config.Network) int {
 		return 20 // an IPv4 header
 	}
 	return 0
+}
+
+// onAddresses has IPv4 routes and neighbours stand on the address of their link: with a link's last one the kernel deletes
+// them all, without an event (net/ipv4/fib_frontend.c, fib_inetaddr_event). IPv6 has no such rule.
+func (b *builder) onAddresses() {
+	addresses := map[string][]reconcile.Key{}
+	for k, r := range b.want.State {
+		if a, ok := r.(object.Addr); ok && a.In == "" && a.Prefix.Addr().Is4() {
+			addresses[a.Link] = append(addresses[a.Link], k)
+		}
+	}
+	for _, on := range addresses {
+		slices.SortFunc(on, reconcile.Key.Compare)
+	}
+	for k, r := range b.want.State {
+		var on []reconcile.Key
+		switch r := r.(type) {
+		case object.Route:
+			if r.In == "" && r.Dst.Addr().Is4() {
+				on = addresses[r.Dev]
+			}
+		case object.Neigh:
+			if r.IP.Is4() {
+				on = addresses[r.Link]
+			}
+		}
+		if len(on) > 0 {
+			b.want.Stand(k, on)
+		}
+	}
 }

@@ -144,10 +144,49 @@ func (c *conn) set(l link, to setting) error {
 		b.attr(unix.IFLA_IFALIAS, []byte(to.alias))
 	}
 	b.end()
+	var neighs *batch
+	if to.mac != (object.MAC{}) && l.mac != to.mac {
+		var err error
+		if neighs, err = c.permanent(l); err != nil {
+			return err
+		}
+	}
 	if err := c.run(b)[0]; err != nil {
 		return fmt.Errorf("setting up %s: %w", l.name, err)
 	}
+	if neighs != nil {
+		if err := errors.Join(c.run(neighs)...); err != nil {
+			return fmt.Errorf("putting the neighbours of %s back: %w", l.name, err)
+		}
+	}
 	return nil
+}
+
+// permanent is the requests that put a link's permanent neighbours back: with its MAC the kernel forgets them all
+// (net/core/neighbour.c, neigh_changeaddr).
+func (c *conn) permanent(l link) (*batch, error) {
+	b := &batch{}
+	for _, f := range ipFamilies {
+		held, err := readNeighs(c, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range held {
+			if n.index != l.index || n.state&unix.NUD_PERMANENT == 0 {
+				continue
+			}
+			b.begin(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+			var head [sizeofNdmsg]byte
+			head[0] = f
+			native.PutUint32(head[4:], uint32(l.index))
+			native.PutUint16(head[8:], unix.NUD_PERMANENT)
+			b.raw(head[:]...)
+			b.addr(unix.NDA_DST, n.dst)
+			b.attr(unix.NDA_LLADDR, n.mac[:])
+			b.end()
+		}
+	}
+	return b, nil
 }
 
 func (s links) createVXLAN(w object.VXLAN) error {
