@@ -50,6 +50,10 @@ lint: ## gofmt, vet, staticcheck
 bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
+.PHONY: soak
+soak: deps ## long runs: repairs at rest and in a flood of foreign changes
+	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures)$$' ./cmd/netd
+
 .PHONY: fuzz
 fuzz: ## the parsers of what others give: the configuration, the CNI plugin; a minute each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./config

@@ -167,4 +167,3 @@ func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, er
 	}
 	return src, c, nil
 }
-

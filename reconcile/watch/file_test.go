@@ -1,0 +1,140 @@
+package watch_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"netd/reconcile/watch"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	must(t, os.WriteFile(name, []byte(text), 0o600))
+}
+
+// TestFiles: in whatever way a file comes to hold something else, the watch tells, and what it holds then is what it holds.
+func TestFiles(t *testing.T) {
+	swap := func(t *testing.T, to, link string) {
+		t.Helper()
+		must(t, os.Symlink(to, link+".new"))
+		must(t, os.Rename(link+".new", link))
+	}
+	for _, x := range []struct {
+		name          string
+		before, after func(t *testing.T, dir, file string)
+	}{
+		{"written in place", nil, func(t *testing.T, _, file string) { write(t, file, "new") }},
+		{"written in two halves", nil, func(t *testing.T, _, file string) {
+			f, err := os.OpenFile(file, os.O_TRUNC|os.O_WRONLY, 0)
+			must(t, err)
+			defer f.Close()
+			_, err = f.WriteString("n")
+			must(t, err)
+			_, err = f.WriteString("ew")
+			must(t, err)
+		}},
+		{"renamed over, as editors do", nil, func(t *testing.T, _, file string) {
+			write(t, file+"~", "new")
+			must(t, os.Rename(file+"~", file))
+		}},
+		{"moved away and written anew", nil, func(t *testing.T, _, file string) {
+			must(t, os.Rename(file, file+".bak"))
+			write(t, file, "new")
+		}},
+		{"deleted and made again", nil, func(t *testing.T, _, file string) {
+			must(t, os.Remove(file))
+			write(t, file, "new")
+		}},
+		{"its folder swapped", nil, func(t *testing.T, dir, file string) {
+			write(t, filepath.Join(dir, "other", "netd.hcl"), "new")
+			must(t, os.Rename(filepath.Dir(file), filepath.Join(dir, "away")))
+			must(t, os.Rename(filepath.Join(dir, "other"), filepath.Dir(file)))
+		}},
+		{"in a folder that was not there", func(t *testing.T, _, file string) { must(t, os.RemoveAll(filepath.Dir(file))) },
+			func(t *testing.T, _, file string) { write(t, file, "new") }},
+		{"a link that leads elsewhere", func(t *testing.T, dir, file string) {
+			must(t, os.Rename(file, filepath.Join(dir, "old")))
+			must(t, os.Symlink(filepath.Join(dir, "old"), file))
+		}, func(t *testing.T, dir, file string) {
+			write(t, filepath.Join(dir, "fresh"), "new")
+			swap(t, filepath.Join(dir, "fresh"), file)
+		}},
+		{"the end of a chain of links", func(t *testing.T, dir, file string) {
+			must(t, os.Rename(file, filepath.Join(dir, "end")))
+			must(t, os.Symlink("end", filepath.Join(dir, "middle")))
+			must(t, os.Symlink(filepath.Join(dir, "middle"), file))
+		}, func(t *testing.T, dir, _ string) { write(t, filepath.Join(dir, "end"), "new") }},
+		{"swapped as Kubernetes does", func(t *testing.T, dir, file string) {
+			write(t, filepath.Join(filepath.Dir(file), "..1", "netd.hcl"), "old")
+			must(t, os.Symlink("..1", filepath.Join(filepath.Dir(file), "..data")))
+			must(t, os.Remove(file))
+			must(t, os.Symlink("..data/netd.hcl", file))
+		}, func(t *testing.T, _, file string) {
+			write(t, filepath.Join(filepath.Dir(file), "..2", "netd.hcl"), "new")
+			swap(t, "..2", filepath.Join(filepath.Dir(file), "..data"))
+		}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file := filepath.Join(dir, "etc", "netd.hcl")
+			write(t, file, "old")
+			if x.before != nil {
+				x.before(t, dir, file)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			told := make(chan string, 100)
+			asked := make(chan struct{})
+			var once sync.Once
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				watch.Files(ctx, func() []string { defer once.Do(func() { close(asked) }); return []string{file} }, func() {
+					b, _ := os.ReadFile(file)
+					told <- string(b)
+				}, func(err error) { t.Error(err) })
+			}()
+			defer func() { cancel(); wg.Wait() }()
+			<-asked
+			// The folders are watched a moment after the paths were asked for: until the watch tells of a touch, it is not there.
+			for watched := filepath.Join(dir, "etc"); ; {
+				now := time.Now()
+				if os.Chtimes(watched, now, now) != nil { // no such folder yet: its parent is
+					watched = dir
+					continue
+				}
+				select {
+				case <-told:
+				case <-time.After(200 * time.Millisecond):
+					continue
+				}
+				break
+			}
+			x.after(t, dir, file)
+			deadline := time.After(5 * time.Second) // before the poll that catches what inotify does not see
+			for {
+				select {
+				case text := <-told:
+					if text == "new" {
+						return
+					}
+				case <-deadline:
+					t.Fatal("nothing was told of it")
+				}
+			}
+		})
+	}
+}
