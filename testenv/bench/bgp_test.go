@@ -145,7 +145,7 @@ func BenchmarkBGP(b *testing.B) {
 						b.Fatal(err)
 					}
 					d, _ = node.start(b)
-					defer func() { d.stop(); timed(b, d.NS, d.command(b, "destroy", "-y")) }()
+					defer d.endSpeaker()
 				case "bird":
 					router.New(b, router.BIRD, node.NS, birdReceiver)
 				case "frr":
@@ -193,6 +193,14 @@ func BenchmarkBGP(b *testing.B) {
 	}
 	below("bgp: speaker with a session and no routes, resident", idleSpeaker, 60, "MB")
 	below(fmt.Sprintf("bgp: daemon and speaker with 110000 prefixes, resident (speaker %s)", amount(speaker, "MB")), memory, 300, "MB")
+}
+
+// endSpeaker ends a daemon and the speaker, which outlives it. The namespace goes with its routes.
+func (d *daemon) endSpeaker() {
+	d.stop()
+	if pid := speakerIn(d.NS); pid != 0 {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 // speakerIn is the process of the speaker in a network namespace, 0 where none is.

@@ -63,7 +63,7 @@ func (p *pair) byNetd(b testing.TB, mode string) {
 	for _, h := range p.hosts {
 		if mode == "bgp" {
 			d, _ := h.start(b)
-			b.Cleanup(func() { d.stop(); timed(b, d.NS, d.command(b, "destroy", "-y")) }) // its speaker outlives it
+			b.Cleanup(d.endSpeaker)
 		} else {
 			timed(b, h.NS, h.command(b, "apply", "-y"))
 		}
