@@ -53,6 +53,7 @@ type labHost struct {
 	daemon    *exec.Cmd
 	log       *bytes.Buffer
 	env       []string
+	enter     []string // what runs a command in its mount namespace; empty: it has none of its own
 }
 
 const walkthrough = `network "lab" {
@@ -128,7 +129,8 @@ func (h *labHost) command(args ...string) *exec.Cmd {
 		file = h.file
 	}
 	global := []string{"-c", file, "--state-dir", filepath.Join(h.dir, "state"), "--run-dir", filepath.Join(h.dir, "run"), "--color", "never"}
-	cmd := exec.Command(exe, append(global, args...)...)
+	line := append(append(append([]string{}, h.enter...), exe), append(global, args...)...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(append(os.Environ(), "NETD_TEST_PROGRAM=1"), h.env...)
 	return cmd
 }
