@@ -248,6 +248,11 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	v := newPlanView(c, node.Name, p)
 	v.ThisHost = true
 	v.Notes = append(append(v.Notes, now.notes...), resets(p, now.want)...)
+	outer, err := h.outerSources(ctx, c, node)
+	if err != nil {
+		return now, p, v, err
+	}
+	v.Notes = append(v.Notes, outer...)
 	v.Pending = append(v.Pending, now.pending...)
 	return now, p, v, nil
 }

@@ -161,25 +161,24 @@ func (k *Kernel) usedByOthers(l link) (bool, error) {
 	return used, err
 }
 
-// OuterSource is the address and link that the kernel would send from to remote: what an ipip packet gets as its outer
-// source.
-func (k *Kernel) OuterSource(_ context.Context, remote netip.Addr) (src netip.Addr, dev string, err error) {
-	h, err := k.host()
-	if err != nil {
-		return src, "", err
+// OuterSources are the addresses that the kernel would send from to each remote: what an ipip packet gets as its outer
+// source. It is invalid where there is no route.
+func (k *Kernel) OuterSources(_ context.Context, remotes []netip.Addr) ([]netip.Addr, error) {
+	out := make([]netip.Addr, len(remotes))
+	for i, remote := range remotes {
+		var req encoder
+		head := make([]byte, unix.SizeofRtMsg)
+		head[0], head[1] = unix.AF_INET, 32
+		req.raw(head...)
+		req.addr(unix.RTA_DST, remote)
+		err := k.c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
+			r, _ := decodeRoute(body)
+			out[i] = r.src
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.EINVAL) {
+			return nil, fmt.Errorf("asking for the route to %s: %w", remote, err)
+		}
 	}
-	var req encoder
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0], head[1] = unix.AF_INET, 32
-	req.raw(head...)
-	req.addr(unix.RTA_DST, remote)
-	err = h.c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
-		r, _ := decodeRoute(body)
-		src, dev = r.src, h.links.byIndex[r.oif].name
-		return nil
-	})
-	if errors.Is(err, unix.ENETUNREACH) {
-		return src, "", fmt.Errorf("no route to %s", remote)
-	}
-	return src, dev, err
+	return out, nil
 }
