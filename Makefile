@@ -28,7 +28,8 @@ vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 	CGO_ENABLED=0 $(GO) build -o bin/vm ./testenv/vm
 	$(call guest,./reconcile/kernel,TestConverge/ipip)
 	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip)
-	$(call guest,./cmd/netd,TestCrossSubnet TestUnderlayChanges TestUnderlayKinds TestSmallPath TestReceive)
+	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
+	$(call guest,./cmd/netd,TestUnderlayKinds)
 
 # Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there.
 space := $(subst ,, )

@@ -357,10 +357,10 @@ func (p *parser) checkBGP() {
 	}
 	speaks := len(c.Peers) > 0
 	for _, net := range c.Networks {
-		if !net.Uses(ModeBGP) {
+		speaks = speaks || net.Uses(ModeBGP)
+		if net.Mode != ModeBGP {
 			continue
 		}
-		speaks = true
 		var first *Node
 		for i := range c.Nodes {
 			n := &c.Nodes[i]

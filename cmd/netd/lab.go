@@ -208,24 +208,28 @@ func (a *app) labTest() error {
 			if from.Name == to.Name {
 				continue
 			}
-			addr := to.Addresses[0].String()
-			cmd, err := l.Command(from.Name, "ping", "-n", "-q", "-c", "3", "-i", "0.1", "-W", "1", addr)
-			if err != nil {
-				return err
-			}
-			out, err := cmd.Output()
-			result := "lost"
-			if err == nil {
-				result = "ok"
-				if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok {
-					if parts := strings.Split(rtt, "/"); len(parts) > 1 {
-						result = "ok, " + parts[1] + " ms"
-					}
+			for _, addr := range to.Addresses {
+				if !slices.ContainsFunc(from.Addresses, func(own netip.Addr) bool { return own.Is4() == addr.Is4() }) {
+					continue // they have no family in common
 				}
-			} else {
-				failed++
+				cmd, err := l.Command(from.Name, "ping", "-n", "-q", "-c", "3", "-i", "0.1", "-W", "1", addr.String())
+				if err != nil {
+					return err
+				}
+				out, err := cmd.Output()
+				result := "lost"
+				if err == nil {
+					result = "ok"
+					if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok {
+						if parts := strings.Split(rtt, "/"); len(parts) > 1 {
+							result = "ok, " + parts[1] + " ms"
+						}
+					}
+				} else {
+					failed++
+				}
+				rows = append(rows, []string{from.Name, to.Name, addr.String(), result})
 			}
-			rows = append(rows, []string{from.Name, to.Name, addr, result})
 		}
 	}
 	table(a.out, rows)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
+
+	"netd/reconcile/object"
+	"netd/testenv/netns"
 )
 
 const twoSites = `network "lab" {
@@ -142,9 +144,11 @@ func TestUnderlayChanges(t *testing.T) {
 	}
 }
 
-// TestMSS has a container announce more than a tunnel carries: what the far end sees is what fits.
+// TestMSS has a container announce more than a tunnel carries: what the far end sees is what fits, of either family.
 func TestMSS(t *testing.T) {
-	l := newUnderlay(t, fmt.Sprintf(twoSites, "vxlan"), "a", "b")
+	l := newUnderlay(t, fmt.Sprintf(twoFamilies, "always", `address = "192.168.1.1/24"`, `address = "192.168.1.2/24"`), "a", "b")
+	netns.New(t, "four")
+	netns.New(t, "six")
 	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24")
 	for _, h := range l.hosts {
 		h.Run(t, "ip link set eth0 mtu 1400")
@@ -152,31 +156,26 @@ func TestMSS(t *testing.T) {
 	l.destroyed()
 	l.apply()
 	a, b := l.hosts[0], l.hosts[1]
-	veth := strings.Split(strings.Fields(a.Run(t, "ip -o link show type veth group 142"))[1], "@")[0]
-	a.Run(t, "ip link set "+veth+" mtu 9000")
+	a.Run(t, "ip link set "+object.VethName("file/c-a")+" mtu 9000")
 	a.container.Run(t, "ip link set eth0 mtu 9000")
-	dump := exec.Command("tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0", "-c", "1", "tcp[tcpflags] & tcp-syn != 0")
-	var out bytes.Buffer
-	dump.Stdout = &out
-	ready, err := dump.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.container.Start(dump); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = ready.Read(make([]byte, 1))
-	l.wait("a SYN to arrive", func() string {
-		_, _ = a.container.Output("socat", "-T1", "-u", "OPEN:/dev/null", "TCP:10.10.2.10:80,connect-timeout=1")
-		if dump.Process.Signal(syscall.Signal(0)) == nil && out.Len() == 0 {
-			return "nothing yet"
+	for to, want := range map[string]string{"10.10.2.10": "mss 1310,", "[fd00:10:0:2::10]": "mss 1290,"} { // 1400 less 50 for the tunnel less 40 or 60
+		dump := exec.Command("tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0", "-c", "1", "tcp")
+		var out bytes.Buffer
+		dump.Stdout = &out
+		ready, err := dump.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
 		}
-		return ""
-	})
-	if err := dump.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(out.String(), "mss 1310,") { // 1400 less 50 for the tunnel less 40
-		t.Errorf("the SYN: %s", out.String())
+		if err := b.container.Start(dump); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = ready.Read(make([]byte, 1)) // it says that it listens
+		_, _ = a.container.Output("socat", "-T1", "-u", "OPEN:/dev/null", "TCP:"+to+":80,connect-timeout=1")
+		if err := dump.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the SYN to %s, want %s in: %s", to, want, out.String())
+		}
 	}
 }
