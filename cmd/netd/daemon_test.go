@@ -266,6 +266,9 @@ func TestFight(t *testing.T) {
 	if want := fmt.Sprintf("by pid %d (ip)", rival.Process.Pid); !strings.Contains(out, want) || !strings.Contains(h.log.String(), fmt.Sprintf("pid %d (ip)", rival.Process.Pid)) {
 		t.Errorf("want %q in:\n%s\n%s", want, out, h.log)
 	}
+	if out, _ := h.netd("drift"); !strings.Contains(out, "Last repairs:") || !strings.Contains(out, fmt.Sprintf("by pid %d (ip)", rival.Process.Pid)) {
+		t.Errorf("drift:\n%s", out)
+	}
 	h.Run(t, "ip neigh del 10.10.194.128 dev vxlan.netd")
 	l.wait("the neighbour", func() string {
 		if out, _ := h.Output("ip", "neigh", "show", "10.10.194.128"); !strings.Contains(out, "lladdr") {

@@ -270,11 +270,19 @@ func (d *daemonState) destroyNow(ctx context.Context, r request) (applyView, err
 	return out, nil
 }
 
-func (d *daemonState) driftNow(ctx context.Context, _ request) (planView, error) {
+func (d *daemonState) driftNow(ctx context.Context, _ request) (driftView, error) {
+	v := driftView{ChangedBy: map[string]string{}}
 	if d.config == nil || !d.named {
-		return planView{}, fail(exitConfig, "the daemon has no configuration")
+		return v, fail(exitConfig, "the daemon has no configuration")
 	}
-	_, _, v, err := d.host.plan(ctx, d.config, d.node)
+	_, p, view, err := d.host.plan(ctx, d.config, d.node)
+	v.planView = view
+	for _, c := range p.Changes {
+		if who := d.loop.ChangedBy(c.Key); c.Drift && who != "" {
+			v.ChangedBy[c.Key.String()] = who
+		}
+	}
+	d.set(func(s *statusView) { v.Repairs = append([]repairView{}, s.Repairs...) })
 	return v, err
 }
 

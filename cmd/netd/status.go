@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -200,14 +201,7 @@ func (v statusView) write(w io.Writer) {
 		}
 		table(w, rows)
 	}
-	if len(v.Repairs) > 0 {
-		fmt.Fprint(w, "\nLast repairs:\n")
-		rows := [][]string{}
-		for _, r := range v.Repairs {
-			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed, by(r.By)})
-		}
-		table(w, rows)
-	}
+	writeRepairs(w, v.Repairs)
 }
 
 func times(n int) string {
@@ -306,12 +300,30 @@ func (a *app) statusNow(ctx context.Context) (statusView, error) {
 	return v, nil
 }
 
+// driftView is what `drift --json` prints.
+type driftView struct {
+	planView
+	ChangedBy map[string]string `json:"changed_by"` // of what differs now: who changed it last, where the kernel tells
+	Repairs   []repairView      `json:"repairs"`    // the last ones, of the daemon
+}
+
+func writeRepairs(w io.Writer, repairs []repairView) {
+	if len(repairs) > 0 {
+		fmt.Fprint(w, "\nLast repairs:\n")
+		rows := [][]string{}
+		for _, r := range repairs {
+			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed, by(r.By)})
+		}
+		table(w, rows)
+	}
+}
+
 func (a *app) driftCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "drift",
 		Short:   "What differs from the configuration right now",
-		Long:    "What of netd's objects was changed outside netd and is not repaired, right now. Exits 0 where nothing is, 3 otherwise.",
+		Long:    "What of netd's objects was changed outside netd and is not repaired right now, and who changed it last where the kernel\ntells; then the last repairs of the daemon. Exits 0 where nothing differs, 3 otherwise.",
 		Example: "  netd drift",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -320,11 +332,11 @@ func (a *app) driftCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var v planView
+			v := driftView{ChangedBy: map[string]string{}, Repairs: []repairView{}}
 			if c != nil {
 				err = c.do(ctx, "POST", "/v1/drift", request{}, &v)
 			} else {
-				v, err = local{a}.plan(ctx, a.config)
+				v.planView, err = local{a}.plan(ctx, a.config)
 			}
 			if err != nil {
 				return err
@@ -337,6 +349,12 @@ func (a *app) driftCmd() *cobra.Command {
 				fmt.Fprintln(a.out, "No drift.")
 			} else {
 				writeChanges(a.out, v.Outside, false, a.colored(a.out))
+			}
+			if !asJSON {
+				for _, k := range slices.Sorted(maps.Keys(v.ChangedBy)) {
+					fmt.Fprintf(a.out, "%s was changed last by %s\n", k, v.ChangedBy[k])
+				}
+				writeRepairs(a.out, v.Repairs)
 			}
 			if len(v.Outside) > 0 {
 				return &exit{code: exitDegraded}
