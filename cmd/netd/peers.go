@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -57,17 +58,23 @@ type looker struct {
 	config *config.Config
 	node   config.Node
 	peers  []speaker.Neighbour
+	refuse func(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) string // desired.Refusal
 }
 
 // looker takes from the loop what it needs.
 func (d *daemonState) looker(ctx context.Context) (*looker, error) {
 	var l *looker
-	if err := d.call(ctx, func(context.Context) {
-		if d.client != nil && d.config != nil && d.named {
-			l = &looker{client: d.client, config: d.config, node: d.node}
+	var ferr error
+	if err := d.call(ctx, func(ctx context.Context) {
+		if d.client == nil || d.config == nil || !d.named {
+			return
 		}
-	}); err != nil {
-		return nil, err
+		l = &looker{client: d.client, config: d.config, node: d.node}
+		var facts desired.Facts
+		facts.Host, ferr = d.host.kernel.Host(ctx)
+		l.refuse = desired.Refusal(d.config, d.node, facts)
+	}); err != nil || ferr != nil {
+		return nil, errors.Join(err, ferr)
 	}
 	if l == nil {
 		return nil, nil
@@ -81,13 +88,15 @@ func (d *daemonState) looker(ctx context.Context) (*looker, error) {
 
 // sorted divides what a neighbour told into what was taken and what was not, with the reason.
 func (l *looker) sorted(received []speaker.Route, taken map[speakerPath]bool) []routeView {
-	admission := desired.NewAdmission(l.config, l.node)
 	out := make([]routeView, 0, len(received))
 	for _, r := range received {
 		v := l.view(r)
-		v.Reason = admission.Refusal(r.Peer, r.Prefix, r.NextHop, r.ASPath)
-		if v.Reason == "" && !taken[speakerPath{r.Peer, r.Prefix}] {
-			v.Reason = "the speaker's import policy does not list it"
+		v.Reason = l.refuse(r.Peer, r.Prefix, r.NextHop)
+		switch {
+		case slices.Contains(r.ASPath, l.node.ASN):
+			v.Reason = fmt.Sprintf("a loop: this node's AS %d is in its path", l.node.ASN)
+		case v.Reason == "" && !taken[speakerPath{r.Peer, r.Prefix}]:
+			v.Reason = "the speaker does not take it"
 		}
 		out = append(out, v)
 	}
@@ -138,10 +147,9 @@ func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
 	if err != nil {
 		return v, err
 	}
-	admission := desired.NewAdmission(l.config, l.node)
 	accepted := map[netip.Addr]int{}
 	for _, r := range table {
-		if r.Peer.IsValid() && admission.Refusal(r.Peer, r.Prefix, r.NextHop, r.ASPath) == "" {
+		if r.Peer.IsValid() && l.refuse(r.Peer, r.Prefix, r.NextHop) == "" {
 			accepted[r.Peer]++
 		}
 	}

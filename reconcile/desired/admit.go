@@ -14,6 +14,7 @@ import (
 // the speaker. A test holds the two against each other.
 //
 //	from a node    its own blocks in networks of mode bgp, by way of its own address
+//	a reflector    those of every node, each by way of that node's address
 //	from a router  what its import list has, and of that nothing which is this node's own, comes from the file (ipip, vxlan),
 //	               or takes packets away from others: default routes, what covers a pool, more specifics of a node's block,
 //	               special-purpose addresses, this node's own subnet. Some of these can be had by listing them
@@ -107,6 +108,20 @@ func (a *admission) imports(p *config.Peer, ibgp bool) []object.PrefixRange {
 	}
 	if p.DefaultRoute {
 		out = append(out, object.Exactly(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), object.Exactly(netip.PrefixFrom(netip.IPv6Unspecified(), 0)))
+	}
+	return out
+}
+
+// tells is what a node may tell: what is its own, and where it reflects what is the others' too, but for this node's.
+func (a *admission) tells(n *config.Node) []object.PrefixRange {
+	if !n.RouteReflector.IsValid() {
+		return a.told(n)
+	}
+	var out []object.PrefixRange
+	for i := range a.b.c.Nodes {
+		if x := &a.b.c.Nodes[i]; x.Name != a.b.self.Name {
+			out = append(out, a.told(x)...)
+		}
 	}
 	return out
 }
@@ -237,11 +252,10 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 		return fmt.Sprintf("it lies in %s, a block of this node", block), nil
 	case whose != nil && block != prefix && !(a.each && prefix.IsSingleIP()):
 		return fmt.Sprintf("it is more specific than %s, a block of node %s", block, whose.Name), nil
-	case in.node != nil && (whose == nil || whose.Name != in.node.Name):
-		if whose != nil {
-			return fmt.Sprintf("it is of node %s", whose.Name), nil
-		}
+	case in.node != nil && whose == nil:
 		return "it is no block of that node", nil
+	case in.node != nil && whose.Name != in.node.Name && !in.node.RouteReflector.IsValid():
+		return fmt.Sprintf("it is of node %s, and node %s is no reflector", whose.Name, in.node.Name), nil
 	case in.node != nil && block == prefix && !a.blocks() && !prefix.IsSingleIP():
 		return "blocks are not announced", nil
 	case in.node != nil, whose != nil:
@@ -281,6 +295,8 @@ func (a *admission) refuseHop(in *inbound, hop netip.Addr, whose *config.Node) s
 			return fmt.Sprintf("its next hop %s is another host on the link", hop)
 		}
 	case third != nil && whose != nil && third.Name == whose.Name: // its own node, whoever tells it
+	case in.node != nil && whose != nil:
+		return fmt.Sprintf("its next hop %s is not node %s", hop, whose.Name)
 	case in.node != nil:
 		return fmt.Sprintf("its next hop %s is not node %s", hop, in.node.Name)
 	case third != nil:
@@ -299,9 +315,14 @@ func (a *admission) nextHops(in *inbound) []netip.Addr {
 	switch {
 	case in.node != nil:
 		var out []netip.Addr
-		for _, f := range families {
-			if x := f.address(*in.node); x.IsValid() {
-				out = append(out, x.Addr())
+		for _, n := range a.b.c.Nodes {
+			if n.Name != in.node.Name && (!in.node.RouteReflector.IsValid() || n.Name == a.b.self.Name) {
+				continue
+			}
+			for _, f := range families {
+				if x := f.address(n); x.IsValid() && f.v6 == in.addr.Is6() {
+					out = append(out, x.Addr())
+				}
 			}
 		}
 		return out

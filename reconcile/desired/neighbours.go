@@ -37,12 +37,12 @@ func (b *builder) findNeighbours() []neighbour {
 	var out []neighbour
 	for _, f := range families {
 		local := f.address(b.self)
-		if !b.c.BGP.Mesh || !meshed(b.c, f) || !local.IsValid() {
+		if !meshed(b.c, f) || !local.IsValid() {
 			continue
 		}
 		for i := range b.c.Nodes {
 			n := &b.c.Nodes[i]
-			if a := f.address(*n); n.Name != b.self.Name && a.IsValid() {
+			if a := f.address(*n); n.Name != b.self.Name && a.IsValid() && b.pairs(*n) {
 				x := neighbour{addr: a.Addr(), local: local.Addr(), node: n, asn: n.ASN, why: b.nodeCause(*n)}
 				if _, near := b.onLink(f, *n); near {
 					x.link = b.underlay(f).Name
@@ -65,6 +65,12 @@ func (b *builder) findNeighbours() []neighbour {
 		out = append(out, x)
 	}
 	return out
+}
+
+// pairs reports whether this node has sessions with another: each with each in a mesh, else where one of the two reflects
+// (RFC 4456).
+func (b *builder) pairs(n config.Node) bool {
+	return b.c.BGP.Mesh || b.self.RouteReflector.IsValid() || n.RouteReflector.IsValid()
 }
 
 // towards is this node's end of a session with a router outside: its own address where that shares the router's subnet, or
@@ -123,4 +129,19 @@ func (b *builder) neighbourLinks(f family) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// NeighbourName is what the file calls the neighbour with an address: a node's name or a peer's.
+func NeighbourName(c *config.Config, a netip.Addr) string {
+	for _, n := range c.Nodes {
+		if a.IsValid() && (n.Address.Addr() == a || n.Address6.Addr() == a) {
+			return n.Name
+		}
+	}
+	for _, p := range c.Peers {
+		if p.Address == a.WithZone("") || p.Address == a {
+			return p.Name
+		}
+	}
+	return ""
 }

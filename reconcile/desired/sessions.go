@@ -13,8 +13,8 @@ import (
 	"netd/reconcile/object"
 )
 
-// sessions puts the speaker's router, what this node announces, and a session with every neighbour: a full mesh of the nodes
-// where the file has a network of mode bgp, and the routers of its peer blocks. They are part of the desired state only where
+// sessions puts the speaker's router, what this node announces, and a session with every neighbour: the nodes where the file
+// has a network of mode bgp, each with each or all with the reflectors, and the routers of its peer blocks. They are part of the desired state only where
 // a speaker can be asked (Facts.Sessions); elsewhere nobody could build them.
 //
 //	bgp   AS, router id, the port on the node's own addresses
@@ -117,10 +117,13 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
 		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
-		Import: object.PrefixRanges(ofFamily(b.admission.told(n.node), n.addr.Is6())),
+		Import: object.PrefixRanges(ofFamily(b.admission.tells(n.node), n.addr.Is6())), Reflected: b.self.RouteReflector.IsValid(),
 	}
 	if p.Import != "" {
-		p.NextHops, p.FirstAS = n.addr.String(), in.firstAS()
+		p.NextHops, p.FirstAS = object.AddrList(b.admission.nextHops(in)), in.firstAS()
+	}
+	if p.Reflected && !n.node.RouteReflector.IsValid() {
+		p.Cluster = b.self.RouteReflector
 	}
 	if n.addr.Is6() {
 		p.Family = object.IPv6

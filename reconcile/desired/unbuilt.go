@@ -22,11 +22,6 @@ func CannotYet(c *config.Config) []Unbuilt {
 	add := func(p config.Pos, format string, args ...any) {
 		out = append(out, Unbuilt{fmt.Sprintf(format, args...), p})
 	}
-	for _, n := range c.Nodes {
-		if n.RouteReflector.IsValid() {
-			add(n.Pos, "node %q: route_reflector", n.Name)
-		}
-	}
 	for _, w := range c.Workloads {
 		switch {
 		case w.Docker != "":

@@ -101,6 +101,9 @@ type Peer struct {
 	FirstAS   uint32 // that the paths which it tells begin with; 0: any
 	LocalPref string // given to what it tells; empty: as it comes
 
+	Cluster   netip.Addr // it is this host's client, a reflector's, under this cluster id (RFC 4456); invalid: it is none
+	Reflected bool       // it is told what other nodes told, if that is a node's block by way of that node
+
 	Outside     bool       // a router outside the file
 	Transit     string     // PrefixRanges of what others told that it is told too
 	Self        netip.Addr // next hop of IPv4 prefixes that it is told
@@ -125,7 +128,8 @@ func (p Peer) Fields() []reconcile.Field {
 		field("keepalive", p.Keepalive.String()), field("graceful restart", offOr(p.GracefulRestart)),
 		field("max prefixes", zeroOr(uint64(p.MaxPrefixes), "any")), field("state", upDown(p.Up)),
 		field("import", textOr(p.Import, "nothing")), field("except", textOr(p.Except, "nothing")), field("next hops", textOr(p.NextHops, "any")),
-		field("first as", zeroOr(uint64(p.FirstAS), "any")), field("local pref", textOr(p.LocalPref, "as it comes")), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")),
+		field("first as", zeroOr(uint64(p.FirstAS), "any")), field("local pref", textOr(p.LocalPref, "as it comes")),
+		field("client", textOr(clusterText(p.Cluster), "no")), field("reflected", onOff(p.Reflected)), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")),
 		field("self", addrText(p.Self)), field("self6", addrText(p.Self6)), field("keep next hop", onOff(p.KeepNextHop)),
 		field("communities", textOr(p.Communities, "none")), field("prepend", strconv.Itoa(int(p.Prepend))),
 	}
@@ -145,8 +149,10 @@ func (p Peer) Summary() string {
 	add(p.Multihop != 0, "multihop %d", p.Multihop)
 	add(p.Family != IPv4, "%s", p.Family)
 	add(p.MaxPrefixes != 0, "max prefixes %d", p.MaxPrefixes)
-	add(p.Import != "", "import %s", p.Import)
-	add(p.Except != "", "except %s", p.Except)
+	add(p.Cluster.IsValid(), "client of cluster %s", p.Cluster)
+	add(p.Reflected && !p.Cluster.IsValid(), "reflector")
+	add(p.Import != "", "import %s", few(p.Import))
+	add(p.Except != "", "except %s", few(p.Except))
 	add(p.LocalPref != "", "local pref %s", p.LocalPref)
 	add(p.Transit != "", "transit %s", p.Transit)
 	add(p.Communities != "", "communities %s", p.Communities)
@@ -162,9 +168,26 @@ func (p Peer) Replaces(have reconcile.Resource) bool {
 		return true
 	}
 	h.TTLSecurity, h.Multihop, h.HoldTime, h.Keepalive, h.MaxPrefixes, h.Up = p.TTLSecurity, p.Multihop, p.HoldTime, p.Keepalive, p.MaxPrefixes, p.Up
-	h.Import, h.Except, h.NextHops, h.FirstAS, h.LocalPref = p.Import, p.Except, p.NextHops, p.FirstAS, p.LocalPref
+	h.Import, h.Except, h.NextHops, h.FirstAS, h.LocalPref, h.Reflected = p.Import, p.Except, p.NextHops, p.FirstAS, p.LocalPref, p.Reflected
 	h.Transit, h.Self, h.Self6, h.KeepNextHop, h.Communities, h.Prepend = p.Transit, p.Self, p.Self6, p.KeepNextHop, p.Communities, p.Prepend
 	return h != p
+}
+
+func clusterText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return "of cluster " + a.String()
+}
+
+// few is a list as a plan prints it: the fields have it whole.
+func few(list string) string {
+	const most = 8
+	words := strings.Fields(list)
+	if len(words) <= most {
+		return list
+	}
+	return fmt.Sprintf("%s … (%d in all)", strings.Join(words[:3], " "), len(words))
 }
 
 // covers reports whether every range of small lies in one of large.

@@ -38,7 +38,7 @@ var samples = []reconcile.Resource{
 
 func toldPeer() Peer {
 	p := somePeer()
-	p.Self, p.Self6 = master, netip.MustParseAddr("2001:db8::1")
+	p.Cluster, p.Self, p.Self6 = master, master, netip.MustParseAddr("2001:db8::1")
 	return p
 }
 

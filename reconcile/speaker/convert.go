@@ -74,6 +74,9 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 	if p.TTLSecurity {
 		out.TtlSecurity.TtlMin = 255
 	}
+	if p.Cluster.IsValid() {
+		out.RouteReflector = &api.RouteReflector{RouteReflectorClient: true, RouteReflectorClusterId: p.Cluster.String()}
+	}
 	if p.GracefulRestart != 0 {
 		out.GracefulRestart = &api.GracefulRestart{Enabled: true, RestartTime: uint32(p.GracefulRestart / time.Second),
 			DeferralTime: uint32(deferral / time.Second), LocalRestarting: restarting}
@@ -99,6 +102,9 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 	}
 	if h := p.GetEbgpMultihop(); h.GetEnabled() {
 		out.Multihop = uint8(h.GetMultihopTtl())
+	}
+	if r := p.GetRouteReflector(); r.GetRouteReflectorClient() {
+		out.Cluster, _ = netip.ParseAddr(r.GetRouteReflectorClusterId())
 	}
 	if addr.Zone() != "" && out.Local == netip.IPv6Unspecified() {
 		out.Local = out.Local.WithZone(addr.Zone())

@@ -24,6 +24,7 @@ import (
 //	        netd own stays                    no other path of this host's own is told to anyone
 //	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
 //	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
+//	        netd reflected                    nodes are told the blocks of other nodes, by way of these, where this host reflects
 //	        …                                 nobody is told anything else: no transit (RFC 8212)
 //
 // Names end with " 6" in the statements for IPv6, since a set holds one family.
@@ -39,6 +40,7 @@ const (
 	wellKnownNever = "netd well-known"
 	nodesTold      = "netd nodes told"
 	nodesSet       = "netd nodes"
+	reflectedName  = "netd reflected"
 	globalTable    = "global"
 )
 
@@ -51,7 +53,7 @@ type policies struct {
 
 // policyOf is the part of a neighbour that the policies hold.
 func policyOf(p object.Peer) object.Peer {
-	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, FirstAS: p.FirstAS, LocalPref: p.LocalPref, Outside: p.Outside,
+	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, FirstAS: p.FirstAS, LocalPref: p.LocalPref, Outside: p.Outside, Reflected: p.Reflected,
 		Transit: p.Transit, Self: p.Self, Self6: p.Self6, KeepNextHop: p.KeepNextHop, Communities: p.Communities, Prepend: p.Prepend}
 }
 
@@ -60,7 +62,7 @@ func withPolicy(p, policy object.Peer) object.Peer {
 	p.Import, p.Except, p.NextHops, p.FirstAS, p.LocalPref = policy.Import, policy.Except, policy.NextHops, policy.FirstAS, policy.LocalPref
 	p.Outside = policy.Outside
 	p.Transit, p.Self, p.Self6, p.KeepNextHop = policy.Transit, policy.Self, policy.Self6, policy.KeepNextHop
-	p.Communities, p.Prepend = policy.Communities, policy.Prepend
+	p.Communities, p.Prepend, p.Reflected = policy.Communities, policy.Prepend, policy.Reflected
 	return p
 }
 
@@ -124,6 +126,9 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	t.exporting = append(t.exporting,
 		&api.Statement{Name: ownStays, Conditions: local(), Actions: act(api.RouteAction_REJECT)},
 		&api.Statement{Name: wellKnownNever, Conditions: &api.Conditions{CommunitySet: anyOf(wellKnownNever)}, Actions: act(api.RouteAction_REJECT)})
+	if err := t.reflects(of); err != nil {
+		return nil, err
+	}
 	t.exporting = append(t.exporting, t.transit...)
 	return t, nil
 }
@@ -205,6 +210,51 @@ func (t *policyText) imports(p object.Peer) error {
 				conditions.AsPathSet = anyOf(name)
 			}
 			t.importing = append(t.importing, &api.Statement{Name: set, Conditions: conditions, Actions: actions})
+		}
+	}
+	return nil
+}
+
+// reflects has nodes told what nodes told. To whom each path goes is gobgp's to know (RFC 4456 §6): from a client to all,
+// from another reflector to clients. What came from a router outside is no node's block by way of that node, and stays.
+func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(of)), func(p object.Peer) bool { return p.Reflected }) {
+		return nil
+	}
+	var ranges []object.PrefixRange
+	hops := map[netip.Addr]bool{}
+	for _, p := range of {
+		if p.Outside {
+			continue
+		}
+		list, err := object.ParsePrefixRanges(p.Import)
+		if err != nil {
+			return err
+		}
+		ranges = append(ranges, list...)
+		addrs, err := object.ParseAddrList(p.NextHops)
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			hops[a] = true
+		}
+	}
+	if ranges, err := object.ParsePrefixRanges(object.PrefixRanges(ranges)); err != nil { // in order, each once
+		return err
+	} else if sorted := slices.SortedFunc(maps.Keys(hops), netip.Addr.Compare); len(ranges) > 0 {
+		for _, f := range families {
+			var list []string
+			for _, a := range sorted {
+				if a.Is6() == f.is6 {
+					list = append(list, single(a))
+				}
+			}
+			if name := reflectedName + f.suffix; len(list) > 0 && t.prefixes(name, ranges, f.is6) {
+				t.exporting = append(t.exporting, &api.Statement{Name: name, Conditions: &api.Conditions{
+					RouteType: api.Conditions_ROUTE_TYPE_INTERNAL, NeighborSet: anyOf(nodesSet), PrefixSet: anyOf(name), NextHopInList: list,
+				}, Actions: act(api.RouteAction_ACCEPT)})
+			}
 		}
 	}
 	return nil

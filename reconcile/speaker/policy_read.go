@@ -118,6 +118,12 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 		}
 		out[addr] = p
 	}
+	if slices.ContainsFunc(t.exporting, func(s *api.Statement) bool { return strings.TrimSuffix(s.GetName(), " 6") == reflectedName }) {
+		for addr, p := range out {
+			p.Reflected = !p.Outside
+			out[addr] = p
+		}
+	}
 	for addr, r := range ranges {
 		p := out[addr]
 		p.Import, p.Except, p.Transit = object.PrefixRanges(r["import"]), object.PrefixRanges(r["except"]), object.PrefixRanges(r["transit"])

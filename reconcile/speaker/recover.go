@@ -90,7 +90,7 @@ func (s *sessions) renew(addr netip.Addr) {
 		return
 	}
 	conf := proto.Clone(x.conf).(*api.Peer)
-	x.state, x.since = api.PeerState_IDLE, time.Now() // so that the end of the old session is no loss to be hurried about
+	s.enter(addr, x, api.PeerState_IDLE) // so that the end of the old session is no loss to be hurried about
 	if x.stopDial != nil {
 		x.stopDial()
 		x.stopDial = nil

@@ -86,11 +86,6 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			}
 		}
 	}()
-	tasks.Add(1)
-	go func() {
-		defer tasks.Done()
-		p.sessions.silence(ctx)
-	}()
 	if err := answers(ctx, apiSocket, fatal); err != nil {
 		return fmt.Errorf("serving gobgp's API: %w", err)
 	}

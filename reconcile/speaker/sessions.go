@@ -51,7 +51,8 @@ type session struct {
 	limits   int                // times it was closed by max_prefixes
 	reopen   *time.Timer        // until it is tried again after that; nil: it is not closed
 	unknown  *time.Timer        // ends the time in which its table is unknown
-	opens    *time.Timer        // ends the time in which it has to send its OPEN
+	looked   *time.Timer        // when it is looked at, where it stands still
+	md5      uint64             // md5Failures when its state began
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
@@ -89,7 +90,8 @@ func (s *sessions) added(conf *api.Peer) (undo func(), err error) {
 	if s.first.IsZero() {
 		s.first = time.Now()
 	}
-	x := &session{conf: proto.Clone(conf).(*api.Peer), state: api.PeerState_IDLE, since: time.Now()}
+	x := &session{conf: proto.Clone(conf).(*api.Peer)}
+	s.enter(addr, x, api.PeerState_IDLE)
 	s.peers[addr] = x
 	s.rib.addNeighbour(addr)
 	x.unknown = time.AfterFunc(deferral, func() { s.synced(addr) })
@@ -135,8 +137,8 @@ func (x *session) end() {
 		x.reopen = nil
 	}
 	x.unknown.Stop()
-	if x.opens != nil {
-		x.opens.Stop()
+	if x.looked != nil {
+		x.looked.Stop()
 	}
 	if x.stopDial != nil {
 		x.stopDial()
@@ -200,15 +202,18 @@ func (s *sessions) failed(addr netip.Addr, words string) {
 func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admin api.PeerState_AdminState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x := s.peers[addr]
-	if x == nil {
-		return
+	if x := s.peers[addr]; x != nil {
+		s.move(addr, x, state, admin)
 	}
+}
+
+// move is moved where s.mu is held.
+func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_SessionState, admin api.PeerState_AdminState) {
 	before, held := x.state, time.Since(x.since)
 	if state == before && state != api.PeerState_ACTIVE {
 		return
 	}
-	x.state, x.since = state, time.Now()
+	s.enter(addr, x, state)
 	if before == api.PeerState_ESTABLISHED {
 		x.told = nil
 	}
@@ -220,9 +225,6 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 	switch state {
 	case api.PeerState_ACTIVE:
 		s.dials(addr, x)
-	case api.PeerState_OPENSENT:
-		since := x.since
-		x.opens = time.AfterFunc(openWithin, func() { s.opening(addr, since) })
 	case api.PeerState_ESTABLISHED:
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)
@@ -242,6 +244,16 @@ func (s *sessions) moved(addr netip.Addr, state api.PeerState_SessionState, admi
 			s.start(func() { s.hurry(addr) })
 		}
 	}
+}
+
+// enter begins a state. s.mu is held.
+func (s *sessions) enter(addr netip.Addr, x *session, state api.PeerState_SessionState) {
+	if x.looked != nil {
+		x.looked.Stop()
+	}
+	x.state, x.since, x.md5 = state, time.Now(), md5Failures()
+	since := x.since
+	x.watch(func() { s.still(addr, since) })
 }
 
 // dials begins to dial a neighbour that this end dials. s.mu is held.

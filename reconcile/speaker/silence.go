@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,36 +13,65 @@ import (
 
 const nobodyDials = "nobody dials: it is down, filtered, or does not know this node as a neighbour"
 
-// silence gives words to sessions on which nothing happens: this end waits to be dialled, and nobody dials, or the kernel
-// drops what they send. A wrong password is dropped there without a word to anyone; all that it leaves is a count for the
-// whole network namespace (Documentation/networking/snmp_counter.rst, TcpExtTCPMD5*).
-func (s *sessions) silence(ctx context.Context) {
-	const every = 3 * time.Second
-	before := md5Failures()
-	for wait(ctx, every) == nil {
-		now := md5Failures()
-		for _, addr := range s.waiting(every) {
-			if now > before {
-				s.failed(addr, fmt.Sprintf("nobody dials: MD5 mismatch or wrong address (the kernel dropped %d segments with a wrong or missing signature)", now-before))
-			} else {
-				s.failed(addr, nobodyDials)
-			}
-		}
-		before = now
-	}
-}
+// How long a session may stand still before someone looks why.
+const (
+	stillIdle   = time.Second
+	stillActive = 3 * time.Second
 
-// waiting are the neighbours that are to dial and have not for a while.
-func (s *sessions) waiting(since time.Duration) []netip.Addr {
+	// A neighbour that is connected has this long to send its OPEN. gobgp waits for four minutes, a constant, and closes every
+	// other connection of that neighbour meanwhile: one that comes by a router too many, whose packets the kernel drops for
+	// their TTL, or one that hangs, would keep its successor out for as long.
+	stillOpening = 5 * time.Second
+)
+
+// still looks at a session that has not moved for a while.
+//
+// It may have moved unseen: what gobgp tells of a neighbour that was taken out and put back may come out of order, the end of
+// the old session after the beginning of the new one, and a session believed to be IDLE is not dialled.
+//
+// Or nothing happens on it: this end waits to be dialled, and nobody dials, or the kernel drops what they send. A wrong
+// password is dropped there without a word to anyone; all that it leaves is a count for the whole network namespace
+// (Documentation/networking/snmp_counter.rst, TcpExtTCPMD5*).
+func (s *sessions) still(addr netip.Addr, since time.Time) {
+	p := s.look(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []netip.Addr
-	for addr, x := range s.peers {
-		if x.state == api.PeerState_ACTIVE && x.conf.GetConf().GetDescription() == describeListens && time.Since(x.since) > since {
-			out = append(out, addr)
+	x := s.peers[addr]
+	if x == nil || !x.since.Equal(since) {
+		return
+	}
+	if now := p.GetState().GetSessionState(); p != nil && now != x.state {
+		s.log("info", "a session moved unseen", map[string]any{"peer": addr.String(), "from": x.state.String(), "to": now.String()})
+		s.move(addr, x, now, p.GetState().GetAdminState())
+		return
+	}
+	switch x.state {
+	case api.PeerState_OPENSENT:
+		if hangUp(addr) {
+			s.failed(addr, "it is connected and says nothing: its TTL is too low (ttl_security), or it hangs")
+		}
+	case api.PeerState_ACTIVE:
+		if n := md5Failures(); n > x.md5 {
+			s.failed(addr, fmt.Sprintf("nobody dials: MD5 mismatch or wrong address (the kernel dropped %d segments with a wrong or missing signature)", n-x.md5))
+		} else {
+			s.failed(addr, nobodyDials)
 		}
 	}
-	return out
+	x.watch(func() { s.still(addr, since) })
+}
+
+// watch has a session looked at, if it may stand still in its state for the wrong reason.
+func (x *session) watch(look func()) {
+	after := stillIdle
+	switch {
+	case x.state == api.PeerState_ACTIVE && x.conf.GetConf().GetDescription() == describeListens:
+		after = stillActive
+	case x.state == api.PeerState_OPENSENT:
+		after = stillOpening
+	case x.state != api.PeerState_IDLE:
+		return
+	}
+	x.looked = time.AfterFunc(after, look)
 }
 
 // md5Failures counts the segments that the kernel dropped for their signature.

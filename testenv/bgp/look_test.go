@@ -80,11 +80,11 @@ func TestLook(t *testing.T) {
 	}
 	rejected := one.must("show", "peers", "two", "--routes", "rejected")
 	for prefix, reason := range map[string]string{
-		"10.10.40.128/26":  "it is this node's own block",
-		"10.10.194.128/27": "more specific than 10.10.194.128/26, the block of node two",
-		"10.10.0.0/16":     "overlaps this node's own block",
-		"0.0.0.0/0":        "a default route",
-		"10.99.0.0/24":     "no node has it",
+		"10.10.40.128/26":  "a block of this node",
+		"10.10.194.128/27": "it is more specific than 10.10.194.128/26, a block of node two",
+		"10.10.0.0/16":     "it is no block of that node",
+		"0.0.0.0/0":        "it is no block of that node",
+		"10.99.0.0/24":     "it is no block of that node",
 		"10.98.0.0/24":     "a loop: this node's AS 64512 is in its path",
 	} {
 		i := slices.IndexFunc(strings.Split(rejected, "\n"), func(line string) bool {

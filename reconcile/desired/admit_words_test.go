@@ -1,0 +1,95 @@
+package desired
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"netd/config"
+)
+
+const threeNodes = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+
+network "tunnels" {
+  pools = ["10.20.0.0/16"]
+  mode  = "vxlan"
+}
+
+bgp {
+  mesh = true
+}
+
+node "one" {
+  address = "192.168.170.1/24"
+  blocks  = ["10.10.1.0/24"]
+}
+
+node "two" {
+  address = "192.168.170.2/24"
+  blocks  = ["10.10.2.0/24", "10.20.2.0/24"]
+}
+
+node "three" {
+  address         = "192.168.170.3/24"
+  blocks          = ["10.10.3.0/24"]
+  route_reflector = "192.168.170.3"
+}
+
+peer "tor" {
+  address = "192.168.170.254"
+  asn     = 65000
+  import  = ["172.16.0.0/12 le 24"]
+}
+`
+
+// TestRefusal names the reason of everything that a neighbour may not tell node one.
+func TestRefusal(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "netd.hcl")
+	if err := os.WriteFile(file, []byte(threeNodes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source, err := config.Read(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ds := source.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	self, _ := c.Node("one")
+	refusal := Refusal(c, self, Facts{})
+	const two, three, tor = "192.168.170.2", "192.168.170.3", "192.168.170.254"
+	for _, x := range []struct {
+		from, prefix, nextHop string
+		want                  string
+	}{
+		{two, "10.10.2.0/24", two, ""},
+		{three, "10.10.2.0/24", two, ""}, // reflected
+		{tor, "172.16.5.0/24", tor, ""},
+		{two, "10.10.1.0/24", two, "a block of this node"},
+		{two, "10.10.1.128/25", two, "it lies in 10.10.1.0/24, a block of this node"},
+		{two, "10.10.0.0/16", two, "it is no block of that node"},
+		{two, "0.0.0.0/0", two, "it is no block of that node"},
+		{tor, "0.0.0.0/0", tor, "a default route"},
+		{two, "10.10.3.0/24", two, "it is of node three, and node two is no reflector"},
+		{two, "10.10.3.0/24", three, "it is of node three, and node two is no reflector"},
+		{three, "10.10.2.0/24", three, "its next hop 192.168.170.3 is not node two"},
+		{two, "10.10.2.0/24", "192.168.170.9", "its next hop 192.168.170.9 is not node two"},
+		{two, "10.10.2.128/25", two, "it is more specific than 10.10.2.0/24, a block of node two"},
+		{two, "10.10.2.0/23", two, "it is no block of that node"},
+		{two, "10.20.2.0/24", two, "in network tunnels of mode vxlan, whose routes come from the file"},
+		{two, "10.10.77.0/24", two, "it is no block of that node"},
+		{tor, "192.0.2.0/24", tor, "its import list does not have it"},
+		{tor, "172.16.5.0/25", tor, "its import list does not have it"},
+	} {
+		got := refusal(netip.MustParseAddr(x.from), netip.MustParsePrefix(x.prefix), netip.MustParseAddr(x.nextHop))
+		if (x.want == "") != (got == "") || !strings.Contains(got, x.want) {
+			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.nextHop, x.from, got, x.want)
+		}
+	}
+}
