@@ -57,5 +57,5 @@ soak: deps ## long runs: repairs at rest and in a flood of foreign changes
 
 .PHONY: fuzz
 fuzz: ## the parsers of what others give: the configuration, the CNI plugin; a minute each
-	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./config
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s -fuzzminimizetime 1s ./config
 	$(GO) test -run "^$$" -fuzz FuzzRun -fuzztime 60s ./reconcile/workload/cni

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -34,8 +35,8 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 		p.report.hcl(diags)
 		return src, p.report.result()
 	}
-	out := hclwrite.Format(squeeze(bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n")), name))
-	out = append(bytes.Trim(out, "\n"), '\n')
+	out := hclwrite.Format(squeeze(lineEnd.ReplaceAll(src, []byte("\n")), name))
+	out = append(bytes.TrimRight(bytes.TrimLeft(out, "\n"), "\r\n"), '\n')
 	if len(bytes.TrimSpace(src)) == 0 {
 		out = nil
 	}
@@ -48,8 +49,14 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 	return out, nil
 }
 
+// lineEnd is a line's end as other systems write it, or as two of them have.
+var lineEnd = regexp.MustCompile(`\r+\n`)
+
 func (p *parser) formatJSON(name string, src []byte) ([]byte, Diagnostics) {
 	scanJSON(src, func(line int, summary, detail string) { p.report.add("error", summary, detail, lineRange(name, line)) })
+	if len(p.report.list) == 0 {
+		p.report.checkJSON(name, src)
+	}
 	if len(p.report.list) == 0 {
 		_, diags := hcljson.Parse(src, name)
 		p.report.hcl(diags)

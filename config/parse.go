@@ -1,6 +1,9 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,15 +52,18 @@ func (p *parser) parseFiles() hcl.Body {
 		fault := func(line int, summary, detail string) {
 			p.report.add("error", summary, detail, lineRange(f.Name, line))
 		}
-		json := strings.HasSuffix(f.Name, ".json")
+		isJSON := strings.HasSuffix(f.Name, ".json")
 		if i := firstInvalid(f.Bytes); i >= 0 {
 			line := 1 + strings.Count(string(f.Bytes[:i]), "\n")
 			fault(line, "not a text file", "The file holds bytes that are no UTF-8 text. Is it the right file?")
 			continue
 		}
 		before := len(p.report.list)
-		if json {
+		if isJSON {
 			scanJSON(f.Bytes, fault)
+			if len(p.report.list) == before {
+				p.report.checkJSON(f.Name, f.Bytes)
+			}
 		} else {
 			scanNative(f.Bytes, fault)
 		}
@@ -66,7 +72,7 @@ func (p *parser) parseFiles() hcl.Body {
 		}
 		var file *hcl.File
 		var diags hcl.Diagnostics
-		if json {
+		if isJSON {
 			file, diags = parser.ParseJSON(f.Bytes, f.Name)
 		} else {
 			file, diags = parser.ParseHCL(f.Bytes, f.Name)
@@ -80,6 +86,20 @@ func (p *parser) parseFiles() hcl.Body {
 		}
 	}
 	return hcl.MergeFiles(files)
+}
+
+// checkJSON finds where a file stops being JSON. The library's parser goes on from there and finds more that is none.
+func (r *reporter) checkJSON(name string, b []byte) {
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(b, new(json.RawMessage)); errors.As(err, &syntax) {
+		before := b[:min(max(0, int(syntax.Offset)-1), len(b))]
+		if strings.HasPrefix(err.Error(), "unexpected end") {
+			before = bytes.TrimRight(b, " \t\r\n")
+		}
+		start := 1 + bytes.LastIndexByte(before, '\n')
+		at := hcl.Pos{Line: 1 + bytes.Count(before, []byte{'\n'}), Column: 1 + utf8.RuneCount(before[start:])}
+		r.errorf(hcl.Range{Filename: name, Start: at, End: at}, "not JSON", "%s.", err)
+	}
 }
 
 // withoutFollowers drops what only follows from a string that is not closed: the lexer takes all lines behind it for text.

@@ -110,6 +110,7 @@ func steady(s string) string {
 		{`rtt min/avg/max/mdev = .*`, "rtt"},
 		{`pid [0-9]+, version [^,]+, up [0-9a-z.]+`, "pid"},
 		{`by pid [0-9]+ \(`, "by ("},
+		{`[0-9]+ (added|destroyed)`, "some $1"},
 		{`[0-9]{2}:[0-9]{2}:[0-9]{2}  route`, "at  route"},
 		{`IP [0-9.]+\.[0-9]{4,5} > 192`, "IP port > 192"},
 		{`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z`, "since"},
