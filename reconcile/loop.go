@@ -162,8 +162,16 @@ func (l *Loop) whole(ctx context.Context, why string, by map[Key]string) error {
 		return err
 	}
 	want, ok, err := l.Compile(ctx)
-	if err != nil || !ok {
+	if err != nil {
 		return fail(err)
+	}
+	if !ok { // nothing is in force: an event must not bring back what was
+		l.wanted.Lock()
+		l.next = nil
+		l.wanted.Unlock()
+		l.want, l.ready, l.fights = Want{}, false, fights{}
+		clear(l.conflicts)
+		return fail(nil)
 	}
 	l.wanted.Lock()
 	l.next = want.State // before the host is observed: an event after that must be known as news
