@@ -36,7 +36,7 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 		return src, p.report.result()
 	}
 	out := hclwrite.Format(squeeze(lineEnd.ReplaceAll(src, []byte("\n")), name))
-	out = append(bytes.TrimRight(bytes.TrimLeft(out, "\n"), "\r\n"), '\n')
+	out = append(bytes.TrimRight(bytes.TrimLeft(out, "\n"), " \t\r\n"), '\n')
 	if len(bytes.TrimSpace(src)) == 0 {
 		out = nil
 	}
