@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,39 +87,56 @@ func TestAddressComesLate(t *testing.T) {
 	})
 }
 
+// said is what a process prints, to be read while it runs.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // writes is what a second listener hears of the host while f runs: each change of rtnetlink's, and each commit of nftables.
 func (h *labHost) writes(t *testing.T, f func()) string {
 	t.Helper()
-	var out bytes.Buffer
-	route := exec.Command("ip", "monitor", "link", "address", "route", "neigh", "nexthop", "netconf")
-	nft := exec.Command("nft", "monitor")
-	for _, m := range []*exec.Cmd{route, nft} {
-		m.Stdout = &out
+	var route, rules said
+	monitors := []*exec.Cmd{exec.Command("ip", "monitor", "link", "address", "route", "neigh", "nexthop", "netconf"), exec.Command("nft", "monitor")}
+	monitors[0].Stdout, monitors[1].Stdout = &route, &rules
+	for _, m := range monitors {
 		if err := h.Start(m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mark := func(name string) {
+	mark := func(name string) { // what came before it was heard before it
 		h.lab.wait("the monitors' "+name, func() string {
 			h.Run(t, "ip link add "+name+" type bridge")
 			h.Run(t, "ip link del "+name)
 			h.Run(t, "nft add table "+name)
 			h.Run(t, "nft delete table "+name)
-			if strings.Count(out.String(), name) >= 4 && strings.Contains(out.String(), "table ip "+name) {
+			if strings.Contains(route.String(), name) && strings.Contains(rules.String(), name) {
 				return ""
 			}
-			return out.String()
+			return route.String() + rules.String()
 		})
 	}
 	mark("before")
 	f()
 	mark("after")
-	for _, m := range []*exec.Cmd{route, nft} {
+	for _, m := range monitors {
 		_ = m.Process.Signal(syscall.SIGTERM)
 		_ = m.Wait()
 	}
 	var heard []string
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(route.String() + rules.String()) {
 		if strings.Contains(line, "netd") || strings.Contains(line, "10.10.") || strings.Contains(line, "proto 142") {
 			heard = append(heard, line)
 		}
