@@ -127,6 +127,65 @@ func TestDualStackBGP(t *testing.T) {
 	l.pings(six, "fd00:10:0:1::10", 1500)
 }
 
+// TestDaemonIPv6 has others damage what is netd's of IPv6 on a host and in its container: the daemon puts it back at once. An
+// underlay that leaves less than IPv6 needs is said, and nothing is changed.
+func TestDaemonIPv6(t *testing.T) {
+	l := newUnderlay(t, fmt.Sprintf(twoFamilies, "always", `address = "192.168.1.1/24"`, `address = "192.168.1.2/24"`), "a", "b")
+	netns.New(t, "four")
+	netns.New(t, "six")
+	l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24")
+	for _, h := range l.hosts {
+		h.start()
+	}
+	l.settled()
+	a := l.hosts[0]
+	l.pings(a.container, "fd00:10:0:2::10", 1450)
+	veth := object.VethName("file/c-a")
+	for _, x := range []struct {
+		where        *netns.NS
+		damage, look string
+		want         string
+	}{
+		{a.NS, "ip -6 route del fd00:10:0:2::/64", "ip -6 route show fd00:10:0:2::/64", "via fd00:10:0:2:: dev vxlan.netd"},
+		{a.NS, "ip -6 route del fd00:10:0:2::/128", "ip -6 route show fd00:10:0:2::/128", "dev vxlan.netd"},
+		{a.NS, "ip -6 route del fd00:10:0:1::10", "ip -6 route show fd00:10:0:1::10", "dev " + veth + " proto"},
+		{a.NS, "ip -6 neigh del fd00:10:0:1::10 dev " + veth, "ip -6 neigh show fd00:10:0:1::10", "PERMANENT"},
+		{a.NS, "ip addr del fe80::ecee:eeff:feee:eeee/64 dev " + veth, "ip -6 addr show dev " + veth, "fe80::ecee:eeff:feee:eeee/64"},
+		{a.NS, "sysctl -q -w net.ipv6.conf." + veth + ".disable_ipv6=1", "ip -6 route show fd00:10:0:1::10", "dev " + veth + " proto"},
+		{a.NS, "sysctl -q -w net.ipv6.conf.all.forwarding=0", "sysctl net.ipv6.conf.all.forwarding", "= 1"},
+		{a.NS, "ip link del vxlan.netd", "ip -6 route show fd00:10:0:2::/64", "via fd00:10:0:2:: dev vxlan.netd"},
+		{a.NS, "ip link set " + veth + " down", "ip -6 route show fd00:10:0:1::10", "dev " + veth + " proto"},
+		{a.container, "ip -6 route del default", "ip -6 route", "default via fe80::ecee:eeff:feee:eeee dev eth0"},
+		{a.container, "ip -6 addr flush dev eth0 scope global", "ip -6 addr show dev eth0", "fd00:10:0:1::10/128"},
+		{a.container, "ip link set eth0 down", "ip -6 route", "default via fe80::ecee:eeff:feee:eeee dev eth0"},
+	} {
+		x.where.Run(t, x.damage)
+		l.wait("the repair of "+x.damage, func() string {
+			out, err := x.where.Output("sh", "-c", x.look)
+			if err != nil || !strings.Contains(out, x.want) {
+				return "there is: " + out
+			}
+			return ""
+		})
+		l.settled()
+		l.pings(a.container, "fd00:10:0:2::10", 1450)
+	}
+
+	a.Run(t, "ip link set eth0 mtu 1320")
+	l.wait("the small underlay is said", func() string {
+		out, code := a.netd("status")
+		if code != exitDegraded || !strings.Contains(out, "needs an MTU of 1280: that of eth0 is 1320, less 50") {
+			return out
+		}
+		return ""
+	})
+	a.has("ip link show dev vxlan.netd", "mtu 1450 ")
+	a.Run(t, "ip link set eth0 mtu 1400")
+	l.settled()
+	a.has("ip link show dev vxlan.netd", "mtu 1350 ")
+	l.pings(a.container, "fd00:10:0:2::10", 1350)
+}
+
 // bgpFile is a file's twin in mode bgp.
 func bgpFile(file string) string {
 	return strings.NewReplacer(`"vxlan"`, `"bgp"`, "  encapsulate   = \"always\"\n", "").Replace(file)
