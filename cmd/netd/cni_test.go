@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"netd/reconcile/object"
 	"netd/testenv/netns"
@@ -202,6 +203,16 @@ func TestCNI(t *testing.T) {
 			boxes[1].Run(t, "ping -c2 -i0.05 -W1 "+addrs[0])
 			boxes[0].Run(t, "ping -c2 -i0.05 -W1 10.10.194.134") // one that the file declares
 			for i, h := range l.hosts {
+				if out := h.must(0, "show", "workloads"); !strings.Contains(out, "c1            "+h.Name) || !strings.Contains(out, addrs[i]) ||
+					!strings.Contains(out, "cni      "+object.VethName("cni/c1/eth0")) || !strings.Contains(out, time.Now().UTC().Format("2006-")) {
+					t.Errorf("show workloads:\n%s", out)
+				}
+				if out := h.must(0, "show", "blocks"); !strings.Contains(out, "lab      3     61    1 by cni, 1 by file, 1 by tunnel") {
+					t.Errorf("show blocks:\n%s", out)
+				}
+				if out := h.must(0, "status"); !strings.Contains(out, "3 of 64 taken: the tunnel's and 2 workloads") {
+					t.Errorf("status:\n%s", out)
+				}
 				c := pluginCall{id: "c1", netns: boxes[i].Path()}
 				c.conf = map[string]any{"prevResult": h.add(c).raw}
 				c.command = "CHECK"

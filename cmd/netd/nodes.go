@@ -10,6 +10,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile/desired"
+	"netd/reconcile/store"
 	"netd/reconcile/workload"
 )
 
@@ -78,8 +79,9 @@ type blockView struct {
 	Workloads int          `json:"workloads"`
 }
 
-// blocksOf counts the addresses of a node's attached workloads: those that the file declares and that are not pending.
-func blocksOf(c *config.Config, node config.Node, pending []workload.Pending) []blockView {
+// blocksOf counts the addresses of a node's attached workloads: those that the file declares and that are not pending, and
+// those of runtimes.
+func blocksOf(c *config.Config, node config.Node, pending []workload.Pending, attached []store.Endpoint) []blockView {
 	out := make([]blockView, 0, len(node.Blocks))
 	for _, b := range node.Blocks {
 		v := blockView{Block: b, Size: new(big.Int).Lsh(big.NewInt(1), uint(b.Addr().BitLen()-b.Bits())).String()}
@@ -91,6 +93,13 @@ func blocksOf(c *config.Config, node config.Node, pending []workload.Pending) []
 			waits := slices.ContainsFunc(pending, func(p workload.Pending) bool { return p.ID == desired.WorkloadID(w) })
 			if w.Node == node.Name && !waits && slices.ContainsFunc(w.Addresses, b.Contains) {
 				v.Workloads++
+			}
+		}
+		for _, e := range attached {
+			for _, a := range e.Addrs() {
+				if b.Contains(a) {
+					v.Workloads++
+				}
 			}
 		}
 		out = append(out, v)

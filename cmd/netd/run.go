@@ -118,7 +118,16 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	d.attachments = &attachments{d: d}
 	h.wired, h.unwired = d.wired, d.unwired
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
-	h.lock = func() (func(), error) { return a.writeLock("run") }
+	// Fronts that came before the daemon wait for the lock in a row, and each lets it go as soon as it sees the daemon.
+	h.lock = func() (func(), error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		lock, err := store.WaitLock(ctx, a.runDir, "lock", "run")
+		if err != nil {
+			return nil, err
+		}
+		return lock.Release, nil
+	}
 	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
 	d.paths = []string{a.config}
 

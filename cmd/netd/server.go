@@ -108,6 +108,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 		want, _ := d.loop.Wanted()
 		return d.host.stateView(ctx, want.State)
 	}))
+	handle("GET /v1/attached", onLoop(d, d.attachedNow))
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
 	handle("POST /v1/peers", d.peersNow)
 	handle("POST /v1/peers/routes", d.routesNow)

@@ -24,7 +24,7 @@ func (a *app) showCmd() *cobra.Command {
 		Use:   "show",
 		Short: "Tables of what there is: state, routes, links, blocks, peers, workloads",
 		Long: `Tables of what there is. state, routes and links are read from the kernel: all that netd owns on this host, and nothing
-else. blocks and workloads are the file's. peers asks the daemon (69 where none runs).
+else. blocks and workloads are the file's, and to root also what is attached on this host. peers asks the daemon (69 where none runs).
 
 "netd show state --json" is what "netd plan --against" takes.`,
 		Example: "  netd show routes\n  netd show state --json > web-017.json",
@@ -64,10 +64,10 @@ else. blocks and workloads are the file's. peers asks the daemon (69 where none 
 		}
 		cmd.AddCommand(one)
 	}
-	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks", Example: "  netd show blocks", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.showBlocks(asJSON) }})
-	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.showWorkloads(asJSON) }})
+	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks, and what of this host's is used, by whom", Example: "  netd show blocks", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.showBlocks(cmd.Context(), asJSON) }})
+	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads attached here, and those that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.showWorkloads(cmd.Context(), asJSON) }})
 	cmd.AddCommand(a.showPeersCmd(&asJSON))
 	return cmd
 }
@@ -110,62 +110,6 @@ func (r *resourceText) UnmarshalJSON(b []byte) error {
 	type plain resourceText
 	r.raw = slices.Clone(b)
 	return json.Unmarshal(b, (*plain)(r))
-}
-
-func (a *app) showBlocks(asJSON bool) error {
-	_, c, err := a.load(a.config)
-	if err != nil {
-		return err
-	}
-	type row struct {
-		Node    string `json:"node"`
-		Address string `json:"address"`
-		Block   string `json:"block"`
-		Network string `json:"network"`
-	}
-	list := []row{}
-	rows := [][]string{{"NODE", "ADDRESS", "BLOCK", "NETWORK"}}
-	for _, n := range c.Nodes {
-		for _, b := range n.Blocks {
-			net, _ := c.NetworkOf(b)
-			list = append(list, row{n.Name, n.Address.String(), b.String(), net.Name})
-			rows = append(rows, []string{n.Name, n.Address.String(), b.String(), net.Name})
-		}
-	}
-	if asJSON {
-		return printJSON(a.out, map[string]any{"schema_version": 1, "blocks": list})
-	}
-	table(a.out, rows)
-	return nil
-}
-
-func (a *app) showWorkloads(asJSON bool) error {
-	_, c, err := a.load(a.config)
-	if err != nil {
-		return err
-	}
-	type row struct {
-		Name    string `json:"name"`
-		Node    string `json:"node"`
-		Address string `json:"address"`
-		Network string `json:"network"`
-		Netns   string `json:"netns,omitempty"`
-	}
-	list := []row{}
-	rows := [][]string{{"WORKLOAD", "NODE", "ADDRESS", "NETWORK", "CONTAINER"}}
-	for _, w := range c.Workloads {
-		var addrs []string
-		for _, x := range w.Addresses {
-			addrs = append(addrs, x.String())
-		}
-		list = append(list, row{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns})
-		rows = append(rows, []string{w.Name, w.Node, strings.Join(addrs, ","), w.Network, w.Netns + w.Docker + w.Containerd})
-	}
-	if asJSON {
-		return printJSON(a.out, map[string]any{"schema_version": 1, "workloads": list})
-	}
-	table(a.out, rows)
-	return nil
 }
 
 // table prints rows in columns. A cell that is very long pushes only what stands behind it.

@@ -65,7 +65,7 @@ func (d *daemonState) statusNow() statusView {
 	d.mu.Unlock()
 	v.Daemon = true
 	if d.config != nil && d.named {
-		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending)
+		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending, d.host.core.All())
 	}
 	if d.client != nil {
 		v.Peers, _ = d.client.Neighbours()
@@ -289,7 +289,7 @@ func (a *app) statusNow(ctx context.Context) (statusView, error) {
 	}
 	if conf != nil {
 		if node, ok := conf.Node(p.Node); ok {
-			v.Nodes, v.Addresses = nodesOf(conf, node), blocksOf(conf, node, p.Pending)
+			v.Nodes, v.Addresses = nodesOf(conf, node), blocksOf(conf, node, p.Pending, a.attachedOnDisk())
 		}
 	}
 	v.Node, v.Networks, v.Config, v.Conflicts, v.Pending, v.Notes = p.Node, p.Networks, p.Config, p.Conflicts, p.Pending, p.Notes

@@ -70,9 +70,6 @@ func (h *host) narrow(ctx context.Context, want reconcile.Want, of map[reconcile
 			i := of[e.Change.Key]
 			errs[i] = errors.Join(errs[i], fmt.Errorf("%s %s: %w", e.Change.Op, e.Change.Key, e.Err))
 		}
-		if afterChange != nil {
-			afterChange()
-		}
 	})
 	return nil
 }
