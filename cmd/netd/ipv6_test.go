@@ -323,6 +323,41 @@ func TestHostileIPv6(t *testing.T) {
 	l.pings(a.container, "fd00:10:0:2::10", 100)
 }
 
+// TestFragmentsIPv6 has a stranger on the wire send VXLAN over IPv6, in a piece and in two, the first of which does not say of
+// which VNI it is: the host's hook for what is its own comes before IPv6 puts fragments together, unless conntrack runs.
+func TestFragmentsIPv6(t *testing.T) {
+	file := strings.Replace(fmt.Sprintf(twoFamilies, "always", `address6 = "2001:db8:1::1/64"`, `address6 = "2001:db8:1::2/64"`), "  nat_outgoing6 = true\n", "  nat_outgoing  = false\n", 1)
+	l := newUnderlay(t, file, "a", "b")
+	netns.New(t, "four")
+	netns.New(t, "six")
+	stranger := netns.New(t, "stranger")
+	l.wire("a eth0 2001:db8:1::1/64", "b eth0 2001:db8:1::2/64", "stranger lan 2001:db8:1::99/64")
+	l.destroyed()
+	l.apply()
+	a, b := l.hosts[0], l.hosts[1]
+	l.pings(a.container, "10.10.2.10", 1430)
+	mac, err := net.ParseMAC(strings.Fields(b.Run(t, "ip -br link show dev vxlan.netd"))[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := packet("10.10.1.10", "10.10.2.10", unix.IPPROTO_ICMP, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0})
+	vxlan := append(append(append([]byte{8, 0, 0, 0, 0, 0x10, 0, 0}, mac...), 2, 0, 0, 0, 0, 9, 8, 0), echo...)
+	lladdr := strings.Fields(b.Run(t, "ip -br link show dev eth0"))[2]
+	for what, from := range map[string]string{"a stranger": "2001:db8:1::99", "a node": "2001:db8:1::1"} {
+		through, before := b.received("vxlan.netd"), b.dropped("vxlan-wire")
+		if err := stranger.Do(func() error { return sendUDP6("lan", lladdr, from, "2001:db8:1::2", 4789, vxlan) }); err != nil {
+			t.Fatal(err)
+		}
+		l.wait("the fragments of "+what, func() string {
+			n, in := b.dropped("vxlan-wire")-before, b.received("vxlan.netd")-through
+			if from == "2001:db8:1::99" && n > 0 && in == 0 || from == "2001:db8:1::1" && n == 0 && in > 0 {
+				return ""
+			}
+			return fmt.Sprintf("%d dropped, %d got through", n, in)
+		})
+	}
+}
+
 // advertise sends a router advertisement with a prefix for addresses (RFC 4861, section 4.2) to all nodes on a link.
 func advertise(dev string, prefix netip.Prefix) error {
 	link, err := net.InterfaceByName(dev)
@@ -350,6 +385,44 @@ func advertise(dev string, prefix netip.Prefix) error {
 
 // send6 sends an ICMPv6 message from any source out of a link, without asking anyone.
 func send6(dev, mac, from, to string, icmp []byte) error {
+	b := append([]byte{}, icmp...)
+	binary.BigEndian.PutUint16(b[2:], checksum6(from, to, unix.IPPROTO_ICMPV6, b))
+	return frame6(dev, mac, from, to, unix.IPPROTO_ICMPV6, b)
+}
+
+// sendUDP6 sends a datagram likewise, in two fragments: the UDP header, and the rest.
+func sendUDP6(dev, mac, from, to string, port uint16, payload []byte) error {
+	b := udp(port, payload)
+	binary.BigEndian.PutUint16(b[6:], checksum6(from, to, unix.IPPROTO_UDP, b))
+	fragment := func(offset, more byte, part []byte) error {
+		head := []byte{unix.IPPROTO_UDP, 0, 0, offset<<3 | more, 0, 0, 0, 7}
+		return frame6(dev, mac, from, to, unix.IPPROTO_FRAGMENT, append(head, part...))
+	}
+	if err := fragment(0, 1, b[:8]); err != nil {
+		return err
+	}
+	return fragment(1, 0, b[8:])
+}
+
+// checksum6 is the checksum of what an IPv6 packet carries (RFC 8200, section 8.1), whose own field is zero.
+func checksum6(from, to string, protocol byte, payload []byte) uint16 {
+	b := append(netip.MustParseAddr(from).AsSlice(), netip.MustParseAddr(to).AsSlice()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
+	b = append(append(b, 0, 0, 0, protocol), payload...)
+	if len(b)%2 != 0 {
+		b = append(b, 0)
+	}
+	sum := uint32(0)
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+func frame6(dev, mac, from, to string, next byte, payload []byte) error {
 	link, err := net.InterfaceByName(dev)
 	if err != nil {
 		return err
@@ -358,22 +431,10 @@ func send6(dev, mac, from, to string, icmp []byte) error {
 	if err != nil {
 		return err
 	}
-	src, dst := netip.MustParseAddr(from).As16(), netip.MustParseAddr(to).As16()
-	b := make([]byte, 40, 40+len(icmp))
-	b[0], b[6], b[7] = 0x60, unix.IPPROTO_ICMPV6, 255
-	binary.BigEndian.PutUint16(b[4:], uint16(len(icmp)))
-	copy(b[8:], src[:])
-	copy(b[24:], dst[:])
-	b = append(b, icmp...)
-	pseudo := append(append(append([]byte{}, b[8:40]...), 0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6), icmp...)
-	sum := uint32(0)
-	for i := 0; i+1 < len(pseudo); i += 2 {
-		sum += uint32(pseudo[i])<<8 | uint32(pseudo[i+1])
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	binary.BigEndian.PutUint16(b[42:], ^uint16(sum))
+	b := make([]byte, 8, 40+len(payload))
+	b[0], b[6], b[7] = 0x60, next, 255
+	binary.BigEndian.PutUint16(b[4:], uint16(len(payload)))
+	b = append(append(append(b, netip.MustParseAddr(from).AsSlice()...), netip.MustParseAddr(to).AsSlice()...), payload...)
 	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

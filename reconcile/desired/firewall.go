@@ -305,6 +305,10 @@ func (f firewallBuilder) vxlanGuards() {
 		}
 		outer := familyOf(n.Family6)
 		wire.add("udp dport %d @th,96,24 %d %s saddr != @nodes%s counter drop", n.Port, n.VNI, outer.ip, outer.six)
+		if outer.v6 {
+			// IPv6 puts fragments together behind this hook, and the first need not reach to the VNI. VTEPs send none (RFC 7348).
+			wire.add("udp dport %d exthdr frag exists ip6 saddr != @nodes6 counter drop", n.Port)
+		}
 		forward.add("iifname @veths udp dport %d counter drop", n.Port)
 		forward.add("%s daddr @nodes%s udp dport %d counter drop", outer.ip, outer.six, n.Port)
 		output.add("udp dport %d @th,96,24 %d %s daddr @nodes%s meta skuid >= 0 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, outer.ip, outer.six, MarkBit)

@@ -19,6 +19,7 @@ import (
 //	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
 //	           icmpv6 type nd-router-advert|nd-redirect                            tcp sport >= N
+//	           exthdr frag exists
 //	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
 //	           meta mark set meta mark | X           tcp option maxseg size set rt mtu
 
@@ -209,6 +210,12 @@ func (c *ruleCompiler) matchTerm() (bool, error) {
 				return true, c.operand()
 			}
 		}
+	}
+	if _, ok := c.take("exthdr", "frag", "exists"); ok {
+		c.needIP(unix.NFPROTO_IPV6)
+		c.emit(&expr.Exthdr{DestRegister: reg1, Type: unix.IPPROTO_FRAGMENT, Len: 1, Op: expr.ExthdrOpIpv6, Flags: unix.NFT_EXTHDR_F_PRESENT})
+		c.compare(expr.CmpOpEq, []byte{1})
+		return true, nil
 	}
 	if args, ok := c.take("icmpv6", "type", "%"); ok {
 		n, known := icmpv6Types[args[0]]
