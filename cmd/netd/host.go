@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"netd/config"
 	"netd/reconcile"
@@ -33,6 +35,8 @@ type host struct {
 	snapshot  func(context.Context) object.Speaker
 	secrets   map[string]string // fingerprint → password, of the files that were read
 	passwords map[string]string // password_file → fingerprint
+
+	far atomic.Pointer[[]netip.Addr] // next hops of learned paths that are on no link
 }
 
 // openHost opens the host's kernel and store. A reader changes neither.
@@ -93,6 +97,12 @@ func (h *host) speakerSecrets() speaker.Secrets {
 	return speaker.Secrets{Key: h.db.Key(), Secret: func(f string) (string, bool) { s, ok := h.secrets[f]; return s, ok }}
 }
 
+// leads reports whether a route to a prefix is one to a next hop that is on no link. Any goroutine may ask.
+func (h *host) leads(p netip.Prefix) bool {
+	far := h.far.Load()
+	return far != nil && slices.ContainsFunc(*far, p.Contains)
+}
+
 // attachSpeaker makes the speaker's objects part of what the engine sees.
 func (h *host) attachSpeaker(c *speaker.Client, snapshot func(context.Context) object.Speaker) {
 	h.speaker, h.snapshot = c, snapshot
@@ -130,7 +140,9 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	if h.speaker != nil {
 		out.facts.Sessions = true
 		out.facts.Speaker = h.snapshot(ctx)
-		if out.facts.Host.Ways, err = h.kernel.Ways(ctx, out.facts.FarHops()); err != nil {
+		far := out.facts.FarHops()
+		h.far.Store(&far) // before they are looked up: a route that changes after that is seen
+		if out.facts.Host.Ways, err = h.kernel.Ways(ctx, far); err != nil {
 			return out, err
 		}
 		out.facts.Passwords = h.readPasswords(c, node, &out.notes)

@@ -148,7 +148,7 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.kernel.PlacesOf, Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Poke: d.pokes.Add, Trouble: trouble}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
 		watch.Files(ctx, d.watched(&d.paths), func() {

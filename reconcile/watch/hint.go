@@ -109,6 +109,8 @@ func (h hints) route(m message) reconcile.Poke {
 		return whole
 	case r.protocol == object.Protocol || h.Wants(r.key):
 		return at(r.key)
+	case h.Leads != nil && h.Leads(r.dst):
+		return whole
 	}
 	return nothing
 }

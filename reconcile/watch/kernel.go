@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ const buffer = 16 << 20
 type Kernel struct {
 	Own      []uint32                      // netlink addresses of netd's own writers, whose events are not news
 	Wants    func(reconcile.Key) bool      // whether something is wanted in a place
+	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
 	Poke     func(reconcile.Poke)          // is given what may have changed; does not wait
 	Trouble  func(error)                   // is told of a subscription that had to be opened anew
