@@ -170,7 +170,7 @@ func asnOf(c *config.Config, a netip.Addr) uint32 {
 		}
 	}
 	for _, p := range c.Peers {
-		if p.Address == a {
+		if p.Address == a || p.Address == a.WithZone("") {
 			return p.ASN
 		}
 	}

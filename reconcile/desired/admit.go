@@ -211,6 +211,13 @@ func (a *admission) subnets() []netip.Prefix {
 // node whose block it is about, if any.
 func (a *admission) refuse(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) (why string, whose *config.Node) {
 	in := a.from[from]
+	if in == nil && from.IsLinkLocalUnicast() && from.Zone() == "" { // as some of the speaker's answers have it
+		for _, x := range a.from {
+			if x.addr.WithZone("") == from {
+				in = x
+			}
+		}
+	}
 	if in == nil {
 		return "it comes from no neighbour of the file", nil
 	}

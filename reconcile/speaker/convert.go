@@ -106,8 +106,8 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 	if r := p.GetRouteReflector(); r.GetRouteReflectorClient() {
 		out.Cluster, _ = netip.ParseAddr(r.GetRouteReflectorClusterId())
 	}
-	if addr.Zone() != "" && out.Local == netip.IPv6Unspecified() {
-		out.Local = out.Local.WithZone(addr.Zone())
+	if addr.Zone() != "" { // while the session is up, gobgp tells the address that the kernel chose
+		out.Local = netip.IPv6Unspecified().WithZone(addr.Zone())
 	}
 	switch {
 	case !transport.GetPassiveMode():

@@ -21,7 +21,7 @@ func (s *sessions) watch(ctx context.Context) error {
 	}, func(r *api.WatchEventResponse) {
 		if p := r.GetPeer().GetPeer(); p != nil {
 			if addr, err := netip.ParseAddr(p.GetState().GetNeighborAddress()); err == nil {
-				s.moved(addr, p.GetState().GetSessionState(), p.GetState().GetAdminState())
+				s.moved(s.zoned(addr), p.GetState().GetSessionState(), p.GetState().GetAdminState())
 			}
 		}
 		if paths := r.GetTable().GetPaths(); len(paths) > 0 {

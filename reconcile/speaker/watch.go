@@ -83,12 +83,19 @@ func (v *view) facts() object.Speaker {
 		return object.Speaker{}
 	}
 	s := object.Speaker{Known: true, Paths: make([]object.BestPath, 0, len(v.paths))}
+	zoned := map[netip.Addr]netip.Addr{} // link-local neighbours: frames of paths have no room for a zone
 	for _, a := range slices.SortedFunc(maps.Keys(v.neighbours), netip.Addr.Compare) {
 		s.Peers = append(s.Peers, object.SpeakerPeer{Addr: a, Synced: v.neighbours[a].Synced})
+		if a.Zone() != "" {
+			zoned[a.WithZone("")] = a
+		}
 	}
 	for p, hops := range v.paths {
 		for _, h := range hops {
 			if h.peer.IsValid() { // what this host announces itself it does not learn
+				if a, ok := zoned[h.peer]; ok {
+					h.peer = a
+				}
 				s.Paths = append(s.Paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer})
 			}
 		}
