@@ -156,11 +156,8 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 			if err := a.UnmarshalTo(&mp); err != nil {
 				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
 			}
-			// Of a global and a link-local one (RFC 2545 §3) the global comes first; a neighbour without one may give "::".
-			for _, text = range mp.GetNextHops() {
-				if text != "::" {
-					break
-				}
+			if len(mp.GetNextHops()) > 0 {
+				text = mp.GetNextHops()[0]
 			}
 		default:
 			continue
@@ -171,6 +168,11 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 	}
 	if !h.nextHop.IsValid() {
 		return prefix, h, fmt.Errorf("%s has no next hop", prefix)
+	}
+	// Of a global and a link-local next hop (RFC 2545 §3) gobgp keeps the global one. Where that is "::", the neighbour has
+	// none, and the link-local one is its own.
+	if h.nextHop == netip.IPv6Unspecified() && h.peer.IsLinkLocalUnicast() {
+		h.nextHop = h.peer.WithZone("")
 	}
 	return prefix, h, nil
 }
