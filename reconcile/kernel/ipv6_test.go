@@ -64,6 +64,9 @@ func TestDualStack(t *testing.T) {
 	if got := netns.Run(t, "ip -6 route show proto 142"); got != "" {
 		t.Errorf("IPv6 routes are left:\n%s", got)
 	}
+	h.cfg = parse(t, dualStack) // and once more, on the veth that is there
+	h.converge()
+	h.box.Run(t, "ping -6 -c1 -W1 fd00:10:0:1::")
 }
 
 // TestRepairIPv6 has others alter, delete and add to what netd owns of IPv6, one thing at a time, as TestRepair does.
@@ -135,4 +138,28 @@ func TestRepairIPv6(t *testing.T) {
 		})
 	}
 	h.t = t
+}
+
+// TestTunnelFamily has the nodes of a network lose their IPv4 addresses in the file: the tunnel runs over IPv6, and back.
+func TestTunnelFamily(t *testing.T) {
+	h := newHostOf(t, dualStack)
+	netns.Run(t, "ip addr add 2001:db8:1::137/64 dev ens33 nodad")
+	four := h.cfg
+	six := parse(t, strings.NewReplacer(`address = "192.168.170.137/24"`, `address6 = "2001:db8:1::137/64"`, `address = "192.168.170.138/24"`, `address6 = "2001:db8:1::138/64"`).Replace(dualStack))
+	h.converge()
+	for _, x := range []struct {
+		local, fdb, mtu string
+	}{{"local 2001:db8:1::137 ", "dst 2001:db8:1::138 ", "mtu 1430 "}, {"local 192.168.170.137 ", "dst 192.168.170.138 ", "mtu 1450 "}} {
+		h.cfg, six = six, four
+		h.converge()
+		if left := h.plan(); !left.Empty() {
+			t.Errorf("the plan is not empty:\n%s", text(left))
+		}
+		if out := netns.Run(t, "ip -d link show vxlan.netd"); !strings.Contains(out, x.local) || !strings.Contains(out, x.mtu) {
+			t.Errorf("want %sand %sin:\n%s", x.local, x.mtu, out)
+		}
+		if out := netns.Run(t, "bridge fdb show dev vxlan.netd"); !strings.Contains(out, x.fdb) {
+			t.Errorf("want %sin:\n%s", x.fdb, out)
+		}
+	}
 }
