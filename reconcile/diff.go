@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -32,7 +34,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 
 	var create, update, replace []placed
 	met := 0
-	for k, w := range want.State {
+	for k, w := range have.open(want.State) {
 		h, there := have.Own[k]
 		if there {
 			met++
@@ -217,9 +219,11 @@ func (d *differ) closure(roots []placed) closure {
 		return c
 	}
 	on := map[Key][]placed{}
-	for k, h := range d.have.Own {
-		for _, footing := range d.want.requires(k, h) {
-			on[footing] = append(on[footing], placed{k, h})
+	for _, part := range []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()} {
+		for k, h := range part {
+			for _, footing := range d.want.requires(k, h) {
+				on[footing] = append(on[footing], placed{k, h})
+			}
 		}
 	}
 	slices.SortFunc(roots, func(a, b placed) int {

@@ -37,16 +37,34 @@ func (e *Engine) Order() []string {
 // Observe reads everything of netd's on the host, and what foreigners hold where want has something. It succeeds whole
 // or not at all: on half a picture nothing may be pruned.
 func (e *Engine) Observe(ctx context.Context, want State) (Have, error) {
-	byKind := split(want, len(e.Kinds))
-	var have Have
+	have, err := e.observe(ctx, listings(want, e.Kinds))
+	if err != nil {
+		return have, err
+	}
+	for k, r := range have.equal() {
+		have.Own[k] = r
+	}
+	have.same = nil
+	return have, nil
+}
+
+// observe is Observe that leaves out of Own what it found to be as it is wanted.
+func (e *Engine) observe(ctx context.Context, want map[string]*listing) (Have, error) {
+	have := Have{same: make([]same, 0, len(want))}
 	lists, n := make([][]Resource, len(e.Kinds)), 0
 	for i, kind := range e.Kinds {
-		own, foreign, err := kind.List(ctx, byKind[kind.Name()])
+		is, own, foreign, err := want[kind.Name()].read(ctx, kind)
 		if err != nil {
 			return Have{}, fmt.Errorf("reading %s objects: %w", kind.Name(), err)
 		}
+		have.same = append(have.same, same{want[kind.Name()], is})
 		lists[i], n = own, n+len(own)
 		have.Foreign = append(have.Foreign, foreign...)
+	}
+	for name, l := range want {
+		if e.kind(name) == nil { // what no kind answers for is wanted all the same, and fails
+			have.same = append(have.same, same{l, nil})
+		}
 	}
 	have.Own = make(State, n) // of what is there: a large table that is wanted and not there yet costs nothing here
 	for i := range lists {
@@ -58,28 +76,14 @@ func (e *Engine) Observe(ctx context.Context, want State) (Have, error) {
 	return have, nil
 }
 
-func split(want State, kinds int) map[string][]Resource {
-	count := make(map[string]int, kinds)
-	for k := range want {
-		count[k.Kind]++
-	}
-	byKind := make(map[string][]Resource, len(count))
-	for kind, n := range count {
-		byKind[kind] = make([]Resource, 0, n)
-	}
-	for k, r := range want {
-		byKind[k.Kind] = append(byKind[k.Kind], r)
-	}
-	return byKind
-}
-
 // Plan observes the whole host and compares.
-func (e *Engine) Plan(ctx context.Context, want Want, before State) (Plan, error) {
-	have, err := e.Observe(ctx, want.State)
+func (e *Engine) Plan(ctx context.Context, want *Want, before State) (Plan, error) {
+	want.list(e.Kinds)
+	have, err := e.observe(ctx, want.listings)
 	if err != nil {
 		return Plan{}, err
 	}
-	return Diff(want, have, e.Order(), before), nil
+	return Diff(*want, have, e.Order(), before), nil
 }
 
 // Narrow is a plan for single places.
@@ -128,18 +132,22 @@ func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []str
 			look(k)
 		}
 	}
-	byKind := split(part.State, len(e.Kinds))
+	wanted := listings(part.State, nil)
 	have := Have{Own: State{}}
 	for _, kind := range e.Kinds {
 		name := kind.Name()
 		var own []Resource
 		var foreign []Holder
 		var err error
+		var asked []Resource
+		if l := wanted[name]; l != nil {
+			asked = l.want
+		}
 		switch {
 		case slices.Contains(kinds, name):
-			own, foreign, err = kind.List(ctx, byKind[name])
+			own, foreign, err = kind.List(ctx, asked)
 		case len(at[name]) > 0:
-			own, foreign, err = get(ctx, kind, at[name], byKind[name])
+			own, foreign, err = get(ctx, kind, at[name], asked)
 		}
 		if err != nil {
 			return n, fmt.Errorf("reading %s objects: %w", name, err)
@@ -239,7 +247,7 @@ func (w *Want) index() {
 // Converge leads the host to want and proves it: observe, compare, apply, observe and compare again. The error names
 // what failed, or what did not hold although every call succeeded.
 func (e *Engine) Converge(ctx context.Context, want Want, before State, on func(Event)) (Plan, Outcome, error) {
-	plan, err := e.Plan(ctx, want, before)
+	plan, err := e.Plan(ctx, &want, before)
 	if err != nil {
 		return plan, Outcome{}, err
 	}
@@ -256,7 +264,7 @@ func (e *Engine) Execute(ctx context.Context, want Want, plan Plan, on func(Even
 	if err := out.Err(); err != nil {
 		return out, err
 	}
-	left, err := e.Plan(ctx, want, want.State)
+	left, err := e.Plan(ctx, &want, want.State)
 	if err != nil {
 		return out, fmt.Errorf("verifying: %w", err)
 	}

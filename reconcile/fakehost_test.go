@@ -55,11 +55,11 @@ func TestHostsOnePass(t *testing.T) {
 			}
 		}
 		strangers := maps.Clone(h.Foreign)
-		plan, err := e.Plan(ctx, b, nil)
+		plan, err := e.Plan(ctx, &b, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, _ := e.Plan(ctx, b, nil); words(again) != words(plan) {
+		if again, _ := e.Plan(ctx, &b, nil); words(again) != words(plan) {
 			t.Fatalf("seed %d: the same host and the same wish give two plans:\n%s\n%s", seed, words(plan), words(again))
 		}
 		if _, err := e.Execute(ctx, b, plan, nil); err != nil {
@@ -81,7 +81,7 @@ func TestHostsOnePass(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Fatalf("seed %d: one pass does not lead there:\n%s", seed, words(plan))
 		}
-		if left, _ := e.Plan(ctx, b, nil); len(left.Changes) > 0 {
+		if left, _ := e.Plan(ctx, &b, nil); len(left.Changes) > 0 {
 			t.Fatalf("seed %d: the second plan is not empty:\n%s", seed, words(left))
 		}
 		if !maps.Equal(strangers, h.Foreign) {

@@ -31,6 +31,21 @@ type Batcher interface {
 	Batch(ctx context.Context, changes []Change) []error
 }
 
+// Indexer is implemented by kinds of which a host has very many objects. What is as it should be is told by its number
+// then: no Resource, no key and no entry in a map is made of it, which is most of what a pass that finds nothing would cost.
+type Indexer interface {
+	// Index prepares a wanted state for being compared. It is made once and serves many passes, so that it holds nothing
+	// that was read.
+	Index(want []Resource) Index
+}
+
+// Index compares what is there with the wanted resources that it was made of.
+type Index interface {
+	// Compare is List, but that what equals a wanted resource is not among own: its place in same is true instead. same is
+	// as long as the wanted resources are many.
+	Compare(ctx context.Context) (same []bool, own []Resource, foreign []Holder, err error)
+}
+
 // Getter is implemented by kinds that can read single places without a whole dump; narrow passes use it.
 type Getter interface {
 	// Get reads the places named by keys, with the meaning of List. want holds the wanted resources among them.

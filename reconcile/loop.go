@@ -177,7 +177,7 @@ func (l *Loop) whole(ctx context.Context, why string, by map[Key]string) error {
 	l.next = want.State // before the host is observed: an event after that must be known as news
 	l.wanted.Unlock()
 	before := l.want.State
-	if rep.Plan, err = l.Engine.Plan(ctx, want, before); err != nil {
+	if rep.Plan, err = l.Engine.Plan(ctx, &want, before); err != nil {
 		return fail(err)
 	}
 	want.index()
@@ -259,7 +259,7 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 	if err := out.Err(); err != nil || !built {
 		return events, err
 	}
-	left, err := l.Engine.Plan(ctx, l.want, l.want.State)
+	left, err := l.Engine.Plan(ctx, &l.want, l.want.State)
 	if err == nil && len(left.Changes) > 0 && !some {
 		err = &Unsettled{Changes: left.Changes}
 	}

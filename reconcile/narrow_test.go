@@ -97,7 +97,7 @@ func TestEventsMayBeLost(t *testing.T) {
 				plan := p.Plan
 				if narrow++; p.Wide || len(p.Held) > 0 {
 					wide++
-					if plan, err = e.Plan(ctx, want, want.State); err != nil {
+					if plan, err = e.Plan(ctx, &want, want.State); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -107,7 +107,7 @@ func TestEventsMayBeLost(t *testing.T) {
 				events = events[n:]
 			}
 		}
-		plan, err := e.Plan(ctx, want, want.State)
+		plan, err := e.Plan(ctx, &want, want.State)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestEventsMayBeLost(t *testing.T) {
 				t.Fatalf("seed %d: %s is not home:\n%s", seed, k, words(plan))
 			}
 		}
-		if left, _ := e.Plan(ctx, want, want.State); len(left.Changes) > 0 {
+		if left, _ := e.Plan(ctx, &want, want.State); len(left.Changes) > 0 {
 			t.Fatalf("seed %d: after the whole pass:\n%s", seed, words(left))
 		}
 	}

@@ -90,7 +90,8 @@ type Want struct {
 	// Foreign is what the facts, not the place itself, show to be in the way of something wanted.
 	Foreign []Holder
 
-	above map[Key][]Key // what stands directly on each footing; see index
+	above    map[Key][]Key       // what stands directly on each footing; see index
+	listings map[string]*listing // what is wanted by kind; see list
 }
 
 // Put adds a resource with its reason and what it stands on besides what it says itself.
@@ -133,6 +134,8 @@ func (w *Want) requires(k Key, r Resource) []Key {
 type Have struct {
 	Own     State    // what netd owns, wanted or not
 	Foreign []Holder // what others hold where netd wants something
+
+	same []same // of an engine's own passes, all that is wanted: what was read to be just so is here and not in Own
 }
 
 // Holder is a foreign object that stands in the place of a wanted one.

@@ -253,7 +253,7 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	if err != nil {
 		return now, reconcile.Plan{}, planView{}, &exit{exitFailed, err}
 	}
-	p, err := h.engine.Plan(ctx, now.want, h.before(c, node, now))
+	p, err := h.engine.Plan(ctx, &now.want, h.before(c, node, now))
 	if err != nil {
 		return now, p, planView{}, err
 	}
@@ -320,7 +320,7 @@ func (h *host) destroy(ctx context.Context, id string, show func(planView)) (app
 }
 
 func (h *host) planDestroy(ctx context.Context) (reconcile.Plan, planView, error) {
-	p, err := h.engine.Plan(ctx, reconcile.Want{}, nil)
+	p, err := h.engine.Plan(ctx, &reconcile.Want{}, nil)
 	if err != nil {
 		return p, planView{}, err
 	}

@@ -226,7 +226,7 @@ func (c *contract) attributes(r reconcile.Resource, change map[string]func(recon
 					}
 				}
 			}
-			plan, err := c.engine.Plan(ctx, before, nil)
+			plan, err := c.engine.Plan(ctx, &before, nil)
 			if err != nil {
 				c.t.Fatal(err)
 			}
@@ -340,7 +340,8 @@ func TestTwins(t *testing.T) {
 			if now := netns.Run(t, x.show); now != shown {
 				t.Errorf("it was\n%sand is\n%s", shown, now)
 			}
-			if left, err := h.engine.Plan(context.Background(), c.wanted(), nil); err != nil || len(left.Changes) > 0 {
+			w := c.wanted()
+			if left, err := h.engine.Plan(context.Background(), &w, nil); err != nil || len(left.Changes) > 0 {
 				t.Errorf("the plan afterwards: %v\n%s", err, text(left))
 			}
 			netns.Run(t, x.remove)

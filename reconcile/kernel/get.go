@@ -84,9 +84,17 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 				routes = append(routes, w)
 			}
 		}
-		all, others, err := listRoutes(p, routes, nil, nil)
-		own, foreign = append(own, only(all, rest)...), append(foreign, others...)
-		return err
+		f := foundRoutes{routeIndex: newRouteIndex(s.k, routes), same: make([]bool, len(routes))}
+		if err := f.read(p); err != nil {
+			return err
+		}
+		for i, is := range f.same {
+			if is {
+				own = append(own, routes[i])
+			}
+		}
+		own, foreign = append(own, only(f.own, rest)...), append(foreign, f.foreign...)
+		return nil
 	})
 	return own, foreign, err
 }

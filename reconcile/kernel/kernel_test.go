@@ -136,7 +136,8 @@ func (h *host) converge() reconcile.Plan {
 
 func (h *host) plan() reconcile.Plan {
 	h.t.Helper()
-	plan, err := h.engine.Plan(context.Background(), h.want(), nil)
+	want := h.want()
+	plan, err := h.engine.Plan(context.Background(), &want, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}

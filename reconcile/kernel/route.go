@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -108,12 +107,6 @@ func dumpRoutes(c *conn, family uint8, again func(), each func(body []byte) erro
 	})
 }
 
-// routeKey is what the kernel keys a route of the main table on.
-type routeKey struct {
-	dst    netip.Prefix
-	metric uint32
-}
-
 // value is the route as a resource; names resolves links.
 func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 	r := object.Route{In: in, Dst: h.dst, Table: h.table, Metric: h.metric, Type: object.RouteType(h.typ), Via: h.via, Src: h.src,
@@ -134,47 +127,14 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 	return r
 }
 
-func (s routes) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	own = make([]reconcile.Resource, 0, len(want))
-	err = s.k.everywhere(func(p place) (err error) {
-		own, foreign, err = listRoutes(p, want, own, foreign)
-		return err
-	})
+func (s routes) List(ctx context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	same, own, foreign, err := s.Index(want).Compare(ctx)
+	for i, is := range same {
+		if is {
+			own = append(own, want[i])
+		}
+	}
 	return own, foreign, err
-}
-
-// listRoutes appends the routes of a place to own, and what stands at the places of those wanted to foreign.
-func listRoutes(p place, want, own []reconcile.Resource, foreign []reconcile.Holder) ([]reconcile.Resource, []reconcile.Holder, error) {
-	var asked map[routeKey]bool // made when the first foreign route is met
-	each := func(body []byte) error {
-		h, ok := decodeRoute(body)
-		if !ok || h.table != unix.RT_TABLE_MAIN || h.cloned {
-			return nil
-		}
-		if h.protocol == object.Protocol && h.tos == 0 && p.has(p.links.byIndex[h.oif].name) {
-			own = append(own, h.value(p.in, p.links))
-			return nil
-		}
-		if asked == nil {
-			asked = make(map[routeKey]bool, len(want))
-			for _, r := range want {
-				if w, ok := r.(object.Route); ok && w.In == p.in {
-					asked[routeKey{w.Dst, w.Metric}] = true
-				}
-			}
-		}
-		if h.tos == 0 && asked[routeKey{h.dst, h.metric}] {
-			foreign = append(foreign, h.holder(p))
-		}
-		return nil
-	}
-	for _, f := range ipFamilies {
-		o, n := len(own), len(foreign)
-		if err := dumpRoutes(p.c, f, func() { own, foreign = own[:o], foreign[:n] }, each); err != nil {
-			return nil, nil, fmt.Errorf("reading routes: %w", err)
-		}
-	}
-	return own, foreign, nil
 }
 
 func (h heldRoute) holder(p place) reconcile.Holder {

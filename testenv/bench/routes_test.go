@@ -218,28 +218,28 @@ func nothingRole(args []string) (measured, error) {
 		return nil, err
 	}
 	defer w.close()
-	var passes, dumps []float64
+	var passes, dumps, passCPU, dumpCPU []float64
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	const runs = 9
 	for range runs {
-		began := time.Now()
-		plan, err := e.Plan(ctx, want, want.State)
+		began, used := time.Now(), cpu()
+		plan, err := e.Plan(ctx, &want, want.State)
 		if err != nil {
 			return nil, err
 		}
-		passes = append(passes, time.Since(began).Seconds())
+		passes, passCPU = append(passes, time.Since(began).Seconds()), append(passCPU, cpu()-used)
 		if len(plan.Changes) > 0 {
 			return nil, fmt.Errorf("the plan has %d changes", len(plan.Changes))
 		}
-		began = time.Now()
+		began, used = time.Now(), cpu()
 		if _, err := w.dump(); err != nil {
 			return nil, err
 		}
-		dumps = append(dumps, time.Since(began).Seconds())
+		dumps, dumpCPU = append(dumps, time.Since(began).Seconds()), append(dumpCPU, cpu()-used)
 	}
 	runtime.ReadMemStats(&after)
-	return measured{"pass": median(passes), "dump": median(dumps),
+	return measured{"pass": median(passes), "dump": median(dumps), "pass cpu": median(passCPU), "dump cpu": median(dumpCPU),
 		"allocations": float64(after.Mallocs-before.Mallocs) / runs / float64(n),
 		"allocated":   float64(after.TotalAlloc-before.TotalAlloc) / runs / 1e6}, nil
 }
@@ -249,6 +249,7 @@ func BenchmarkNothing(b *testing.B) {
 	netns.Need(b)
 	m := child(b, "nothing", "65536")
 	against("nothing to do: 65536 routes read and compared", seconds(m["pass"]), seconds(m["dump"]), "bare dump", 1.5)
+	against("nothing to do: 65536 routes, processor", seconds(m["pass cpu"]), seconds(m["dump cpu"]), "bare dump", 0)
 	below(fmt.Sprintf("nothing to do: allocations an object (%s in all)", amount(m["allocated"], "MB")), m["allocations"], 10, "")
 }
 

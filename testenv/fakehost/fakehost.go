@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,12 @@ func New(links ...string) *Host {
 func (h *Host) Kinds() []reconcile.Kind {
 	var out []reconcile.Kind
 	for _, name := range []string{object.KindNft, object.KindLink, object.KindSysctl, object.KindAddr, object.KindNexthop, object.KindNeigh, object.KindFDB, object.KindRoute} {
-		out = append(out, kind{h, name})
+		k := kind{h, name}
+		if name == object.KindRoute || name == object.KindNeigh {
+			out = append(out, indexed{k})
+			continue
+		}
+		out = append(out, k)
 	}
 	return out
 }
@@ -61,6 +67,31 @@ func (k kind) List(_ context.Context, want []reconcile.Resource) (own []reconcil
 		}
 	}
 	return own, foreign, nil
+}
+
+// indexed is a kind that tells what is as wanted by its number.
+type indexed struct{ kind }
+
+type index struct {
+	kind
+	want []reconcile.Resource
+}
+
+// Index implements reconcile.Indexer.
+func (k indexed) Index(want []reconcile.Resource) reconcile.Index { return index{k.kind, want} }
+
+// Compare implements reconcile.Index.
+func (x index) Compare(ctx context.Context) (same []bool, own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	all, foreign, err := x.List(ctx, x.want)
+	same = make([]bool, len(x.want))
+	for _, r := range all {
+		if i := slices.Index(x.want, r); i >= 0 {
+			same[i] = true
+		} else {
+			own = append(own, r)
+		}
+	}
+	return same, own, foreign, err
 }
 
 func (k kind) fault() error {
