@@ -40,7 +40,7 @@ node "far" {
 `
 
 // policy is a file with more blocks, and what the host "here" is.
-func policy(t *testing.T, more string) (*config.Config, config.Node, desired.Facts) {
+func policy(t testing.TB, more string) (*config.Config, config.Node, desired.Facts) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "netd.hcl")
 	if err := os.WriteFile(path, []byte(policyFile+more), 0o600); err != nil {

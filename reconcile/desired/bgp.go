@@ -30,7 +30,7 @@ func (b *builder) learn() {
 	}
 	a := newAdmission(b)
 	b.admission = a
-	l := learner{a: a, near: map[way]nearHop{}, refused: map[string]*refusals{}}
+	l := learner{a: a, near: map[way]nearHop{}, sets: map[[mostMemo]way]*hopSet{}, refused: map[string]*refusals{}}
 	l.paths()
 	l.held()
 	l.put()
@@ -44,6 +44,7 @@ type learner struct {
 	routes  []learned // in the order of prefixes
 	kept    []learned // held, of prefixes that no path is known of
 	near    map[way]nearHop
+	sets    map[[mostMemo]way]*hopSet
 	refused map[string]*refusals // by neighbour: what the speaker let through
 	holds   int                  // next hops that are held
 }
@@ -53,10 +54,20 @@ type learned struct {
 	prefix   netip.Prefix
 	from, to int  // of learner.ways
 	far      bool // no next hop is on a link
-	hops     []object.Hop
-	by       []*inbound
+	*hopSet       // nil: no next hop at all
 	whose    *config.Node
 }
+
+// hopSet is next hops with those that gave them. Many routes share one: it is not written to once it is in use.
+type hopSet struct {
+	hops []object.Hop
+	by   []*inbound
+	text string          // object.Hops
+	why  reconcile.Cause // because(by)
+}
+
+// mostMemo is the largest set of ways that is kept to be shared.
+const mostMemo = 4
 
 // way is a path that was admitted.
 type way struct {
@@ -102,26 +113,60 @@ func (l *learner) paths() {
 	far := 0
 	for i := range l.routes {
 		r := &l.routes[i]
-		for _, w := range l.ways[r.from:r.to] {
-			if n := l.nearHop(w); n.ok {
-				r.add(n.hops, n.by)
-			} else {
+		ways := l.ways[r.from:r.to]
+		for _, w := range ways {
+			if !l.nearHop(w).ok {
 				far++
 			}
 		}
-		r.far = len(r.hops) == 0
+		r.hopSet = l.nearSet(ways)
+		r.far = r.hopSet == nil
 	}
 	if far == 0 {
 		return
 	}
 	for i := range l.routes {
 		r := &l.routes[i]
+		var all *hopSet
 		for _, w := range l.ways[r.from:r.to] {
 			if n := l.nearHop(w); !n.ok {
-				r.add(l.resolve(w.nextHop, r.prefix), n.by)
+				if all == nil {
+					all = r.hopSet.clone()
+				}
+				all.add(l.resolve(w.nextHop, r.prefix), n.by)
 			}
 		}
+		if all != nil && len(all.hops) > 0 {
+			r.hopSet = all.done()
+		}
 	}
+}
+
+// nearSet is the next hops of ways that are on a link, nil where none is.
+func (l *learner) nearSet(ways []way) *hopSet {
+	var key [mostMemo]way
+	memo := len(ways) <= mostMemo
+	if memo {
+		copy(key[:], ways)
+		if set, ok := l.sets[key]; ok {
+			return set
+		}
+	}
+	set := (*hopSet)(nil).clone()
+	for _, w := range ways {
+		if n := l.nearHop(w); n.ok {
+			set.add(n.hops, n.by)
+		}
+	}
+	if len(set.hops) == 0 {
+		set = nil
+	} else {
+		set.done()
+	}
+	if memo {
+		l.sets[key] = set
+	}
+	return set
 }
 
 func (l *learner) refuse(p object.BestPath, why string) {
@@ -150,25 +195,34 @@ func (l *learner) nearHop(w way) nearHop {
 	return n
 }
 
-// add adds ways to a route. What is given is shared and not written to.
-func (r *learned) add(hops []object.Hop, by []*inbound) {
+// clone is a set to add to; that of nil is empty.
+func (s *hopSet) clone() *hopSet {
+	if s == nil {
+		return &hopSet{}
+	}
+	return &hopSet{hops: slices.Clone(s.hops), by: slices.Clone(s.by)}
+}
+
+func (s *hopSet) add(hops []object.Hop, by []*inbound) {
 	if len(hops) == 0 {
 		return
 	}
-	if len(r.hops) == 0 {
-		r.hops, r.by = hops[:len(hops):len(hops)], by[:len(by):len(by)]
-		return
-	}
 	for _, h := range hops {
-		if !slices.Contains(r.hops, h) {
-			r.hops = append(r.hops, h)
+		if !slices.Contains(s.hops, h) {
+			s.hops = append(s.hops, h)
 		}
 	}
 	for _, in := range by {
-		if !slices.Contains(r.by, in) {
-			r.by = append(r.by, in)
+		if !slices.Contains(s.by, in) {
+			s.by = append(s.by, in)
 		}
 	}
+}
+
+// done is the set once nothing more is added.
+func (s *hopSet) done() *hopSet {
+	s.text, s.why = object.Hops(s.hops), because(s.by)
+	return s
 }
 
 // find is the route of a prefix that paths are known of.
@@ -246,9 +300,11 @@ func (l *learner) held() {
 				}
 				r = &l.kept[i]
 			}
-			before := len(r.hops)
-			r.add([]object.Hop{{Via: h.NextHop, Dev: h.Link}}, []*inbound{in})
-			l.holds += len(r.hops) - before
+			set := r.hopSet.clone()
+			before := len(set.hops)
+			set.add([]object.Hop{{Via: h.NextHop, Dev: h.Link}}, []*inbound{in})
+			r.hopSet = set.done()
+			l.holds += len(set.hops) - before
 			break
 		}
 	}
@@ -282,7 +338,7 @@ func (l *learner) put() {
 				continue
 			}
 		}
-		if len(r.hops) == 0 {
+		if r.hopSet == nil {
 			lost = append(lost, r.prefix.String()+" via "+l.ways[r.from].nextHop.String())
 			continue
 		}
@@ -290,14 +346,14 @@ func (l *learner) put() {
 		if len(r.hops) == 1 || !b.c.BGP.Multipath {
 			route.Via, route.Dev = r.hops[0].Via, r.hops[0].Dev
 		} else {
-			route.Hops = object.Hops(r.hops)
+			route.Hops = r.text
 			several = true
 		}
 		if _, taken := b.want.State[route.Key()]; taken { // admit.go leaves no such case; the file's own routes win
 			continue
 		}
 		l.leavesBy(r)
-		b.put(route, because(r.by))
+		b.put(route, r.why)
 	}
 	l.hashing(several)
 	if l.holds > 0 {

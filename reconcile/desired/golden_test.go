@@ -59,7 +59,7 @@ func wholeHosts(t *testing.T, file string, mode config.Mode, name string) {
 }
 
 // parse reads a file of testdata with its mode set.
-func parse(t *testing.T, file string, mode config.Mode) *config.Config {
+func parse(t testing.TB, file string, mode config.Mode) *config.Config {
 	t.Helper()
 	source, err := config.Read(file, map[string]string{"mode": string(mode)})
 	if err != nil {

@@ -3,6 +3,7 @@ package object
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -41,6 +42,26 @@ func Hops(ways []Hop) string {
 		words[i] = h.String()
 	}
 	return strings.Join(words, ", ")
+}
+
+// hopLinks are the links of Hops, without reading the rest: a table of 100,000 is asked for what it stands on.
+func hopLinks(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for {
+			_, rest, found := strings.Cut(text, " dev ")
+			if !found {
+				return
+			}
+			end := strings.IndexAny(rest, " ,")
+			if end < 0 {
+				end = len(rest)
+			}
+			if !yield(rest[:end]) {
+				return
+			}
+			text = rest[end:]
+		}
+	}
 }
 
 // ParseHops is the inverse of Hops.

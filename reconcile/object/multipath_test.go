@@ -25,6 +25,10 @@ func TestHops(t *testing.T) {
 			t.Errorf("%q read back: %v, %v", got, back, err)
 		}
 	}
+	r := Route{Dst: netip.MustParsePrefix("10.0.0.0/8"), Hops: "via 192.168.170.1 dev eth0 onlink, via 192.168.170.2 dev eth1.7"}
+	if got := r.Requires(); len(got) != 2 || got[0] != LinkKey("", "eth0") || got[1] != LinkKey("", "eth1.7") {
+		t.Errorf("a route by eth0 and eth1.7 stands on %v", got)
+	}
 	for _, bad := range []string{"", "via x dev eth0", "via 192.168.170.1 eth0", "via 192.168.170.1 dev eth0 weight", "via 192.168.170.1 dev eth0 heavy"} {
 		if _, err := ParseHops(bad); err == nil {
 			t.Errorf("%q was taken for next hops", bad)

@@ -73,10 +73,8 @@ func (r Route) Requires() []reconcile.Key {
 	if r.Dev != "" {
 		on = append(on, requireLink(r.In, r.Dev)...)
 	}
-	if hops, err := ParseHops(r.Hops); r.Hops != "" && err == nil {
-		for _, h := range hops {
-			on = append(on, requireLink(r.In, h.Dev)...)
-		}
+	for dev := range hopLinks(r.Hops) {
+		on = append(on, requireLink(r.In, dev)...)
 	}
 	if r.In != "" && r.Via.IsValid() { // the container's default route stands on the route to its gateway
 		on = append(on, RouteKey(r.In, netip.PrefixFrom(r.Via, r.Via.BitLen()), MainTable, 0))
