@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 .PHONY: help
 help: ## show this
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z ]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/netd, static
@@ -18,7 +18,7 @@ deps:
 
 .PHONY: test
 test: deps ## every test; those that need root say so where they cannot run
-	$(GO) test -timeout 20m ./...
+	$(GO) tool gotestsum --format pkgname -- -timeout 20m ./...
 	@$(MAKE) --no-print-directory vm
 
 # The guest's kernel has the module that many hosts lack; the tests are the same.
@@ -36,6 +36,14 @@ space := $(subst ,, )
 comma := ,
 guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -exec "$(CURDIR)/bin/vm -boot $(CURDIR)/bin/guest -must $(subst $(space),$(comma),$(2))" \
 	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1)
+
+.PHONY: deb rpm
+deb rpm: deps ## a package in dist/, the same bytes from the same commit
+	@packaging/build.sh $@
+
+.PHONY: packages
+packages: deps ## the package from installation to purge, in a Debian guest with systemd
+	@testenv/debian/packages-test.sh
 
 .PHONY: demo
 demo: deps build ## two hosts on this machine, from the file to the ping, in a minute

@@ -17,6 +17,9 @@ want containerd containerd
 [ -x /usr/lib/cni/ptp ] || need+=(containernetworking-plugins)
 [ -x /usr/bin/busybox ] && ! ldd /usr/bin/busybox >/dev/null 2>&1 || need+=(busybox-static)
 want qemu-system-x86_64 qemu-system-x86
+want qemu-img qemu-utils
+want mmdebstrap mmdebstrap
+want rpmbuild rpm
 
 [ ${#need[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
