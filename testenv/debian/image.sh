@@ -15,7 +15,8 @@ if ! mmdebstrap --variant=minbase --mode=root \
 	--include=systemd,systemd-sysv,dbus,udev,kmod,procps,iproute2,nftables,iputils-ping,man-db,linux-image-cloud-amd64 \
 	--dpkgopt='path-include=/usr/share/man/*' \
 	--customize-hook="install -m 644 '$here/guest.service' \"\$1/etc/systemd/system/guest.service\"" \
-	--customize-hook='chroot "$1" systemctl enable -q guest.service systemd-networkd.service' \
+	--customize-hook='chroot "$1" systemctl -q enable guest.service systemd-networkd.service' \
+	--customize-hook='chroot "$1" systemctl -q mask serial-getty@ttyS0.service' \
 	--customize-hook='echo guest >"$1/etc/hostname"; passwd -R "$1" -d root >/dev/null' \
 	bookworm "$work/root" >"$work/log" 2>&1; then
 	tail -n 20 "$work/log" >&2
