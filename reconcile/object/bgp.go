@@ -183,11 +183,11 @@ func clusterText(a netip.Addr) string {
 // few is a list as a plan prints it: the fields have it whole.
 func few(list string) string {
 	const most = 8
-	words := strings.Fields(list)
-	if len(words) <= most {
+	entries := strings.Split(list, ", ")
+	if len(entries) <= most {
 		return list
 	}
-	return fmt.Sprintf("%s … (%d in all)", strings.Join(words[:3], " "), len(words))
+	return fmt.Sprintf("%s … (%d in all)", strings.Join(entries[:3], ", "), len(entries))
 }
 
 // covers reports whether every range of small lies in one of large.
