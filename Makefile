@@ -60,9 +60,9 @@ bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
 .PHONY: soak
-soak: deps ## long runs: repairs at rest and in a flood of foreign changes
+soak: deps ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping)$$' ./testenv/bgp
-	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures)$$' ./cmd/netd
+	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 
 .PHONY: fuzz
 fuzz: ## the parsers of what others give: the configuration, the speaker's frames and paths, the CNI plugin; a minute each

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -201,6 +202,49 @@ func (d *daemonState) unwired(es []object.Endpoint) {
 			d.loop.Drop(want.State.Keys())
 		}
 	}
+}
+
+// flusher forgets the connections of addresses that left a container, until ctx ends. The kernel takes milliseconds for it,
+// for which neither a runtime nor the loop has to wait.
+func (d *daemonState) flusher(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.freed.wake:
+		}
+		addrs := d.freed.take()
+		if err := d.host.Flush(addrs); err != nil {
+			d.log.Warn("connections of freed addresses; they are flushed before these are used again", zap.Error(err))
+			continue
+		}
+		_ = d.call(ctx, func(context.Context) { d.host.core.Flushed(addrs) })
+	}
+}
+
+// freed are addresses that wait for the flusher.
+type freed struct {
+	mu    sync.Mutex
+	addrs []netip.Addr
+	wake  chan struct{}
+}
+
+func (f *freed) add(addrs []netip.Addr) {
+	f.mu.Lock()
+	f.addrs = append(f.addrs, addrs...)
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *freed) take() []netip.Addr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	addrs := f.addrs
+	f.addrs = nil
+	return addrs
 }
 
 // sweep frees the addresses of containers that went without a word.

@@ -85,6 +85,7 @@ type daemonState struct {
 	calls       chan func(context.Context)
 
 	attachments *attachments
+	freed       freed
 
 	sup     *speaker.Supervisor
 	client  *speaker.Client
@@ -116,7 +117,8 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 
 	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
-	h.wired, h.unwired = d.wired, d.unwired
+	d.freed.wake = make(chan struct{}, 1)
+	h.wired, h.unwired, h.core.Freed = d.wired, d.unwired, d.freed.add
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	// Fronts that came before the daemon wait for the lock in a row, and each lets it go as soon as it sees the daemon.
 	h.lock = func() (func(), error) {
@@ -160,6 +162,7 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	})
 	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
 	task(func() { d.watchdog(ctx) })
+	task(func() { d.flusher(ctx) })
 	task(func() { d.follow(ctx) })
 
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))

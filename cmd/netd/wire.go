@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"netd/reconcile"
 	"netd/reconcile/desired"
+	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/reconcile/workload"
 )
@@ -92,14 +94,14 @@ func (h *host) Unwire(ctx context.Context, es []object.Endpoint) []error {
 		}
 		return errs
 	}
-	for i, e := range es {
+	for _, e := range es {
 		h.kernel.DropEndpoint(e.ID)
-		for _, a := range e.Addrs() {
-			errs[i] = errors.Join(errs[i], h.kernel.FlushConntrack(ctx, a))
-		}
 	}
 	return errs
 }
+
+// Flush implements workload.Host.
+func (h *host) Flush(addrs []netip.Addr) error { return kernel.FlushConntrack(addrs) }
 
 // Check implements workload.Host.
 func (h *host) Check(ctx context.Context, s workload.Site, e object.Endpoint) error {

@@ -37,10 +37,12 @@ type Request struct {
 type Host interface {
 	// Wire leads the kernel to what attached endpoints are; one that is so already is left alone.
 	Wire(ctx context.Context, s Site, es []object.Endpoint) []error
-	// Unwire removes all of endpoints that is in the kernel, and what connections their addresses had.
+	// Unwire removes all of endpoints that is in the kernel.
 	Unwire(ctx context.Context, es []object.Endpoint) []error
 	// Check returns how the kernel differs from what the endpoint is; nil where it does not.
 	Check(ctx context.Context, s Site, e object.Endpoint) error
+	// Flush forgets the connections that addresses had. Any goroutine may call it.
+	Flush(addrs []netip.Addr) error
 }
 
 // Core attaches and detaches what runtimes ask for. The store holds what it knows, and is written before the kernel is: a
@@ -52,6 +54,11 @@ type Core struct {
 	known  map[object.Place]store.Endpoint
 	missed map[object.Place]time.Time // when the sweep first found no namespace
 
+	// Freed, if any, hears of addresses that left a container, to flush their connections soon and say so by Flushed.
+	// Without it they are flushed at once. Either way an address is clean before another container has it.
+	Freed   func([]netip.Addr)
+	flushed map[netip.Addr]bool // clean since they were freed
+
 	// What tests have of their own.
 	now      func() time.Time
 	identify func(path string) (string, error)
@@ -60,7 +67,7 @@ type Core struct {
 
 // New reads what is attached.
 func New(db *store.DB, host Host) (*Core, error) {
-	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{},
+	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{}, flushed: map[netip.Addr]bool{},
 		now: time.Now, identify: Identify, linked: linkExists}
 	err := db.View(func(tx store.Tx) error {
 		return tx.Endpoints(func(e store.Endpoint) error { c.known[e.ID] = e; return nil })
@@ -98,11 +105,13 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 	out := make([]Result, len(reqs))
 	before := map[object.Place]store.Endpoint{}
 	admitted := make([]int, 0, len(reqs))
+	var dirty []netip.Addr // given to them, and had by another before
 	fail := func(i int, err error) { out[i] = Result{Err: fmt.Errorf("attaching %s: %w", reqs[i].ID, err)} }
 	err := c.db.Update(func(tx store.Tx) error {
 		pending := maps.Clone(c.known)
+		dirty = dirty[:0]
 		for i, r := range reqs {
-			e, err := c.admit(tx, s, pending, r)
+			e, used, err := c.admit(tx, s, pending, r)
 			if err != nil {
 				fail(i, err)
 				continue
@@ -110,9 +119,14 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 			if old, ok := c.known[e.ID]; ok {
 				before[e.ID] = old
 			}
+			dirty = append(dirty, used...)
 			pending[e.ID] = e
 			out[i].Endpoint = e
 			admitted = append(admitted, i)
+		}
+		// Before it is on disk who has them: a crash after that would leave it undone.
+		if dirty = slices.DeleteFunc(dirty, func(a netip.Addr) bool { return c.flushed[a] }); len(dirty) > 0 {
+			return c.host.Flush(dirty)
 		}
 		return nil
 	})
@@ -127,6 +141,9 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 		e := out[i].Endpoint
 		c.known[e.ID] = e
 		delete(c.missed, e.ID)
+		for _, a := range e.Addrs() {
+			delete(c.flushed, a)
+		}
 		o := e.Object()
 		if found, err := c.identify(e.Netns); err != nil || found != e.Identity { // the path means nothing to this process
 			o.Netns = reqs[i].Open
@@ -154,26 +171,25 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 	return out
 }
 
-// admit decides on one request and writes it down.
-func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint, r Request) (store.Endpoint, error) {
-	var none store.Endpoint
+// admit decides on one request and writes it down. used are those of its addresses that another container had.
+func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint, r Request) (e store.Endpoint, used []netip.Addr, err error) {
 	if err := r.check(); err != nil {
-		return none, err
+		return e, nil, err
 	}
 	identity, err := c.identify(r.Open)
 	if err != nil {
-		return none, err
+		return e, nil, err
 	}
 	n, err := s.network(r.Network)
 	if err != nil {
-		return none, err
+		return e, nil, err
 	}
 	e, was := known[r.ID]
 	if was && (e.Network != n.Name || e.Interface != r.Interface || !matches(e, r.Addrs)) {
-		return none, problem(Invalid, "it is attached already, to network %s with %s as %s; detach it first", e.Network, texts(e.Addrs()), e.Interface)
+		return e, nil, problem(Invalid, "it is attached already, to network %s with %s as %s; detach it first", e.Network, texts(e.Addrs()), e.Interface)
 	}
 	if was && e.Identity == identity && e.Netns == r.Netns && e.MTU == r.MTU && (r.MAC == object.MAC{} || e.MAC == r.MAC.String()) {
-		return e, nil
+		return e, nil, nil
 	}
 	if !was {
 		e = store.Endpoint{ID: r.ID, Owner: r.Owner, Container: r.Container, Sticky: r.Sticky, Interface: r.Interface, Network: n.Name, Since: c.now().UTC()}
@@ -182,7 +198,7 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 		}
 		e.MAC = object.WorkloadMAC(string(r.ID)).String()
 		if err := s.choose(tx, known, n, r.Addrs, &e); err != nil {
-			return none, err
+			return e, nil, err
 		}
 	}
 	e.Name, e.Group, e.Netns, e.Identity, e.MTU, e.Beside = r.Name, r.Group, r.Netns, identity, r.MTU, false
@@ -192,15 +208,22 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 	for _, o := range known {
 		if o.ID != e.ID && o.Identity == identity {
 			if o.Interface == e.Interface {
-				return none, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
+				return e, nil, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
 			}
 			if o.Network == e.Network { // its answers would leave by the other's link, as another's
-				return none, problem(Invalid, "this container is in network %q already, by %s of %s", e.Network, o.Interface, o.ID)
+				return e, nil, problem(Invalid, "this container is in network %q already, by %s of %s", e.Network, o.Interface, o.ID)
 			}
 			e.Beside = e.Beside || !o.Beside
 		}
 	}
-	return e, tx.Put(e)
+	for _, a := range e.Addrs() {
+		if old, ok, err := tx.Address(a); err != nil {
+			return e, nil, err
+		} else if ok && old.Holder == "" {
+			used = append(used, a)
+		}
+	}
+	return e, used, tx.Put(e)
 }
 
 // choose gives an endpoint its addresses: those that are wanted, else one of each family that the node has blocks of.
@@ -287,6 +310,7 @@ func (c *Core) drop(ctx context.Context, es []object.Endpoint) []error {
 		return nil
 	}
 	errs := c.host.Unwire(ctx, es)
+	var freed []netip.Addr
 	err := c.db.Update(func(tx store.Tx) error {
 		for i, e := range es {
 			if errs[i] == nil {
@@ -305,9 +329,40 @@ func (c *Core) drop(ctx context.Context, es []object.Endpoint) []error {
 		default:
 			delete(c.known, e.ID)
 			delete(c.missed, e.ID)
+			for _, a := range e.Addrs() {
+				delete(c.flushed, a)
+				freed = append(freed, a)
+			}
+		}
+	}
+	switch {
+	case len(freed) == 0:
+	case c.Freed != nil:
+		c.Freed(freed)
+	default: // an error is no reason to keep the container: the address is flushed again before the next one has it
+		if c.host.Flush(freed) == nil {
+			c.Flushed(freed)
 		}
 	}
 	return errs
+}
+
+// Flushed says that the connections of freed addresses were forgotten.
+func (c *Core) Flushed(addrs []netip.Addr) {
+	for _, a := range addrs {
+		if !c.holds(a) {
+			c.flushed[a] = true
+		}
+	}
+}
+
+func (c *Core) holds(a netip.Addr) bool {
+	for _, e := range c.known {
+		if e.IPv4 == a || e.IPv6 == a {
+			return true
+		}
+	}
+	return false
 }
 
 // Check returns what is wrong with an attached endpoint; nil where nothing is.

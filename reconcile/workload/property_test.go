@@ -58,8 +58,16 @@ type crash struct{}
 type hostModel struct {
 	t     *testing.T
 	wired map[object.Place]object.Endpoint
+	// An address that a container had is to be flushed before another has it.
+	used    map[netip.Addr]object.Place
+	flushed map[netip.Addr]bool
+
 	until int // steps to the crash; negative: none
 	fail  bool
+}
+
+func newHostModel(t *testing.T) *hostModel {
+	return &hostModel{t: t, wired: map[object.Place]object.Endpoint{}, used: map[netip.Addr]object.Place{}, flushed: map[netip.Addr]bool{}, until: -1}
 }
 
 func (h *hostModel) step() {
@@ -82,7 +90,10 @@ func (h *hostModel) Wire(_ context.Context, _ Site, es []object.Endpoint) []erro
 				h.t.Fatalf("%s is given to %s and is %s's", e.IPv4, e.ID, id)
 			}
 		}
-		h.wired[e.ID] = e
+		if last := h.used[e.IPv4]; last != "" && last != e.ID && !h.flushed[e.IPv4] {
+			h.t.Fatalf("%s is given to %s with another's connections", e.IPv4, e.ID)
+		}
+		h.wired[e.ID], h.used[e.IPv4], h.flushed[e.IPv4] = e, e.ID, false
 		h.step()
 	}
 	return errs
@@ -95,6 +106,13 @@ func (h *hostModel) Unwire(_ context.Context, es []object.Endpoint) []error {
 		h.step()
 	}
 	return make([]error, len(es))
+}
+
+func (h *hostModel) Flush(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		h.flushed[a] = true
+	}
+	return nil
 }
 
 func (h *hostModel) Check(context.Context, Site, object.Endpoint) error { return nil }
@@ -161,7 +179,7 @@ func random(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	s := site(t, file)
 	dir := t.TempDir()
-	host := &hostModel{t: t, wired: map[object.Place]object.Endpoint{}, until: -1}
+	host := newHostModel(t)
 	model := newAddressModel()
 	var db *store.DB
 	var core *Core
@@ -291,7 +309,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	host := &hostModel{t: t, wired: map[object.Place]object.Endpoint{}, until: -1}
+	host := newHostModel(t)
 	core, err := New(db, host)
 	if err != nil {
 		t.Fatal(err)
@@ -341,7 +359,7 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	core, err := New(db, &hostModel{t: t, wired: map[object.Place]object.Endpoint{}, until: -1})
+	core, err := New(db, newHostModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
