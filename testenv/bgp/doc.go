@@ -2,5 +2,9 @@
 // whoever else sits on the wire. It has tests alone.
 //
 //	lab_test.go      hosts on a wire: netd, a router, or neither
-//	restart_test.go  what dies and comes back, under a stream of packets
+//	restart_test.go  what dies, falls silent and comes back, under a stream of packets
+//	hostile_test.go  what a neighbour may not say, and who may not even connect
+//	reflector_test.go, many_test.go  route reflectors; many nodes
+//	look_test.go, privilege_test.go  what people see; what the speaker may
+//	docs_test.go     the configurations that the documentation shows
 package bgp

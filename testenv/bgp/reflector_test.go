@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,54 @@ protocol bgp peer2 from clients { neighbor 192.168.170.138 as 64512; }
 			}
 			return ""
 		})
+	}
+	l.unharmed(streams)
+}
+
+// TestMeshToReflectors goes from a mesh to reflectors and back, by way of both at once: nothing is lost on the way.
+func TestMeshToReflectors(t *testing.T) {
+	node := func(i int, more string) string {
+		return fmt.Sprintf("\nnode \"n%d\" {\n  address = \"192.168.170.%d/24\"\n  blocks  = [\"10.10.%d.0/24\"]\n%s}\n", i, i, i, more)
+	}
+	file := func(bgp, more string) string {
+		return "network \"lab\" {\n  pools = [\"10.10.0.0/16\"]\n  mode  = \"bgp\"\n}\n" + bgp + node(1, more) + node(2, more) + node(3, "") + node(4, "") +
+			"workload \"web\" {\n  node    = \"n3\"\n  address = \"10.10.3.1\"\n  netns   = \"/run/netns/LAB-web\"\n}\n" +
+			"workload \"app\" {\n  node    = \"n4\"\n  address = \"10.10.4.1\"\n  netns   = \"/run/netns/LAB-app\"\n}\n"
+	}
+	mesh, reflect := "", "  route_reflector = \"192.0.2.1\"\n"
+	l := newLab(t, file(mesh, ""))
+	var hosts []*host
+	for i := 1; i <= 4; i++ {
+		hosts = append(hosts, l.host(fmt.Sprintf("n%d", i), fmt.Sprintf("192.168.170.%d/24", i)))
+	}
+	c, d := l.container("web"), l.container("app")
+	for _, h := range hosts {
+		h.start()
+	}
+	up := func(reflectors, clients int) {
+		t.Helper()
+		for i, h := range hosts {
+			h.up(map[bool]int{true: reflectors, false: clients}[i < 2])
+		}
+	}
+	up(3, 3)
+	a, b := netip.MustParseAddr("10.10.3.1"), netip.MustParseAddr("10.10.4.1")
+	streams := []*stream.Stream{stream.Start(t, c, a, d, b, time.Millisecond), stream.Start(t, d, b, c, a, time.Millisecond)}
+	for _, s := range streams {
+		s.Flowing(t)
+	}
+	both := "\nbgp {\n  mesh = true\n}\n"
+	for _, step := range []struct {
+		file                string
+		reflectors, clients int
+	}{
+		{file(both, reflect), 3, 3}, {file("", reflect), 3, 2}, {file(both, reflect), 3, 3}, {file(mesh, ""), 3, 3},
+	} {
+		l.write(step.file)
+		for _, h := range hosts {
+			h.must("reload")
+		}
+		up(step.reflectors, step.clients)
 	}
 	l.unharmed(streams)
 }
