@@ -14,7 +14,7 @@ import (
 // node's, so the guards are at both ends:
 //
 //	spoof          what comes in by a container's veth has the container's source; what has a source in a pool comes in by a
-//	               veth, a tunnel, or bare from a block whose mode sends bare packets
+//	               veth, a tunnel, or bare from a block whose mode sends bare packets, or sends them to the node itself
 //	tunnel         what leaves a tunnel is for this node's blocks, from a pool or a node
 //	vxlan-wire     encapsulated packets come from nodes, looked at when they are whole again, since a fragment can hide
 //	               the VNI; other tunnels' far ends are let through           (ipip-wire likewise)
@@ -218,23 +218,15 @@ func (f firewallBuilder) spoof() {
 					r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
 				}
 			}
+			if to := f.bareToNode(family); len(to) > 0 {
+				f.elems(f.set(inetTable, "own"+family.six, family.addr, false), []string{family.address(f.self).Addr().String()})
+				f.elems(f.set(inetTable, "bare-to-own"+family.six, family.addr, true), prefixes(merge(to)))
+				r.add("iifname %s %s saddr @bare-to-own%s %s daddr @own%s return", quote(link), family.ip, family.six, family.ip, family.six)
+			}
 		}
 		r.add("%s saddr @pools%s iifname != @inner counter drop", family.ip, family.six)
 	}
 	f.chain(inetTable, "spoof", "filter", "prerouting", prioRaw, r)
-}
-
-// bareBlocks are the blocks of a family whose packets come in by the underlay link without a tunnel.
-func (f firewallBuilder) bareBlocks(family family) []netip.Prefix {
-	var out []netip.Prefix
-	for _, n := range f.c.Networks {
-		for _, r := range f.remotes(n.Name) {
-			if n.Uses(config.ModeBGP) || !f.crosses(n, family, r.node) {
-				out = append(out, family.of(r.blocks)...)
-			}
-		}
-	}
-	return out
 }
 
 // tunnels takes out of a tunnel only what is for this node's blocks and from a pool or a node, and makes TCP fit into it.

@@ -31,9 +31,9 @@ func (b *builder) tunnel(n config.Network, m config.Mode) (t tunnel, ok bool) {
 		t = b.vxlan(n, remotes)
 	}
 	b.tunnelDevice(n, t.dev)
-	if link := b.underlay(ipv4).Name; n.Uses(config.ModeBGP) && link != "" {
-		// The two ends may be a step apart: what comes bare is answered through the tunnel.
-		b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", link, "rp_filter"), Value: "2"}, netCause(n))
+	if n.Uses(config.ModeBGP) || len(b.bareToNode(ipv4)) > 0 {
+		// The two ends may be a step apart, or what is sent to the node itself comes bare: it is answered through the tunnel.
+		b.looseUnderlay(netCause(n))
 	}
 	return t, true
 }
@@ -87,6 +87,9 @@ func (b *builder) tunnelRoutes(n config.Network, t tunnel, remotes []remote) {
 			} else {
 				way.Via, way.Dev, way.Onlink = t.gateway(f, r.node), t.dev, true
 				stands = b.farEnd(n, f, r.node, &way, len(remotes) >= FromNodes)
+				if own := f.address(b.self); own.IsValid() && b.blockless(n, f) {
+					way.Src = own.Addr() // the tunnel has no address, and the kernel would take any link's
+				}
 			}
 			for _, block := range blocks {
 				way.Dst = block
