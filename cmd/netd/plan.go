@@ -125,28 +125,28 @@ func (l local) planDestroy(ctx context.Context) (planView, error) {
 
 // lastWant is what the configuration that was applied last asks of this host, empty where that is not known. The kernel is
 // told of its workloads, so that their namespaces are looked into.
-func (h *host) lastWant(ctx context.Context) reconcile.State {
+func (h *host) lastWant(ctx context.Context) reconcile.Want {
 	b, err := h.db.Good()
 	if err != nil {
-		return nil
+		return reconcile.Want{}
 	}
 	src, err := config.Unmarshal(b)
 	if err != nil {
-		return nil
+		return reconcile.Want{}
 	}
 	c, _ := src.Parse()
 	if c == nil {
-		return nil
+		return reconcile.Want{}
 	}
 	node, ok := c.Node(h.db.Applied().Node)
 	if !ok {
-		return nil
+		return reconcile.Want{}
 	}
 	now, err := h.compile(ctx, c, node)
 	if err != nil {
-		return nil
+		return reconcile.Want{}
 	}
-	return now.want.State
+	return now.want
 }
 
 func (l local) destroy(ctx context.Context, id string, show func(planView)) (applyView, error) {
@@ -172,6 +172,9 @@ type stateView struct {
 	SchemaVersion int             `json:"schema_version"`
 	Facts         object.Host     `json:"facts"`
 	Resources     json.RawMessage `json:"resources"`
+
+	// Because says why they are wanted, by key: the line's owner, or the neighbours that told a route.
+	Because map[string]string `json:"because,omitempty"`
 }
 
 func (l local) state(ctx context.Context) (stateView, error) {
@@ -183,15 +186,21 @@ func (l local) state(ctx context.Context) (stateView, error) {
 	return h.stateView(ctx, h.lastWant(ctx))
 }
 
-func (h *host) stateView(ctx context.Context, want reconcile.State) (stateView, error) {
+func (h *host) stateView(ctx context.Context, want reconcile.Want) (stateView, error) {
 	v := stateView{SchemaVersion: 1}
 	var err error
 	if v.Facts, err = h.kernel.Host(ctx); err != nil {
 		return v, err
 	}
-	have, err := h.engine.Observe(ctx, want)
+	have, err := h.engine.Observe(ctx, want.State)
 	if err != nil {
 		return v, err
+	}
+	v.Because = map[string]string{}
+	for k, r := range have.Own {
+		if w, ok := want.State[k]; ok && w == r && want.Why[k].Text != "" {
+			v.Because[k.String()] = want.Why[k].Text
+		}
 	}
 	v.Resources, err = json.Marshal(have.Own)
 	return v, err

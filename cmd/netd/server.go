@@ -106,7 +106,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 	})
 	handle("GET /v1/state", onLoop(d, func(ctx context.Context, _ request) (stateView, error) {
 		want, _ := d.loop.Wanted()
-		return d.host.stateView(ctx, want.State)
+		return d.host.stateView(ctx, want)
 	}))
 	handle("GET /v1/attached", onLoop(d, d.attachedNow))
 	handle("POST /v1/drift", onLoop(d, d.driftNow))

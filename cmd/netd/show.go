@@ -80,18 +80,23 @@ func (a *app) showState(v stateView, name string, asJSON bool) error {
 	}
 	kinds := kindsOf[name]
 	kept := make([]json.RawMessage, 0, len(list))
-	rows := [][]string{{"KIND", "NAME", "WHAT"}}
+	rows := [][]string{{"KIND", "NAME", "WHAT", "BECAUSE"}}
+	because := map[string]string{}
 	for _, r := range list {
 		if kinds == nil || slices.Contains(kinds, r.Kind) {
 			kept = append(kept, r.raw)
-			rows = append(rows, []string{r.Kind, r.Name, r.Text})
+			key := r.Kind + " " + r.Name
+			if why, ok := v.Because[key]; ok {
+				because[key] = why
+			}
+			rows = append(rows, []string{r.Kind, r.Name, r.Text, v.Because[key]})
 		}
 	}
 	switch {
 	case asJSON && kinds == nil:
 		return printJSON(a.out, v)
 	case asJSON:
-		return printJSON(a.out, map[string]any{"schema_version": 1, name: kept})
+		return printJSON(a.out, map[string]any{"schema_version": 1, name: kept, "because": because})
 	case len(rows) == 1:
 		fmt.Fprintln(a.out, "netd owns nothing of this on this host.")
 	default:
