@@ -143,7 +143,7 @@ func lookup(c *conn, w object.Route) (found heldRoute, there, clear bool, err er
 func ofType(c *conn, w object.Route, typ uint8) (found heldRoute, there, clear bool, err error) {
 	req := make([]byte, unix.SizeofRtMsg)
 	req[0], req[4], req[7] = unix.AF_INET, unix.RT_TABLE_MAIN, typ
-	err = c.dump(unix.RTM_GETROUTE, req, func() { there = false }, func(body []byte) error {
+	err = dumpTable(c, req, func() { there = false }, func(body []byte) error {
 		if r, ok := decodeRoute(body); ok && r.typ == typ && r.table == unix.RT_TABLE_MAIN && r.tos == 0 && r.dst == w.Dst && r.metric == w.Metric {
 			found, there = r, true
 		}

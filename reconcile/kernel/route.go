@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -99,12 +100,21 @@ var ipFamilies = []uint8{unix.AF_INET, unix.AF_INET6}
 func dumpRoutes(c *conn, family uint8, again func(), each func(body []byte) error) error {
 	req := make([]byte, unix.SizeofRtMsg)
 	req[0], req[4] = family, unix.RT_TABLE_MAIN
-	return c.dump(unix.RTM_GETROUTE, req, again, func(body []byte) error {
+	return dumpTable(c, req, again, func(body []byte) error {
 		if len(body) < unix.SizeofRtMsg || body[0] != family { // a kernel without IPv6 answers with everything
 			return nil
 		}
 		return each(body)
 	})
+}
+
+// dumpTable asks for routes of one table. It is made with its first route (inet_dump_fib in net/ipv4/fib_frontend.c): in a
+// namespace where no link was ever up there is none, and so no route.
+func dumpTable(c *conn, req []byte, again func(), each func(body []byte) error) error {
+	if err := c.dump(unix.RTM_GETROUTE, req, again, each); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
 
 // value is the route as a resource; names resolves links.
