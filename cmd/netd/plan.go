@@ -481,14 +481,14 @@ func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, err
 			v.write(a.out, a.colored(a.out))
 		}
 	}
-	id := ""
+	var agreed planView
 	if !yes {
 		v, err := plan()
 		if err != nil {
 			return err
 		}
 		show(v)
-		show, id = nil, v.ID
+		show, agreed = nil, v
 		if len(v.Changes) > 0 {
 			if !isTerminal(a.in) {
 				return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
@@ -501,12 +501,13 @@ func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, err
 			}
 		}
 	}
-	out, err := do(id, show)
+	out, err := do(agreed.ID, show)
 	if err != nil {
 		return err
 	}
 	if out.Stale {
-		return fail(exitFailed, "the host or the file changed since the plan was shown; nothing was done: look at the plan again")
+		return fail(exitFailed, "the plan is stale and nothing was done; look at it again. Since it was shown this changed:\n  %s",
+			strings.Join(out.Plan.since(agreed), "\n  "))
 	}
 	if asJSON {
 		if err := printJSON(a.out, out); err != nil {

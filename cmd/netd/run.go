@@ -230,16 +230,14 @@ func (d *daemonState) watchdog(ctx context.Context) {
 	}
 }
 
-// call runs f on the loop's goroutine and waits for it.
+// call runs f on the loop's goroutine and waits for it. ctx ends the wait for the loop's turn and nothing later: what has
+// begun, an apply say, is carried through, whether or not who asked for it is still there, and what f writes is whole when
+// call returns.
 func (d *daemonState) call(ctx context.Context, f func(context.Context)) error {
 	done := make(chan struct{})
 	select {
 	case d.calls <- func(ctx context.Context) { defer close(done); f(ctx) }:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case <-done:
+		<-done
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

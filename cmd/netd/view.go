@@ -28,7 +28,7 @@ type planView struct {
 	Pending       []workload.Pending   `json:"pending"`
 	Notes         []string             `json:"notes"`
 	Summary       reconcile.Counts     `json:"summary"`
-	ID            string               `json:"id"` // of the changes: an apply names the plan that was agreed to
+	ID            string               `json:"id"` // of the configuration and the changes: an apply names the plan that was agreed to
 }
 
 type networkView struct {
@@ -79,6 +79,7 @@ func newPlanView(c *config.Config, node string, plan reconcile.Plan) planView {
 		}
 	}
 	h := sha256.New()
+	fmt.Fprintln(h, v.Config)
 	for _, c := range v.Changes {
 		fmt.Fprintf(h, "%s %s %s\n", c.Op, c.Key, c.Text)
 	}
@@ -195,6 +196,32 @@ func writeChanges(w io.Writer, changes []changeView, causes, color bool) {
 		}
 		fmt.Fprintln(w, line)
 	}
+}
+
+// since says in what a plan differs from the one that was agreed to.
+func (v planView) since(agreed planView) []string {
+	var out []string
+	if v.Config != agreed.Config {
+		out = append(out, fmt.Sprintf("the configuration is %.7s now, it was %.7s", v.Config, agreed.Config))
+	}
+	only := func(word string, in, notIn planView) {
+		there := map[string]bool{}
+		line := func(c changeView) string { return strings.TrimRight(symbols[c.Op]+" "+c.Key+"  "+c.Text, " ") }
+		for _, c := range notIn.Changes {
+			there[line(c)] = true
+		}
+		for _, c := range in.Changes {
+			if l := line(c); !there[l] {
+				out = append(out, word+": "+l)
+			}
+		}
+	}
+	only("no longer", agreed, v)
+	only("now also", v, agreed)
+	if n := len(out); n > shown {
+		out = append(out[:shown], fmt.Sprintf("and %d more", n-shown))
+	}
+	return out
 }
 
 // applyView is the outcome of an apply or a destroy.
