@@ -89,6 +89,10 @@ func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
 	if v.IsNull() {
 		return v, false
 	}
+	if tooLong(v) {
+		b.fail(name, "A string has more than %d bytes.", maxString)
+		return v, false
+	}
 	c, err := convert.Convert(v, t)
 	if err != nil {
 		b.fail(name, "%s is wanted here, not %s.", friendly(t), shown(v))

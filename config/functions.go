@@ -66,7 +66,7 @@ func bounded(f function.Function) function.Function {
 		Type: func(args []cty.Value) (cty.Type, error) { return f.ReturnTypeForValues(args) },
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			v, err := f.Call(args)
-			if err == nil && v.Type() == cty.String && v.IsKnown() && !v.IsNull() && len(v.AsString()) > maxString {
+			if err == nil && tooLong(v) {
 				return v, fmt.Errorf("the result is longer than %d bytes", maxString)
 			}
 			return v, err

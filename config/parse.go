@@ -81,6 +81,8 @@ func (p *parser) parseFiles() hcl.Body {
 		if file != nil && !diags.HasErrors() {
 			if body, ok := file.Body.(*hclsyntax.Body); ok {
 				p.count(body)
+			} else {
+				file.Body = jsonBody{file.Body, &p.bodies}
 			}
 			files = append(files, file)
 		}
@@ -160,12 +162,17 @@ func (c counted) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 		panic(exhausted(c.Range())) // the library would go on with the rest of the loop, a diagnostic for each round
 	}
 	v, diags := c.Expression.Value(ctx)
-	if v.Type() == cty.String && v.IsKnown() && !v.IsNull() && len(v.AsString()) > maxString {
+	if tooLong(v) {
 		rng := c.Range()
 		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "string too long",
 			Detail: fmt.Sprintf("A string has more than %d bytes.", maxString), Subject: &rng})
 	}
 	return v, diags
+}
+
+// tooLong reports whether a value is a string of more than maxString bytes.
+func tooLong(v cty.Value) bool {
+	return v != cty.NilVal && v.Type() == cty.String && v.IsKnown() && !v.IsNull() && len(v.AsString()) > maxString
 }
 
 var rootSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
@@ -358,6 +365,9 @@ func (p *parser) locals(blocks hcl.Blocks) {
 		p.ctx.Variables["local"] = cty.ObjectVal(used(a.Expr, values))
 		v, diags := a.Expr.Value(p.ctx)
 		p.report.hcl(diags)
+		if tooLong(v) {
+			p.report.errorf(a.Expr.Range(), "string too long", "A string has more than %d bytes.", maxString)
+		}
 		values[name] = v
 	}
 	for _, name := range order {

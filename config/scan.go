@@ -157,9 +157,14 @@ func (s *scanner) skipComment() {
 
 // text walks a string until its end or the next template in it.
 func (s *scanner) text() bool {
-	for s.i < len(s.src) {
+	for start := s.i; s.i < len(s.src); {
 		c := s.src[s.i]
 		s.i++
+		if s.i-start > maxString {
+			s.fault(s.line, "string too long", fmt.Sprintf("A string has more than %d bytes.", maxString))
+			s.i = len(s.src)
+			return false
+		}
 		switch c {
 		case '\\':
 			s.i++

@@ -50,6 +50,14 @@ func TestBadFiles(t *testing.T) {
 		"sum.hcl.json":         {`{"locals": {"a": "${` + again("1+") + `1}"}}`, "expression too long"},
 		"range.hcl.json":       {`{"locals": {"a": "${range(100000000)}"}}`, "more than 65536 numbers"},
 		"itself.hcl.json":      {`{"locals": {"a": "${local.a}"}}`, "locals refer to themselves"},
+		"loops.hcl":            {local("[for x in range(60000): [for y in range(60000): x]]"), "too much to compute"},
+		"loops.hcl.json":       {`{"locals": {"a": "${[for x in range(60000): [for y in range(60000): x]]}"}}`, "too much to compute"},
+		"loops-deep.hcl.json":  {`{"node": {"a": {"blocks": [["x", "${[for x in range(60000): [for y in range(60000): x]]}"]]}}}`, "too much to compute"},
+		"dynamic.hcl.json":     {`{"dynamic": {"node": {"for_each": "${[for x in range(60000): [for y in range(60000): x]]}", "labels": ["a"], "content": {}}}}`, "too much to compute"},
+		"string.hcl":           {local(`"` + again("1234567") + `"`), "string too long"},
+		"heredoc-string.hcl":   {local("<<E\n" + again("1234567\n") + "E"), "string too long"},
+		"twice.hcl":            {"locals {\n  a = \"" + strings.Repeat("x", 600_000) + "\"\n  b = \"${local.a}${local.a}\"\n}\n", "string too long"},
+		"string.hcl.json":      {`{"locals": {"a": "` + again("1234567") + `"}}`, "string too long"},
 		"half-a-pair.hcl.json": {`{"node": {"a": {"address":`, "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {

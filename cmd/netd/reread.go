@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -142,7 +143,7 @@ func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, er
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, parseTime)
+	ctx, cancel := context.WithTimeout(ctx, parseWait+time.Second) // its own watchdog says why, before
 	defer cancel()
 	args := []string{"validate", a.config}
 	for _, v := range a.vars {
