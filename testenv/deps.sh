@@ -14,6 +14,8 @@ want bird bird2
 [ -x /usr/lib/frr/bgpd ] || need+=(frr)
 want sysctl procps
 want containerd containerd
+want dockerd docker.io
+want iptables iptables
 [ -x /usr/lib/cni/ptp ] || need+=(containernetworking-plugins)
 [ -x /usr/bin/busybox ] && ! ldd /usr/bin/busybox >/dev/null 2>&1 || need+=(busybox-static)
 want qemu-system-x86_64 qemu-system-x86

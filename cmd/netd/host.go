@@ -16,6 +16,7 @@ import (
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
 	"netd/reconcile/workload"
+	"netd/reconcile/workload/docker"
 )
 
 // host is this host as an engine sees it: its kernel, its speaker where one can be asked, and its store.
@@ -30,6 +31,9 @@ type host struct {
 	wired   func(reconcile.Want)
 	unwired func([]object.Endpoint)
 	lock    func() (release func(), err error) // taken around writes
+	moved   func()                             // a declared container of Docker started or ended
+
+	docker *docker.Follower
 
 	speaker   *speaker.Client // nil: none can be asked
 	snapshot  func(context.Context) object.Speaker
@@ -53,6 +57,7 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	h := &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
+	h.docker = docker.NewFollower(docker.Socket, workload.Identify, h.dockerChanged)
 	if h.core, err = workload.New(db, h); err != nil {
 		h.close()
 		return nil, err
@@ -120,12 +125,7 @@ type compiled struct {
 
 // compile computes the desired state of a node on this host.
 func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) (compiled, error) {
-	var declared []object.Endpoint
-	for _, w := range c.Workloads {
-		if w.Node == node.Name && w.Netns != "" {
-			declared = append(declared, desired.EndpointOf(w))
-		}
-	}
+	declared := h.declared(ctx, c, node)
 	out := compiled{}
 	var attached []object.Endpoint
 	attached, out.gone = h.core.Live()

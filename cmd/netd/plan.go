@@ -392,7 +392,9 @@ func (a *app) planOffline(against string) (planView, error) {
 	}
 	for _, w := range c.Workloads {
 		if w.Node == node.Name {
-			facts.Endpoints = append(facts.Endpoints, desired.EndpointOf(w))
+			e := desired.EndpointOf(w)
+			e.Netns = w.Netns + w.Docker + w.Containerd // it runs, wherever that is
+			facts.Endpoints = append(facts.Endpoints, e)
 		}
 	}
 	r, err := desired.Compile(c, node, facts)

@@ -119,6 +119,7 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	d.attachments = &attachments{d: d}
 	d.freed.wake = make(chan struct{}, 1)
 	h.wired, h.unwired, h.core.Freed = d.wired, d.unwired, d.freed.add
+	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	// Fronts that came before the daemon wait for the lock in a row, and each lets it go as soon as it sees the daemon.
 	h.lock = func() (func(), error) {
@@ -161,6 +162,7 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		}, trouble)
 	})
 	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
+	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
 	task(func() { d.flusher(ctx) })
 	task(func() { d.follow(ctx) })
@@ -284,12 +286,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		d.ids = ids
 	}
 	d.mu.Lock()
-	d.netns = d.netns[:0]
-	for _, w := range d.config.Workloads {
-		if w.Node == d.node.Name && w.Netns != "" {
-			d.netns = append(d.netns, w.Netns)
-		}
-	}
+	d.netns = watchedFor(d.config, d.node)
 	d.mu.Unlock()
 	d.set(func(s *statusView) {
 		s.Resting, s.Pending, s.Notes, s.Config = false, now.pending, now.notes, d.config.Digest

@@ -22,14 +22,6 @@ func CannotYet(c *config.Config) []Unbuilt {
 	add := func(p config.Pos, format string, args ...any) {
 		out = append(out, Unbuilt{fmt.Sprintf(format, args...), p})
 	}
-	for _, w := range c.Workloads {
-		switch {
-		case w.Docker != "":
-			add(w.Pos, "workload %q: docker", w.Name)
-		case w.Containerd != "":
-			add(w.Pos, "workload %q: containerd", w.Name)
-		}
-	}
 	if c.Daemon.Hold {
 		add(c.Daemon.Pos, "daemon: on_change = \"hold\"")
 	}

@@ -4,58 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"netd/reconcile/object"
 )
-
-// Pending is a workload that cannot be attached now.
-type Pending struct {
-	ID      object.Place `json:"id"`
-	Reason  string       `json:"reason"`
-	Refused bool         `json:"refused"` // it is there, and netd will not touch it
-	Soon    bool         `json:"-"`       // its file is there, and the namespace comes in a moment: a bind mount follows the file
-}
-
-// inode tells network namespaces apart.
-type inode struct{ dev, ino uint64 }
-
-// Look tells which declared endpoints have a namespace that can be attached: one that is there, not the host's own, and not
-// that of an endpoint before it or of an attached one. It keeps no descriptor, which would pin the namespace.
-func Look(es, attached []object.Endpoint) (present []object.Endpoint, pending []Pending) {
-	taken := map[inode]object.Place{}
-	for _, e := range attached {
-		if id, err := identify(e.Netns); err == nil {
-			taken[id] = e.ID
-		}
-	}
-	if own, err := identify("/proc/thread-self/ns/net"); err == nil {
-		taken[own] = ""
-	}
-	for _, e := range es {
-		id, err := identify(e.Netns)
-		holder, held := taken[id]
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			pending = append(pending, Pending{ID: e.ID, Reason: fmt.Sprintf("no network namespace %s", e.Netns)})
-		case err != nil:
-			pending = append(pending, Pending{ID: e.ID, Reason: err.Error(), Soon: errors.Is(err, errYet)})
-		case held && holder == "":
-			pending = append(pending, Pending{ID: e.ID, Reason: e.Netns + " is the host's own network namespace", Refused: true})
-		case held:
-			pending = append(pending, Pending{ID: e.ID, Reason: fmt.Sprintf("%s is the namespace of %s too", e.Netns, holder), Refused: true})
-		default:
-			taken[id] = e.ID
-			present = append(present, e)
-		}
-	}
-	return present, pending
-}
 
 var errYet = errors.New("no network namespace (yet)")
 
@@ -97,31 +51,38 @@ func Identify(path string) (string, error) {
 }
 
 // cookie is the kernel's number of a network namespace, of which each is given once (include/net/net_namespace.h).
-func cookie(f *os.File) (uint64, error) {
+func cookie(f *os.File) (n uint64, err error) {
+	err = inNamespace(f, func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		n, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return err
+	})
+	return n, err
+}
+
+// inNamespace calls look with its thread in a network namespace.
+func inNamespace(f *os.File, look func() error) error {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return 0, err
+		return err
 	}
 	defer unix.Close(home)
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		return 0, err
+		return err
 	}
-	n, err := func() (uint64, error) {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(fd)
-		return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	}()
+	err = look()
 	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return 0, back // still locked: the thread, in a foreign namespace, ends with its goroutine
+		return back // still locked: the thread, in a foreign namespace, ends with its goroutine
 	}
 	runtime.UnlockOSThread()
-	return n, err
+	return err
 }
 
 func linkExists(name string) bool {

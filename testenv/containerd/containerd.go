@@ -89,13 +89,22 @@ exec sleep infinity`
 		t.Fatalf("preparing the host %s: %s", ns.Name, said.String())
 	}
 	h.Start()
-	image := filepath.Join(h.dir, "image.tar")
-	if err := os.WriteFile(image, imageTar(t), 0o644); err != nil {
+	if err := os.WriteFile(h.ImageFile(), imageTar(t), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	h.Run("ctr", "images", "import", "--snapshotter", "native", image)
+	h.Run("ctr", "images", "import", "--snapshotter", "native", h.ImageFile())
 	return h
 }
+
+// ImageFile is Image as a file.
+func (h *Host) ImageFile() string { return filepath.Join(h.dir, "image.tar") }
+
+// Dir is a folder of the host's own, outside of what its namespaces change.
+func (h *Host) Dir() string { return h.dir }
+
+// Name is the host's name, NS its network namespace.
+func (h *Host) Name() string  { return h.ns.Name }
+func (h *Host) NS() *netns.NS { return h.ns }
 
 func ready(n int, err error) bool { return n == 6 && err == nil }
 
