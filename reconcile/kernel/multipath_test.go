@@ -115,3 +115,65 @@ func TestMultipath(t *testing.T) {
 		settled(w)
 	}
 }
+
+// TestMultipathIPv6 is the same of IPv6, whose next hops the kernel keeps as routes of their own with one key: link-local
+// ones among them, one replaced by another, more and fewer, and one that someone takes out.
+func TestMultipathIPv6(t *testing.T) {
+	netns.Need(t)
+	netns.Run(t, "ip link add tor0 type veth peer name tor0far")
+	t.Cleanup(func() { netns.Run(t, "ip link del tor0") })
+	for _, line := range []string{"ip link set tor0 up", "ip link set tor0far up", "ip addr add 2001:db8:1::2/64 dev tor0 nodad"} {
+		netns.Run(t, line)
+	}
+	k, err := kernel.New(memory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	e := &reconcile.Engine{Kinds: k.Kinds()}
+	converge := func(w reconcile.Want) reconcile.Plan {
+		t.Helper()
+		plan, _, err := e.Converge(context.Background(), w, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan
+	}
+	t.Cleanup(func() { converge(reconcile.Want{}) })
+	want := func(gateways ...string) reconcile.Want {
+		var w reconcile.Want
+		r := object.Route{Dst: netip.MustParsePrefix("fd99::/64"), Table: object.MainTable, Type: object.Unicast}
+		if len(gateways) == 1 {
+			r.Via, r.Dev = netip.MustParseAddr(gateways[0]), "tor0"
+		} else {
+			var hops []object.Hop
+			for _, g := range gateways {
+				hops = append(hops, object.Hop{Via: netip.MustParseAddr(g), Dev: "tor0"})
+			}
+			r.Hops = object.Hops(hops)
+		}
+		w.Put(r, reconcile.Cause{})
+		return w
+	}
+	const a, b, c = "2001:db8:1::1", "2001:db8:1::9", "fe80::1"
+	for i, gateways := range [][]string{{a, b, c}, {c, a}, {b, a}, {b}, {a, b, c}, {a}, {c, b}} {
+		plan := converge(want(gateways...))
+		if len(plan.Changes) != 1 || (plan.Changes[0].Op != reconcile.Update) != (i == 0) {
+			t.Errorf("%v: %d changes, want one replace", gateways, len(plan.Changes))
+		}
+		if plan := converge(want(gateways...)); !plan.Empty() {
+			t.Errorf("%v: another pass finds %s", gateways, plan.Changes[0].Text())
+		}
+		if n := strings.Count(netns.Run(t, "ip -6 route show fd99::/64"), " via "); n != len(gateways) {
+			t.Errorf("%v: the kernel has %d next hops", gateways, n)
+		}
+	}
+	converge(want(a, b, c))
+	netns.Run(t, "ip -6 route del fd99::/64 via "+b+" dev tor0")
+	if plan := converge(want(a, b, c)); len(plan.Changes) != 1 {
+		t.Errorf("a next hop was taken out: %d changes", len(plan.Changes))
+	}
+	if plan := converge(want(a, b, c)); !plan.Empty() {
+		t.Errorf("after that: %s", plan.Changes[0].Text())
+	}
+}
