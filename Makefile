@@ -60,6 +60,11 @@ lint: ## gofmt, vet, staticcheck
 bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
+.PHONY: nerdctl
+nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which takes minutes
+	@testenv/nerdctl.sh bin/nerdctl
+	NETD_NERDCTL=$(CURDIR)/bin/nerdctl $(GO) test -count=1 -v -run '^TestNerdctl$$' ./cmd/netd
+
 .PHONY: soak
 soak: deps ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping)$$' ./testenv/bgp

@@ -282,7 +282,11 @@ again replaces them. The list chains portmap after netd where that plugin is the
 			if program, err = filepath.EvalSymlinks(program); err != nil {
 				return err
 			}
-			plugin, err := os.ReadFile(filepath.Join(filepath.Dir(program), cniPlugin))
+			dir := filepath.Dir(program)
+			plugin, err := os.ReadFile(filepath.Join(dir, cniPlugin))
+			if errors.Is(err, fs.ErrNotExist) { // where packages have it
+				plugin, err = os.ReadFile(filepath.Join(dir, "../libexec/netd", cniPlugin))
+			}
 			if err != nil {
 				return fail(exitFailed, "the plugin is to be beside netd: %w", err)
 			}

@@ -173,3 +173,45 @@ func TestNomad(t *testing.T) {
 	h.del(c)
 	h.inSync()
 }
+
+// TestNerdctl runs nerdctl on two hosts: it calls DEL before every ADD, asks for addresses by CNI_ARGS and publishes ports by
+// portmap. It is no package of Debian's: `make nerdctl` builds it.
+func TestNerdctl(t *testing.T) {
+	nerdctl := os.Getenv("NETD_NERDCTL")
+	if nerdctl == "" {
+		t.Skip("needs nerdctl, which make nerdctl builds and runs this with")
+	}
+	l, hosts := newContainerdLab(t)
+	for _, h := range l.hosts {
+		h.start()
+		h.Run(t, "sysctl -q -w net.ipv4.ip_forward=1")
+	}
+	l.settled()
+	run := func(i int, args ...string) {
+		t.Helper()
+		hosts[i].Run(append([]string{nerdctl, "--snapshotter", "native", "--cgroup-manager", "cgroupfs"}, args...)...)
+	}
+	run(0, "run", "-d", "--net", "netd", "--name", "one", "--ip", "10.10.40.150", "-p", "8080:80", containerd.Image, "/bin/sh", "-c", "while true; do echo hello | nc -l -p 80; done")
+	run(1, "run", "-d", "--net", "netd", "--name", "two", containerd.Image, "/bin/sleep", "1000")
+	run(1, "exec", "two", "/bin/ping", "-c", "3", "-W", "1", "10.10.40.150")
+	if out := l.hosts[0].must(0, "show", "workloads"); !strings.Contains(out, "10.10.40.150") {
+		t.Errorf("show workloads:\n%s", out)
+	}
+	out, err := l.hosts[1].Output("socat", "-u", "TCP:192.168.170.137:8080,connect-timeout=2", "STDOUT")
+	if err != nil || strings.TrimSpace(out) == "" {
+		t.Errorf("the published port: %v: %q", err, out)
+	}
+	run(0, "stop", "-t", "0", "one")
+	run(0, "start", "one")
+	run(1, "exec", "two", "/bin/ping", "-c", "3", "-W", "1", "10.10.40.150")
+	run(0, "rm", "-f", "one")
+	run(1, "rm", "-f", "two")
+	l.wait("no container holds an address", func() string {
+		for _, h := range l.hosts {
+			if out := h.must(0, "show", "blocks"); strings.Contains(out, "by cni") {
+				return out
+			}
+		}
+		return ""
+	})
+}
