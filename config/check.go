@@ -304,7 +304,7 @@ func (p *parser) checkFamily(n *Network) {
 	var without4, without6 []Node
 	for _, node := range c.Nodes {
 		blocks := c.BlocksIn(node, n.Name)
-		if len(blocks) == 0 {
+		if len(blocks) == 0 || node.addressUnsure {
 			continue
 		}
 		if !node.Address.IsValid() {
@@ -377,14 +377,16 @@ func (p *parser) checkBGP() {
 			}
 		}
 	}
+	for _, n := range c.Nodes {
+		if reflector != nil && n.ASN != reflector.ASN {
+			p.report.errorf(n.rng, fmt.Sprintf("node %q: another AS than its reflector", n.Name), "It has AS %d, the route reflector %q (%s) AS %d: reflection is within one AS (RFC 4456).", n.ASN, reflector.Name, where(reflector.rng), reflector.ASN)
+		}
+	}
 	if !speaks {
 		return
 	}
 	ids := map[netip.Addr]Node{}
 	for _, n := range c.Nodes {
-		if reflector != nil && n.ASN != reflector.ASN {
-			p.report.errorf(n.rng, fmt.Sprintf("node %q: another AS than its reflector", n.Name), "It has AS %d, the route reflector %q (%s) AS %d: reflection is within one AS (RFC 4456).", n.ASN, reflector.Name, where(reflector.rng), reflector.ASN)
-		}
 		if !n.RouterID.IsValid() {
 			p.report.errorf(n.rng, fmt.Sprintf("node %q: no router_id", n.Name), "BGP needs an identifier of 32 bits: give router_id, since the node has no address.")
 			continue

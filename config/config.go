@@ -84,6 +84,8 @@ type Node struct {
 	BlocksPos      Pos
 
 	rng, blocksRange, addressRange hcl.Range
+
+	addressUnsure bool // what is written is wrong, and reported
 }
 
 // BGP holds what all sessions share.

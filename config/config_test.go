@@ -106,6 +106,9 @@ node "far" {
 peer "tor" {
   address = "192.168.170.1"
   asn = 65100`, "another AS than its reflector"},
+		{"reflector in another AS, without BGP yet", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
+  asn = 65001
+  route_reflector = "1.1.1.1"`, "another AS than its reflector"},
 		{"a peer's unknown node", `network "lab"`, `peer "tor" {
   address = "192.168.170.1"
   asn = 65100
@@ -131,6 +134,24 @@ network "lab"`, `The file has no node "nobody"`},
 				}
 			}
 		})
+	}
+}
+
+// TestNoFollowers: what only follows from a fault is not reported beside it.
+func TestNoFollowers(t *testing.T) {
+	for _, to := range []string{`"192.168.170.138"`, `"fe80::1/64"`, `7`} {
+		_, ds := parse(t, "netd.hcl", strings.Replace(smallest, `"192.168.170.138/24"`, to, 1), nil)
+		if len(ds) != 1 || ds[0].Summary != `node "baihl-node": wrong address` {
+			t.Errorf("%s: %v", to, ds)
+		}
+	}
+}
+
+// TestUndeclaredVariable: one that is set and that no file declares is told, since its name may be misspelled.
+func TestUndeclaredVariable(t *testing.T) {
+	_, ds := parse(t, "netd.hcl", smallest, map[string]string{"regoin": "eu"})
+	if len(ds) != 1 || ds.HasErrors() || !strings.Contains(ds[0].Detail, `"regoin"`) {
+		t.Errorf("%v", ds)
 	}
 }
 

@@ -429,7 +429,9 @@ func (p *parser) decodeNode(hb *hcl.Block) {
 	n := Node{Name: b.name(hb.Labels[0]), Pos: b.pos(), BlocksPos: posOf(b.at("blocks"))}
 	n.Address = b.underlay("address", false)
 	n.Address6 = b.underlay("address6", true)
+	n.addressUnsure = b.has("address") && !n.Address.IsValid() || b.has("address6") && !n.Address6.IsValid()
 	if !b.has("address") && !b.has("address6") {
+		n.addressUnsure = true
 		p.report.errorf(b.rng, b.title+": no address", "Give the host's underlay address with its prefix length: address = \"192.168.170.137/24\".")
 	}
 	n.RouterID = b.addr("router_id")

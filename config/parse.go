@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -250,6 +251,11 @@ func (p *parser) variables(blocks hcl.Blocks) {
 			v = cty.DynamicVal
 		}
 		vars[name] = v
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.source.Vars)) {
+		if _, ok := declared[name]; !ok {
+			p.report.warnf(p.start(), "variable not declared", "Variable %q is set from outside, and the file has no variable %q { }.", name, name)
+		}
 	}
 	p.ctx.Variables["var"] = cty.ObjectVal(vars)
 }

@@ -100,6 +100,9 @@ kernel. Exits 0, or 78 where the file has faults.`,
 				for _, u := range desired.CannotYet(c) {
 					notes = append(notes, u.Error())
 				}
+				for _, err := range checkPasswords(c, "") {
+					notes = append(notes, err.Error())
+				}
 			}
 			if asJSON {
 				v := validateView{SchemaVersion: 1, Valid: !ds.HasErrors(), Diagnostics: ds, Notes: notes}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -153,6 +154,11 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	}
 	out.want = r.Want
 	out.notes = append(out.notes, r.Notes...)
+	if h.speaker == nil {
+		for _, err := range checkPasswords(c, node.Name) {
+			out.notes = append(out.notes, err.Error())
+		}
+	}
 	if h.speaker == nil && usesBGP(c) {
 		out.notes = append(out.notes, "mode bgp: sessions need the daemon (netd run); without it routes of other nodes are held as they are and none is learned")
 	}
@@ -174,6 +180,26 @@ func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string
 		h.secrets[f], h.passwords[file] = secret, f
 	}
 	return maps.Clone(h.passwords)
+}
+
+// checkPasswords finds the password files of a node's sessions (of all nodes', where none is named) that are missing or that
+// others than root can get at.
+func checkPasswords(c *config.Config, node string) []error {
+	var out []error
+	for _, file := range passwordFiles(c, node) {
+		if _, err := speaker.ReadPassword(file); err != nil {
+			out = append(out, err)
+		}
+	}
+	return out
+}
+
+// refusePasswords is the error of an apply whose sessions would lack their password.
+func refusePasswords(c *config.Config, node config.Node) error {
+	if err := errors.Join(checkPasswords(c, node.Name)...); err != nil {
+		return &exit{exitConfig, fmt.Errorf("password_file: %w", err)}
+	}
+	return nil
 }
 
 // passwordFiles are those of a node's sessions; of all nodes', where none is named.

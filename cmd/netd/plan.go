@@ -97,6 +97,9 @@ func (l local) apply(ctx context.Context, path, id string, show func(planView)) 
 	if err != nil {
 		return applyView{}, err
 	}
+	if err := refusePasswords(c, node); err != nil {
+		return applyView{}, err
+	}
 	if err := keep(h.db, src); err != nil {
 		return applyView{}, err
 	}
@@ -407,6 +410,9 @@ func (a *app) planOffline(against string) (planView, error) {
 	}
 	v := newPlanView(c, node.Name, p)
 	v.Notes = append(append(v.Notes, notes...), r.Notes...)
+	for _, err := range checkPasswords(c, node.Name) {
+		v.Notes = append(v.Notes, "offline: "+err.Error())
+	}
 	if usesBGP(c) {
 		v.Notes = append(v.Notes, "mode bgp: sessions and the routes that they bring are not part of an offline plan")
 	}

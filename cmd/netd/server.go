@@ -226,6 +226,9 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 	if err != nil {
 		return applyView{}, err
 	}
+	if err := refusePasswords(c, node); err != nil {
+		return applyView{}, err
+	}
 	if r.ID != "" {
 		_, _, v, err := d.host.plan(ctx, c, node)
 		if err != nil {
