@@ -77,14 +77,35 @@ for _ in $(seq 100); do
 	sleep 0.02
 done
 show 'netd lab exec baihl-master netd status' "| sed -n '/Last repairs/,\$p'"
-say "The mode becomes bgp, by the file alone, while a ping runs (20 a second, 6 seconds)"
-netd lab exec nginx-master ping -q -c 120 -i 0.05 10.10.194.134 >ping &
+say "The mode becomes bgp, by the file alone, while a ping runs (20 a second, 12 seconds)"
+# Each step is on both hosts, and sessions are up, before the next.
+settled() {
+	for node in baihl-master baihl-node; do
+		netd lab exec "$node" netd reload >/dev/null || true
+	done
+	for node in baihl-master baihl-node; do
+		for _ in $(seq 150); do
+			netd lab exec "$node" netd status >/dev/null && netd lab exec "$node" netd plan --detailed-exitcode >/dev/null && continue 2
+			sleep 0.1
+		done
+		echo "$node is not in sync:" >&2
+		netd lab exec "$node" netd status >&2
+	done
+}
+netd lab exec nginx-master ping -q -c 240 -i 0.05 10.10.194.134 >ping &
 sleep 1
-show "sed -i 's/\"vxlan\"/\"bgp\"/' netd.hcl"
-show 'grep mode netd.hcl'
+echo "Everybody listens both ways:"
+show "sed -i 's/  mode  = \"vxlan\"/&\\n  receive = [\"bgp\"]/' netd.hcl"
+settled
+echo "Everybody sends the new way:"
+show "sed -i 's/\"vxlan\"/\"BGP\"/; s/\"bgp\"/\"vxlan\"/; s/BGP/bgp/' netd.hcl"
+show 'grep -E "mode|receive" netd.hcl'
+settled
+echo "The old way goes:"
+show "sed -i '/receive/d' netd.hcl"
+settled
 wait $! || true
 grep transmitted ping || true
-echo "(Without the step that receives both ways, which netd does not know yet, some packets are lost in between.)"
 show 'netd lab exec baihl-master netd status' "| sed '/Last repairs/,\$d'"
 say "Bare, learned over BGP, no tunnel"
 show 'netd lab exec baihl-master ip route'
