@@ -35,7 +35,7 @@ vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 # Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there.
 space := $(subst ,, )
 comma := ,
-guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -exec "$(CURDIR)/bin/vm -boot $(CURDIR)/bin/guest -must $(subst $(space),$(comma),$(2))" \
+guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m -boot $(CURDIR)/bin/guest -must $(subst $(space),$(comma),$(2))" \
 	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1)
 
 .PHONY: deb rpm
