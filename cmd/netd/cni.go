@@ -154,6 +154,7 @@ func (l *localAttacher) find(ctx context.Context) error {
 		return later("netd rests since netd destroy; netd apply ends that")
 	}
 	var c *config.Config
+	var taken *config.Source // from the file, for the first time
 	node := l.a.node
 	if b, err := l.host.db.Good(); err == nil {
 		src, err := config.Unmarshal(b)
@@ -180,12 +181,12 @@ func (l *localAttacher) find(ctx context.Context) error {
 		if err := refuse(parsed); err != nil {
 			return err
 		}
-		if err := keep(l.host.db, src); err != nil {
-			return err
-		}
-		c = parsed
+		c, taken = parsed, src
 	}
 	self, _, err := l.host.identify(ctx, c, node)
+	if err == nil && taken != nil {
+		err = keep(l.host.db, taken)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (l *localAttacher) base(ctx context.Context) error {
 	if err != nil || p.Empty() {
 		return err
 	}
-	out, err := l.host.apply(ctx, l.site.Config, l.site.Node, "", nil)
+	out, err := l.host.apply(ctx, l.site.Config, l.site.Node, "", nil, nil)
 	if err == nil && len(out.Errors) > 0 {
 		err = fmt.Errorf("bringing the host in order: %s", strings.Join(out.Errors, "; "))
 	}

@@ -295,8 +295,9 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	return now, p, v, nil
 }
 
-// apply carries a plan out if it is still the one with that id ("" for any). show, if any, is given the plan before.
-func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string, show func(planView)) (applyView, error) {
+// apply carries a plan out if it is still the one with that id ("" for any). show, if any, is given the plan before; begin,
+// if any, is called when nothing but the changes themselves can fail any more.
+func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string, show func(planView), begin func() error) (applyView, error) {
 	now, p, v, err := h.plan(ctx, c, node)
 	if err != nil {
 		return applyView{}, err
@@ -308,6 +309,11 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id
 	}
 	if show != nil {
 		show(v)
+	}
+	if begin != nil {
+		if err := begin(); err != nil {
+			return out, err
+		}
 	}
 	if err := h.execute(ctx, now.want, p, &out); err != nil {
 		return out, err

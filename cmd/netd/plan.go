@@ -100,13 +100,11 @@ func (l local) apply(ctx context.Context, path, id string, show func(planView)) 
 	if err := refusePasswords(c, node); err != nil {
 		return applyView{}, err
 	}
-	if err := keep(h.db, src); err != nil {
-		return applyView{}, err
-	}
-	return h.apply(ctx, c, node, id, show)
+	return h.apply(ctx, c, node, id, show, func() error { return keep(h.db, src) })
 }
 
-// keep makes a configuration the last good one and ends a rest.
+// keep makes a configuration the last good one and ends a rest. Good is what has a plan on this host that is about to be
+// carried out: whether each change of it succeeds is known later, and a host that was changed halfway is led on, not back.
 func keep(db *store.DB, src *config.Source) error {
 	b, err := src.Marshal()
 	if err != nil {

@@ -237,6 +237,8 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 		if v.ID != r.ID {
 			return applyView{SchemaVersion: 1, Plan: v, Errors: []string{}, Stale: true}, nil
 		}
+	} else if _, err := d.host.compile(ctx, c, node); err != nil {
+		return applyView{}, &exit{exitFailed, err}
 	}
 	if err := keep(d.host.db, src); err != nil {
 		return applyView{}, err
@@ -244,7 +246,7 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 	d.take(src, c)
 	d.node, d.named = node, true
 	d.bgp(ctx)
-	out, err := d.host.apply(ctx, c, node, "", nil)
+	out, err := d.host.apply(ctx, c, node, "", nil, nil)
 	if err != nil {
 		return out, err
 	}
