@@ -66,15 +66,6 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 	return h, nil
 }
 
-// writeLock takes the lock that is held while the host is written to.
-func (a *app) writeLock(command string) (release func(), err error) {
-	lock, err := store.TakeLock(a.runDir, "lock", command)
-	if err != nil {
-		return nil, err
-	}
-	return lock.Release, nil
-}
-
 // holder names the process that has the store open: the daemon, or an apply.
 func (a *app) holder(busy error) error {
 	for _, name := range []string{"daemon.lock", "lock"} {
