@@ -6,5 +6,6 @@
 //
 // What every mode shares is in desired.go (the node's own blocks, sysctls) and workload.go (a container's wire). Each mode
 // is a file that opens with the way of a packet: ipip.go, vxlan.go, bgp.go. firewall.go builds the guards and the
-// masquerade, sessions.go the BGP neighbours. What the file may ask for and this version cannot do is in unbuilt.go.
+// masquerade. BGP is in neighbours.go (who they are), admit.go (what may be learned from them), bgp.go (what becomes of it)
+// and sessions.go (the sessions, and what is announced). What the file may ask for and this version cannot do is in unbuilt.go.
 package desired
