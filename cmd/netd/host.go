@@ -261,6 +261,16 @@ func (h *host) before(c *config.Config, node config.Node, now compiled) reconcil
 			before[k] = r
 		}
 	}
+	for _, p := range now.pending { // it ended: what was made for it is nobody else's doing
+		for _, w := range c.Workloads {
+			if desired.WorkloadID(w) != p.ID || !slices.Contains(applied.Workloads, string(p.ID)) {
+				continue
+			}
+			if was, err := desired.Attached(c, node, desired.Facts{Host: now.facts.Host}, desired.EndpointOf(w)); err == nil {
+				maps.Copy(before, was.State)
+			}
+		}
+	}
 	return before
 }
 

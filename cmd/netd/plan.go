@@ -437,7 +437,7 @@ Exits 0; 1 where something failed or a foreign object stood in the way; 64 where
 			ctx := cmd.Context()
 			if timeout > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, timeout)
+				ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s (--timeout) are over", timeout))
 				defer cancel()
 			}
 			p, err := a.planner(ctx)

@@ -367,6 +367,9 @@ func (c *daemonClient) do(ctx context.Context, method, path string, r, into any)
 	}
 	defer c.a.waiting("the daemon")()
 	resp, err := c.http.Do(hr)
+	if ctx.Err() != nil {
+		return fail(exitFailed, "%w while the daemon was at it; what it has begun it carries through: netd status tells", context.Cause(ctx))
+	}
 	if err != nil {
 		return fail(exitNoDaemon, "asking the daemon: %w", err)
 	}

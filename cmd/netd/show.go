@@ -22,7 +22,7 @@ var kindsOf = map[string][]string{
 func (a *app) showCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Tables of what there is: state, routes, links, blocks, peers, workloads",
+		Short: "Tables: state, routes, links, blocks, peers, workloads",
 		Long: `Tables of what there is. state, routes and links are read from the kernel: all that netd owns on this host, and nothing
 else. blocks and workloads are the file's, and to root also what is attached on this host. peers asks the daemon (69 where none runs).
 
@@ -37,8 +37,8 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
 	for _, x := range [][2]string{
 		{"state", "Everything that netd owns on this host"},
-		{"routes", "The routes that netd owns on this host and in its containers"},
-		{"links", "The links and addresses that netd owns on this host and in its containers"},
+		{"routes", "The routes that netd owns here and in its containers"},
+		{"links", "The links and addresses that netd owns here and in its containers"},
 	} {
 		name, bgp := x[0], false
 		one := &cobra.Command{

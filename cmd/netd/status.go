@@ -323,7 +323,7 @@ func (a *app) driftCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "drift",
 		Short:   "What differs from the configuration right now",
-		Long:    "What of netd's objects was changed outside netd and is not repaired right now, and who changed it last where the kernel\ntells; then the last repairs of the daemon. Exits 0 where nothing differs, 3 otherwise.",
+		Long:    "What of netd's objects was changed outside netd and is not repaired right now, with what foreign stands in the place of one, and\nwho changed it last where the kernel tells; then the last repairs of the daemon. Exits 0 where nothing differs, 3 otherwise.",
 		Example: "  netd drift",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -345,10 +345,11 @@ func (a *app) driftCmd() *cobra.Command {
 				if err := printJSON(a.out, v); err != nil {
 					return err
 				}
-			} else if len(v.Outside) == 0 {
+			} else if len(v.Outside)+len(v.Conflicts) == 0 {
 				fmt.Fprintln(a.out, "No drift.")
 			} else {
 				writeChanges(a.out, v.Outside, false, a.colored(a.out))
+				writeConflicts(a.out, v.Conflicts)
 			}
 			if !asJSON {
 				for _, k := range slices.Sorted(maps.Keys(v.ChangedBy)) {
@@ -356,7 +357,7 @@ func (a *app) driftCmd() *cobra.Command {
 				}
 				writeRepairs(a.out, v.Repairs)
 			}
-			if len(v.Outside) > 0 {
+			if len(v.Outside)+len(v.Conflicts) > 0 {
 				return &exit{code: exitDegraded}
 			}
 			return nil

@@ -133,17 +133,12 @@ func (v planView) write(w io.Writer, color bool) {
 		fmt.Fprint(w, "\nChanged outside netd:\n")
 		writeChanges(w, v.Outside, false, color)
 	}
-	if len(v.Conflicts) > 0 {
-		fmt.Fprint(w, "\nConflicts:\n")
-		for _, c := range v.Conflicts {
-			fmt.Fprintf(w, "  %s; netd leaves it alone\n", conflict(c))
-			if n := len(c.Without); n > 0 {
-				fmt.Fprintf(w, "    left out with it: %s\n", keyList(c.Without))
-			}
-		}
-	}
+	writeConflicts(w, v.Conflicts)
 	if len(v.Changes) == 0 {
-		if len(v.Conflicts) == 0 {
+		switch {
+		case v.Config == "": // of a destroy
+			fmt.Fprintln(w, "No changes. Nothing of netd is on this host.")
+		case len(v.Conflicts) == 0:
 			fmt.Fprintln(w, "No changes. The host matches the configuration.")
 		}
 		return
@@ -151,6 +146,19 @@ func (v planView) write(w io.Writer, color bool) {
 	fmt.Fprint(w, "\nnetd will:\n")
 	writeChanges(w, v.Changes, true, color)
 	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
+}
+
+func writeConflicts(w io.Writer, conflicts []reconcile.Conflict) {
+	if len(conflicts) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nConflicts:\n")
+	for _, c := range conflicts {
+		fmt.Fprintf(w, "  %s; netd leaves it alone\n", conflict(c))
+		if n := len(c.Without); n > 0 {
+			fmt.Fprintf(w, "    left out with it: %s\n", keyList(c.Without))
+		}
+	}
 }
 
 // conflict says what stands in the place of an object. What is there is named only where its name is another.
