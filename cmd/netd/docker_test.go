@@ -54,7 +54,7 @@ workload "task" {
   containerd = "default/task"
 }
 `
-	}, "--iptables=false")
+	})
 	addrs := []string{"10.10.40.129", "10.10.194.134", "10.10.194.135"}
 	run := func(i int, name string, more ...string) {
 		t.Helper()

@@ -418,7 +418,7 @@ func (a *app) planOffline(against string) (planView, error) {
 }
 
 // kindOrder is the order of kernel.Kinds.
-var kindOrder = []string{object.KindNft, object.KindLink, object.KindSysctl, object.KindAddr, object.KindNexthop, object.KindNeigh, object.KindFDB, object.KindRoute}
+var kindOrder = []string{object.KindNft, object.KindAccept, object.KindLink, object.KindSysctl, object.KindAddr, object.KindNexthop, object.KindNeigh, object.KindFDB, object.KindRoute}
 
 func (a *app) applyCmd() *cobra.Command {
 	var yes, asJSON bool

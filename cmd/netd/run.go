@@ -17,6 +17,7 @@ import (
 	"netd/config"
 	"netd/reconcile"
 	"netd/reconcile/desired"
+	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
@@ -151,7 +152,7 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Poke: d.pokes.Add, Trouble: trouble}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
 		watch.Files(ctx, d.watched(&d.paths), func() {
@@ -193,6 +194,17 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 		return nil
 	}
 	return err
+}
+
+// filterChains tells which chains of iptables decide what is forwarded.
+func filterChains(trouble func(error)) func() string {
+	return func() string {
+		v4, v6, err := kernel.FilterChains()
+		if err != nil {
+			trouble(err)
+		}
+		return v4 + "," + v6
+	}
 }
 
 // addressWait is for how long being ready waits for the node's address.

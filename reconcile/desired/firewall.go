@@ -105,6 +105,7 @@ func firewall(b *builder) {
 	}
 	f.nat(vxlan)
 	f.arp()
+	f.accepts(tunnels)
 	for _, e := range f.facts.Endpoints {
 		f.endpoint(e)
 	}

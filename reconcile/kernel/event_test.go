@@ -43,7 +43,7 @@ func (h *host) daemon(ctx context.Context, wg *sync.WaitGroup) *daemon {
 			defer d.mu.Unlock()
 			d.reports = append(d.reports, r)
 		}}
-	w := watch.Kernel{Own: h.k.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.k.PlacesOf, Poke: d.poke, Trouble: func(err error) { h.t.Log(err) }}
+	w := watch.Kernel{Own: h.k.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.k.PlacesOf, Filter: func() string { return "" }, Poke: d.poke, Trouble: func(err error) { h.t.Log(err) }}
 	wg.Add(2)
 	go func() { defer wg.Done(); w.Follow(ctx) }()
 	go func() { defer wg.Done(); _ = d.loop.Run(ctx) }()
@@ -207,7 +207,7 @@ func TestOwnEventsAreNoNews(t *testing.T) {
 	var wg sync.WaitGroup
 	wanted := h.want()
 	opened := make(chan struct{}, 2)
-	w := watch.Kernel{Own: h.k.PortIDs(), PlacesOf: h.k.PlacesOf, Trouble: func(err error) { t.Log(err) },
+	w := watch.Kernel{Own: h.k.PortIDs(), PlacesOf: h.k.PlacesOf, Filter: func() string { return "" }, Trouble: func(err error) { t.Log(err) },
 		Wants: func(k reconcile.Key) bool { _, ok := wanted.State[k]; return ok },
 		Poke: func(p reconcile.Poke) {
 			if p.Whole {

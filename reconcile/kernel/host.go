@@ -76,6 +76,9 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 	if out.RPFilterAll, err = k.before("net.ipv4.conf.all.rp_filter"); err != nil {
 		return out, err
 	}
+	if out.Filter, out.Filter6, err = k.nft.filterChains(); err != nil {
+		return out, err
+	}
 	_, err = os.Stat("/proc/sys/net/ipv6")
 	out.IPv6 = err == nil
 	return out, nil

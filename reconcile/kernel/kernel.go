@@ -80,6 +80,7 @@ func (k *Kernel) DropEndpoint(id object.Place) {
 func (k *Kernel) Kinds() []reconcile.Kind {
 	return []reconcile.Kind{
 		k.nft,
+		accepts{k.nft},
 		links{k},
 		sysctls{k},
 		addrs{k},

@@ -168,10 +168,7 @@ const elemsPerMessage = 500 // a list is one attribute, whose length has 16 bits
 // Batch implements reconcile.Batcher: one transaction, all or nothing.
 func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 	b := &batch{}
-	b.begin(unix.NFNL_MSG_BATCH_BEGIN, 0)
-	b.noAck()
-	b.raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES) // res_id, big endian
-	b.end()
+	frame(b, unix.NFNL_MSG_BATCH_BEGIN)
 	errs := make([]error, len(changes))
 	of := []int{-1} // the change that each message is of
 	for i := 0; i < len(changes); {
@@ -197,10 +194,7 @@ func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 		}
 		i = j
 	}
-	b.begin(unix.NFNL_MSG_BATCH_END, 0)
-	b.noAck()
-	b.raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES) // res_id, big endian
-	b.end()
+	frame(b, unix.NFNL_MSG_BATCH_END)
 	first := n.c.transact(b)
 	if first.err == nil {
 		return errs
@@ -215,6 +209,14 @@ func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 	}
 	errs[culprit] = first.err
 	return errs
+}
+
+// frame is the first or last message of a transaction.
+func frame(b *batch, typ uint16) {
+	b.begin(typ, 0)
+	b.noAck()
+	b.raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES) // res_id, big endian
+	b.end()
 }
 
 func element(c reconcile.Change) (object.NftElem, bool) {

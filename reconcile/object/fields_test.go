@@ -31,6 +31,7 @@ var samples = []reconcile.Resource{
 	NftChain{Table: NftTable{"inet", "netd"}, Name: "spoof", Type: "filter", Hook: "prerouting", Priority: -300, Rules: "counter drop"},
 	NftSet{Table: NftTable{"inet", "netd"}, Name: "nodes", Type: "ipv4_addr", Interval: true},
 	NftElem{Set: NftSet{NftTable{"inet", "netd"}, "nodes", "ipv4_addr", true}, Elem: "192.168.170.138"},
+	Accept{Family: "ip", Chain: "DOCKER-USER", In: "netd+", Out: "ens33", Src: netip.MustParsePrefix("10.10.0.0/16"), Dst: netip.MustParsePrefix("10.20.0.0/16"), Established: true, Stray: "7"},
 	BGP{ASN: 64512, RouterID: master, Listen: "192.168.170.137", Port: 179, Multipath: true, Refuse: true},
 	toldPeer(),
 	Path{Prefix: netip.MustParsePrefix("10.10.40.128/26"), NextHop: master, To: ToNodes},

@@ -15,6 +15,7 @@ import (
 // Names of the kinds, as keys and plans spell them.
 const (
 	KindNft     = "nft"
+	KindAccept  = "accept"
 	KindLink    = "link"
 	KindSysctl  = "sysctl"
 	KindAddr    = "addr"

@@ -264,7 +264,7 @@ func generation(m message) reconcile.Poke {
 	if m.Type != newGeneration {
 		return nothing
 	}
-	p := reconcile.Poke{Kinds: []string{object.KindNft}}
+	p := reconcile.Poke{Kinds: []string{object.KindNft, object.KindAccept}}
 	var pid uint32
 	var name string
 	for a := range attributes(m.body[min(4, len(m.body)):]) {
@@ -276,7 +276,8 @@ func generation(m message) reconcile.Poke {
 		}
 	}
 	if pid != 0 && name != "" {
-		p.By = map[reconcile.Key]string{{Kind: object.KindNft}: culprit(pid, name)}
+		by := culprit(pid, name)
+		p.By = map[reconcile.Key]string{{Kind: object.KindNft}: by, {Kind: object.KindAccept}: by}
 	}
 	return p
 }

@@ -29,6 +29,7 @@ type Kernel struct {
 	Wants    func(reconcile.Key) bool      // whether something is wanted in a place
 	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
+	Filter   func() string                 // which chains of iptables decide what is forwarded
 	Poke     func(reconcile.Poke)          // is given what may have changed; does not wait
 	Trouble  func(error)                   // is told of a subscription that had to be opened anew
 }
@@ -52,7 +53,14 @@ func (k Kernel) Follow(ctx context.Context) {
 	done.Add(1)
 	go func() {
 		defer done.Done()
-		k.follow(ctx, openRules, func(m message) reconcile.Poke { return generation(m) })
+		last := ""
+		k.follow(ctx, openRules, func(m message) reconcile.Poke {
+			p := generation(m)
+			if now := k.Filter(); now != last { // what is wanted depends on it
+				last, p.Whole = now, true
+			}
+			return p
+		})
 	}()
 	k.follow(ctx, openRoutes, func(m message) reconcile.Poke {
 		h := hints{k, names}.of(m)

@@ -1,0 +1,65 @@
+package desired
+
+import (
+	"slices"
+	"strings"
+
+	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// accepts lets through, in the chain of iptables that decides there, what netd forwards. Docker has that chain drop what it
+// does not know, and no accept in a table of netd's outdoes it. The rules are narrow, since they come before Docker's own:
+//
+//	netd's links ──▶ netd's links         containers here, and through a tunnel
+//	a pool, by a veth ──▶ the underlay    bare packets, and what is masqueraded
+//	the underlay ──▶ a pool, by a veth    answers; where packets go bare, all
+//
+// The names of netd's links begin with "netd", but for those of tunnels that have a name of their own.
+func (f firewallBuilder) accepts(tunnels []string) {
+	const veths = "netd+"
+	inner := []string{veths}
+	for _, t := range tunnels {
+		if !strings.HasPrefix(t, "netd") {
+			inner = append(inner, t)
+		}
+	}
+	for _, family := range families {
+		chain, name := f.facts.Host.Filter, "ip"
+		links := f.facts.Host.DefaultLinks
+		if family.v6 {
+			chain, name, links = f.facts.Host.Filter6, "ip6", f.facts.Host.DefaultLinks6
+		}
+		pools := merge(f.pools(family))
+		if chain == "" || len(pools) == 0 {
+			continue
+		}
+		why := reconcile.Cause{Text: "chain " + chain + " of iptables"}
+		put := func(a object.Accept) {
+			a.Family, a.Chain = name, chain
+			f.put(a, why)
+		}
+		for _, in := range inner {
+			for _, out := range inner {
+				if in == veths || out == veths { // no node is on the way between two others
+					put(object.Accept{In: in, Out: out})
+				}
+			}
+		}
+		underlay := f.underlay(family).Name
+		bare := slices.ContainsFunc(f.c.Networks, func(n config.Network) bool {
+			return n.Uses(config.ModeBGP) || n.Encapsulate == config.CrossSubnet
+		})
+		links = slices.Clone(links)
+		if underlay != "" && !slices.Contains(links, underlay) {
+			links = append(links, underlay)
+		}
+		for _, link := range links {
+			for _, pool := range pools {
+				put(object.Accept{In: veths, Out: link, Src: pool})
+				put(object.Accept{In: link, Out: veths, Dst: pool, Established: !(bare && link == underlay)})
+			}
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package kernel_test
+
+import (
+	"strings"
+	"testing"
+
+	"netd/config"
+	"netd/reconcile/kernel"
+	"netd/testenv/netns"
+)
+
+// TestFilterChains: which chain of iptables has to let through what is forwarded.
+func TestFilterChains(t *testing.T) {
+	netns.Need(t)
+	is := func(what, v4, v6 string) {
+		t.Helper()
+		got4, got6, err := kernel.FilterChains()
+		if err != nil || got4 != v4 || got6 != v6 {
+			t.Errorf("%s: %q and %q (%v), want %q and %q", what, got4, got6, err, v4, v6)
+		}
+	}
+	is("no iptables", "", "")
+	netns.Run(t, "iptables -A FORWARD -i eth9 -j DROP")
+	t.Cleanup(func() { netns.Run(t, "nft delete table ip filter") })
+	is("a policy to accept: what the host's own rules refuse is refused", "", "")
+	netns.Run(t, "iptables -P FORWARD DROP")
+	is("a policy to drop", "FORWARD", "")
+	netns.Run(t, "iptables -N DOCKER-USER")
+	is("a chain that nobody goes to", "FORWARD", "")
+	netns.Run(t, "iptables -I FORWARD -j DOCKER-USER")
+	is("Docker's", "DOCKER-USER", "")
+	netns.Run(t, "ip6tables -P FORWARD DROP")
+	t.Cleanup(func() { netns.Run(t, "nft delete table ip6 filter") })
+	is("IPv6 too", "DOCKER-USER", "FORWARD")
+}
+
+// TestForeignRules: rules of others in the same chains stay, whatever they look like, and netd's go with it.
+func TestForeignRules(t *testing.T) {
+	filterDrops(t)
+	for _, rule := range []string{
+		"-s 10.10.0.0/16 -i netd+ -o ens33 -j ACCEPT", // netd's, without its comment
+		"-i netd+ -o netd+ -m comment --comment netd2 -j ACCEPT",
+		"-p tcp --dport 80 -m conntrack --ctstate NEW -j LOG",
+		"-d 10.10.40.128/26 -j REJECT",
+	} {
+		netns.Run(t, "iptables -A FORWARD "+rule)
+	}
+	before := netns.Run(t, "iptables -S")
+	h := newHost(t, config.ModeVXLAN)
+	h.converge()
+	with := netns.Run(t, "iptables -S")
+	if !strings.HasPrefix(with, before) || strings.Count(with, "--comment netd ") != 5 {
+		t.Errorf("netd's rules are to stand behind the others:\n%s", with)
+	}
+	if again := h.plan(); !again.Empty() {
+		t.Errorf("the second plan is not empty:\n%s", text(again))
+	}
+	for _, k := range h.k.Kinds() {
+		if k.Name() != "accept" {
+			continue
+		}
+		own, _, err := k.List(t.Context(), nil)
+		if err != nil || len(own) != 5 {
+			t.Errorf("%d are netd's (%v), want 5", len(own), err)
+		}
+		for _, r := range own {
+			if err := k.Delete(t.Context(), r); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if after := netns.Run(t, "iptables -S"); after != before {
+		t.Errorf("left:\n%swant:\n%s", after, before)
+	}
+}
