@@ -45,10 +45,13 @@ type Loop struct {
 	want      Want
 	ready     bool         // want is of a whole pass that succeeded
 	wanted    sync.RWMutex // for those who ask Wants: next is read by any goroutine, written by Run's
-	next      State        // the wanted state of the last whole pass that was begun
+	next      State        // the wanted state that was asked for last
 	conflicts map[Key]Conflict
 	fights    fights
 	alarm     alarm
+	rest      *time.Timer // runs while passes that cost much are put off; see woken
+	late      *Poke       // what was put off; nil: nothing
+	restUntil time.Time
 	failed    bool          // the last pass, or one since the last whole one
 	backoff   time.Duration // between retries of a pass that fails
 }
@@ -73,6 +76,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	resync := time.NewTimer(l.Resync)
 	defer resync.Stop()
 	defer l.alarm.timer.Stop()
+	defer l.rest.Stop()
 	l.failed = true // nothing is done yet
 	l.alarm.by(time.Now())
 	for {
@@ -82,7 +86,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		case call := <-l.Calls:
 			call(ctx)
 		case <-l.Pokes.wake:
-			l.pass(ctx, l.Pokes.take())
+			l.woken(ctx, l.Pokes.take())
+		case <-l.rest.C:
+			l.pass(ctx, l.rested())
 		case <-l.alarm.timer.C:
 			l.alarm.at = time.Time{}
 			l.retry(ctx)
@@ -97,6 +103,8 @@ func (l *Loop) start() {
 	l.fights, l.conflicts = fights{}, map[Key]Conflict{}
 	l.alarm.timer = time.NewTimer(time.Hour)
 	l.alarm.timer.Stop()
+	l.rest = time.NewTimer(time.Hour)
+	l.rest.Stop()
 }
 
 // retry makes again what failed, and what was put off and is due.
@@ -117,9 +125,15 @@ func (l *Loop) retry(ctx context.Context) {
 // pass makes the pass that a poke asks for.
 func (l *Loop) pass(ctx context.Context, poke Poke) {
 	l.fights.seen(poke.By)
-	if poke.Whole || !l.ready {
+	switch {
+	case poke.Whole, !l.ready, poke.All && poke.Wanted:
 		_ = l.whole(ctx, "event", poke.By)
 		return
+	case poke.All:
+		_ = l.all(ctx, "event", l.want, poke.By, time.Now())
+		return
+	case poke.Wanted:
+		l.renew(ctx, poke.By)
 	}
 	// What is in a fight is not even looked at before its time, or one who changes an object without pause keeps netd busy.
 	now := time.Now()
@@ -139,7 +153,7 @@ func (l *Loop) pass(ctx context.Context, poke Poke) {
 // Whole makes a whole pass now. It is for Calls.
 func (l *Loop) Whole(ctx context.Context, why string) error { return l.whole(ctx, why, nil) }
 
-// Wanted is the wanted state of the last whole pass. It is for Calls.
+// Wanted is the wanted state of the last pass that asked for it. It is for Calls.
 func (l *Loop) Wanted() (Want, bool) { return l.want, l.ready }
 
 // ChangedBy is who changed an object in a fight last, where that is known. It is for Calls.
@@ -155,43 +169,91 @@ func (l *Loop) Wants(k Key) bool {
 
 func (l *Loop) whole(ctx context.Context, why string, by map[Key]string) error {
 	began := time.Now()
-	rep := Report{Whole: true, Why: why}
-	fail := func(err error) error {
-		rep.Err, rep.Took = err, time.Since(began)
-		l.finish(rep, time.Time{})
+	want, ok, err := l.compile(ctx)
+	if !ok {
+		l.finish(Report{Whole: true, Why: why, Err: err, Took: time.Since(began)}, time.Time{})
 		return err
 	}
-	want, ok, err := l.Compile(ctx)
-	if err != nil {
-		return fail(err)
-	}
-	if !ok { // nothing is in force: an event must not bring back what was
-		l.wanted.Lock()
-		l.next = nil
-		l.wanted.Unlock()
-		l.want, l.ready, l.fights = Want{}, false, fights{}
-		clear(l.conflicts)
-		return fail(nil)
+	return l.all(ctx, why, want, by, began)
+}
+
+// compile asks for the wanted state. ok is false where there is none, or an error.
+func (l *Loop) compile(ctx context.Context) (want Want, ok bool, err error) {
+	if want, ok, err = l.Compile(ctx); err != nil {
+		return want, false, err
 	}
 	l.wanted.Lock()
 	l.next = want.State // before the host is observed: an event after that must be known as news
 	l.wanted.Unlock()
-	before := l.want.State
-	if rep.Plan, err = l.Engine.Plan(ctx, &want, before); err != nil {
-		return fail(err)
+	if !ok { // nothing is in force: an event must not bring back what was
+		l.want, l.ready, l.fights = Want{}, false, fights{}
+		clear(l.conflicts)
 	}
-	want.index()
+	return want, ok, nil
+}
+
+// all observes everything and leads the host to want.
+func (l *Loop) all(ctx context.Context, why string, want Want, by map[Key]string, began time.Time) error {
+	rep := Report{Whole: true, Why: why}
+	var err error
+	if rep.Plan, err = l.Engine.Plan(ctx, &want, l.want.State); err != nil {
+		rep.Err, rep.Took = err, time.Since(began)
+		l.finish(rep, time.Time{})
+		return err
+	}
 	l.want, l.ready = want, true
 	clear(l.conflicts)
 	for _, c := range rep.Plan.Conflicts {
 		l.conflicts[c.Key] = c
 	}
-	return l.carryOut(ctx, rep, by, began)
+	return l.carryOut(ctx, rep, by, began, func() (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
 }
 
-func (l *Loop) narrow(ctx context.Context, poke Poke) {
+// renew leads the host to what is wanted otherwise than before. What is wanted as before is as the last passes left it, or
+// its own event tells.
+func (l *Loop) renew(ctx context.Context, by map[Key]string) {
 	began := time.Now()
-	n, err := l.Engine.PlanAt(ctx, &l.want, poke.Keys, poke.Kinds, l.want.State)
+	want, ok, err := l.compile(ctx)
+	if !ok {
+		l.finish(Report{Whole: true, Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
+		return
+	}
+	keys := changed(l.want.State, want.State)
+	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed {
+		_ = l.all(ctx, "event", want, by, began)
+		return
+	}
+	l.at(ctx, Poke{Keys: keys, By: by}, want, began)
+}
+
+// changed are the keys at which two states differ.
+func changed(a, b State) []Key {
+	var keys []Key
+	met := 0
+	for k, r := range b {
+		was, there := a[k]
+		if there {
+			met++
+		}
+		if was != r {
+			keys = append(keys, k)
+		}
+	}
+	if met < len(a) {
+		for k := range a {
+			if _, there := b[k]; !there {
+				keys = append(keys, k)
+			}
+		}
+	}
+	return keys
+}
+
+func (l *Loop) narrow(ctx context.Context, poke Poke) { l.at(ctx, poke, l.want, time.Now()) }
+
+// at leads the places of a poke to what is wanted there, by want.
+func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
+	n, err := l.Engine.PlanAt(ctx, &want, poke.Keys, poke.Kinds, l.want.State)
 	if err != nil {
 		l.finish(Report{Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
 		return
@@ -201,6 +263,7 @@ func (l *Loop) narrow(ctx context.Context, poke Poke) {
 		_ = l.whole(ctx, "event", poke.By)
 		return
 	}
+	l.want = want
 	for k := range n.Asked {
 		delete(l.conflicts, k)
 	}
@@ -209,11 +272,15 @@ func (l *Loop) narrow(ctx context.Context, poke Poke) {
 			l.conflicts[c.Key] = c
 		}
 	}
-	_ = l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began)
+	_ = l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, func() (Plan, error) {
+		n, err := l.Engine.PlanAt(ctx, &l.want, poke.Keys, poke.Kinds, l.want.State)
+		return n.Plan, err
+	})
 }
 
-// carryOut applies what is not in a fight, verifies what was a change of the wanted state, and reports.
-func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time) error {
+// carryOut applies what is not in a fight, verifies what was a change of the wanted state by what left says is still to be
+// done, and reports.
+func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, left func() (Plan, error)) error {
 	now := time.Now()
 	var after time.Time
 	all := rep.Plan.Changes
@@ -229,7 +296,7 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, bega
 		rep.Plan.Changes = append(rep.Plan.Changes, c)
 	}
 	if len(rep.Plan.Changes) > 0 {
-		rep.Events, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero())
+		rep.Events, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero(), left)
 	}
 	rep.Took = time.Since(began)
 	l.finish(rep, after)
@@ -237,7 +304,7 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, bega
 }
 
 // apply carries a plan out under the lock. some says that a part of the plan was put off.
-func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool) (events []Event, err error) {
+func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool, left func() (Plan, error)) (events []Event, err error) {
 	if l.Lock != nil {
 		release, err := l.Lock()
 		if err != nil {
@@ -259,9 +326,9 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 	if err := out.Err(); err != nil || !built {
 		return events, err
 	}
-	left, err := l.Engine.Plan(ctx, &l.want, l.want.State)
-	if err == nil && len(left.Changes) > 0 && !some {
-		err = &Unsettled{Changes: left.Changes}
+	still, err := left()
+	if err == nil && len(still.Changes) > 0 && !some {
+		err = &Unsettled{Changes: still.Changes}
 	}
 	return events, err
 }
@@ -284,6 +351,9 @@ func (l *Loop) changedBy(k Key, by map[Key]string) string {
 // finish sees to the retry of what failed or was put off, and reports.
 func (l *Loop) finish(rep Report, after time.Time) {
 	now := time.Now()
+	if rep.Took > short {
+		l.restUntil = now.Add(rep.Took)
+	}
 	switch {
 	case rep.Err == nil:
 		if rep.Whole {

@@ -8,27 +8,34 @@ import (
 
 // Poke is why a pass is made: hints of what may have changed. They may come for nothing, late, or not at all.
 type Poke struct {
-	Whole bool     // observe everything, and ask for the wanted state anew
-	Keys  []Key    // else: these places and what stands on them, against the wanted state of the last whole pass
-	Kinds []string // and these kinds as a whole
+	Whole  bool     // observe everything, and ask for the wanted state anew
+	All    bool     // else: observe everything, against the wanted state that is known
+	Wanted bool     // else: ask for the wanted state anew, and look at what is wanted otherwise than before
+	Keys   []Key    // these places and what stands on them, against the wanted state that is known
+	Kinds  []string // and these kinds as a whole
 
 	// By is who made the change, where that is known, in words. A key without a name stands for its whole kind.
 	By map[Key]string
 }
 
-// pokeMost is how many places a narrow pass looks at. Beyond it a whole pass is cheaper, and memory stays bounded however
-// long the loop is busy.
+// wide reports whether the pass costs as much as the host has objects, however little may have changed.
+func (p Poke) wide() bool { return p.Whole || p.All || p.Wanted }
+
+// pokeMost is how many places a narrow pass looks at. Beyond it a pass over everything is cheaper, and memory stays bounded
+// however long the loop is busy.
 const pokeMost = 4096
 
 // Pokes gathers hints until the loop takes them. Any goroutine may add.
 type Pokes struct {
 	wake chan struct{}
 
-	mu    sync.Mutex
-	whole bool
-	keys  map[Key]struct{}
-	kinds map[string]struct{}
-	by    map[Key]string
+	mu     sync.Mutex
+	whole  bool
+	all    bool
+	wanted bool
+	keys   map[Key]struct{}
+	kinds  map[string]struct{}
+	by     map[Key]string
 }
 
 // NewPokes returns a Pokes without any.
@@ -39,13 +46,14 @@ func NewPokes() *Pokes {
 }
 
 func (p *Pokes) forget() {
-	p.whole, p.keys, p.kinds, p.by = false, map[Key]struct{}{}, map[string]struct{}{}, map[Key]string{}
+	p.whole, p.all, p.wanted = false, false, false
+	p.keys, p.kinds, p.by = map[Key]struct{}{}, map[string]struct{}{}, map[Key]string{}
 }
 
 // Add notes a hint and wakes the loop. It does not wait.
 func (p *Pokes) Add(k Poke) {
 	p.mu.Lock()
-	p.whole = p.whole || k.Whole
+	p.whole, p.all, p.wanted = p.whole || k.Whole, p.all || k.All, p.wanted || k.Wanted
 	for _, key := range k.Keys {
 		p.keys[key] = struct{}{}
 	}
@@ -53,11 +61,8 @@ func (p *Pokes) Add(k Poke) {
 		p.kinds[kind] = struct{}{}
 	}
 	if len(p.keys) > pokeMost {
-		p.whole = true
-	}
-	if p.whole {
+		p.all = true
 		clear(p.keys)
-		clear(p.kinds)
 	}
 	if len(p.by)+len(k.By) <= pokeMost {
 		maps.Copy(p.by, k.By)
@@ -76,7 +81,7 @@ func (p *Pokes) Whole() { p.Add(Poke{Whole: true}) }
 func (p *Pokes) take() Poke {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := Poke{Whole: p.whole, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
+	k := Poke{Whole: p.whole, All: p.all, Wanted: p.wanted, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
 	p.forget()
 	return k
 }

@@ -341,7 +341,8 @@ func (d *daemonState) bgp(ctx context.Context) {
 				case <-sctx.Done():
 					return
 				case <-client.Pokes():
-					d.pokes.Whole()
+					anew := client.Anew()
+					d.pokes.Add(reconcile.Poke{Whole: anew, Wanted: !anew})
 				}
 			}
 		}()

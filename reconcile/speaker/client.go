@@ -35,6 +35,7 @@ type Client struct {
 	conn     *grpc.ClientConn
 	view     view
 	speaker  *object.Speaker // made from view when asked for; nil: it changed since
+	anew     bool            // more than paths changed since Anew was asked
 }
 
 // Open returns a client of the speaker whose sockets are in dir, whether it runs or not. Watch connects it.

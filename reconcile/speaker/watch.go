@@ -119,6 +119,16 @@ func (c *Client) poke() {
 	}
 }
 
+// Anew reports whether more than paths changed since it was last asked: a speaker was met or lost, or said something of its
+// neighbours. What it has been told by its other kinds has to be looked at then.
+func (c *Client) Anew() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.anew
+	c.anew = false
+	return was
+}
+
 // Snapshot is what the speaker knew at the last moment that Watch heard of it. It is unknown while there is none.
 // The slices are shared: they are not to be written.
 func (c *Client) Snapshot() object.Speaker {
@@ -210,7 +220,7 @@ func (c *Client) heard(t frameType, b []byte) error {
 	defer c.mu.Unlock()
 	changed, err := c.view.take(t, b)
 	if changed {
-		c.speaker = nil
+		c.speaker, c.anew = nil, c.anew || t != framePaths
 		c.poke()
 	}
 	return err
@@ -224,6 +234,7 @@ func (c *Client) lost() {
 	was := c.view.known
 	c.view, c.speaker = newView(), nil
 	if was {
+		c.anew = true
 		c.poke()
 	}
 }

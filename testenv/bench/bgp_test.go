@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -113,6 +114,7 @@ func BenchmarkBGP(b *testing.B) {
 	var ones []time.Duration
 	cold := map[string][]time.Duration{}
 	var memory, speaker, idleSpeaker float64
+	ofDaemon, ofSpeaker := map[int][]float64{}, map[int][]float64{}
 	const runs = 3
 	for run := range runs {
 		for _, who := range []string{"netd", "bird", "frr"} {
@@ -162,11 +164,21 @@ func BenchmarkBGP(b *testing.B) {
 							ones = append(ones, change(b, tor, hear, "enable", "many1", 1))
 							change(b, tor, hear, "disable", "many1", 1)
 						}
+						b.Logf("one prefix: %s", median(ones))
 					}
 				}
 				for _, n := range []int{10_000, 100_000} {
 					what := fmt.Sprintf("many%d", n)
+					var before [2]float64
+					if who == "netd" {
+						before = [2]float64{used(d.cmd.Process.Pid), used(speakerIn(node.NS))}
+					}
 					took[who][n] = append(took[who][n], change(b, tor, hear, "enable", what, n))
+					if who == "netd" {
+						ofDaemon[n] = append(ofDaemon[n], used(d.cmd.Process.Pid)-before[0])
+						ofSpeaker[n] = append(ofSpeaker[n], used(speakerIn(node.NS))-before[1])
+						b.Logf("%d prefixes: %s, daemon %.2f s, speaker %.2f s of the processor", n, took[who][n][run], ofDaemon[n][run], ofSpeaker[n][run])
+					}
 					if who == "netd" && n == 100_000 {
 						if pid := speakerIn(node.NS); pid != 0 {
 							speaker = max(speaker, resident(pid))
@@ -191,8 +203,24 @@ func BenchmarkBGP(b *testing.B) {
 		against(what, median(took["netd"][n]), median(took["frr"][n]), "FRR", most)
 		against(what, median(took["netd"][n]), median(took["bird"][n]), "BIRD", 0)
 	}
+	for _, n := range []int{10_000, 100_000} {
+		table.add(figure{what: fmt.Sprintf("bgp: %d prefixes: processor time of daemon, of speaker", n),
+			netd: show(seconds(median(ofDaemon[n]))) + ", " + show(seconds(median(ofSpeaker[n]))), bar: "told", none: true})
+	}
 	below("bgp: speaker with a session and no routes, resident", idleSpeaker, 60, "MB")
 	below(fmt.Sprintf("bgp: daemon and speaker with 110000 prefixes, resident (speaker %s)", amount(speaker, "MB")), memory, 300, "MB")
+}
+
+// used is the processor time that a process has used, in seconds (proc_pid_stat(5): utime and stime in hundredths).
+func used(pid int) float64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return float64(user+system) / 100
 }
 
 // endSpeaker ends a daemon and the speaker, which outlives it. The namespace goes with its routes.

@@ -1,0 +1,41 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"time"
+)
+
+// A pass over everything takes as long as a host has objects, whatever asked for it. While a table of 100,000 prefixes
+// comes in, or links come and go, each would be asked for again before it is done. So after one that took long there is none for
+// as long again, and what is asked for meanwhile becomes one. Single places are looked at without any delay.
+
+// short is how long a pass may take without a pause after it.
+const short = 10 * time.Millisecond
+
+// woken makes the pass that a poke asks for, or the part of it that costs little, and the rest after the pause.
+func (l *Loop) woken(ctx context.Context, poke Poke) {
+	pause := time.Until(l.restUntil)
+	if !poke.wide() || !l.ready || pause <= 0 && l.late == nil {
+		l.pass(ctx, poke)
+		return
+	}
+	if l.late == nil {
+		l.late = &Poke{By: map[Key]string{}}
+		l.rest.Reset(pause)
+	}
+	l.late.Whole, l.late.All, l.late.Wanted = l.late.Whole || poke.Whole, l.late.All || poke.All, l.late.Wanted || poke.Wanted
+	if len(l.late.By)+len(poke.By) <= pokeMost {
+		maps.Copy(l.late.By, poke.By)
+	}
+	if len(poke.Keys)+len(poke.Kinds) > 0 {
+		l.pass(ctx, Poke{Keys: poke.Keys, Kinds: poke.Kinds, By: poke.By})
+	}
+}
+
+// rested is what was put off.
+func (l *Loop) rested() Poke {
+	poke := *l.late
+	l.late = nil
+	return poke
+}

@@ -1,0 +1,129 @@
+package reconcile_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"netd/reconcile"
+)
+
+// library is a loop over one shelf that tells how often it was asked what is wanted, and how often everything was read.
+type library struct {
+	shelf
+	wanted   []book
+	compiled int
+	listed   int
+	reading  time.Duration // of everything
+	passes   chan reconcile.Report
+	pokes    *reconcile.Pokes
+}
+
+func (l *library) List(ctx context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	l.listed++
+	end := time.Now().Add(l.reading)
+	for time.Now().Before(end) {
+	}
+	return l.shelf.List(ctx, want)
+}
+
+func (l *library) Get(ctx context.Context, keys []reconcile.Key, _ []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	for _, k := range keys {
+		if r, ok := l.holds[k]; ok {
+			own = append(own, r)
+		}
+	}
+	return own, nil, nil
+}
+
+// open runs a library until the test ends, and waits for its first pass.
+func open(t *testing.T, l *library) {
+	t.Helper()
+	l.shelf, l.passes, l.pokes = shelf{reconcile.State{}}, make(chan reconcile.Report, 1000), reconcile.NewPokes()
+	loop := &reconcile.Loop{
+		Engine: &reconcile.Engine{Kinds: []reconcile.Kind{l}},
+		Compile: func(context.Context) (want reconcile.Want, ok bool, err error) {
+			l.compiled++
+			for _, b := range l.wanted {
+				want.Put(b, reconcile.Cause{})
+			}
+			return want, true, nil
+		},
+		Pokes: l.pokes, Resync: time.Hour, Report: func(r reconcile.Report) { l.passes <- r },
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- loop.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	<-l.passes
+}
+
+// What is wanted otherwise than before is made and removed without reading anything else.
+func TestRenew(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}, {"Emma"}}}
+	open(t, l)
+	listed := l.listed
+	l.wanted = []book{{"Emma"}, {"Ulysses"}}
+	l.pokes.Add(reconcile.Poke{Wanted: true})
+	if r := <-l.passes; r.Err != nil || r.Whole || len(r.Plan.Changes) != 2 {
+		t.Errorf("the pass: %+v", r)
+	}
+	if l.listed != listed {
+		t.Errorf("everything was read %d times", l.listed-listed)
+	}
+	if _, ok := l.holds[book{"Ulysses"}.Key()]; !ok || len(l.holds) != 2 {
+		t.Errorf("the shelf holds %v", l.holds.Keys())
+	}
+}
+
+// More places than a narrow pass looks at are repaired by a look at everything, against what is wanted already.
+func TestManyPlaces(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}}
+	open(t, l)
+	clear(l.holds)
+	var keys []reconcile.Key
+	for i := range 5000 {
+		keys = append(keys, book{string(rune(0x4e00 + i))}.Key())
+	}
+	l.pokes.Add(reconcile.Poke{Keys: keys})
+	if r := <-l.passes; r.Err != nil || len(r.Plan.Changes) != 1 || !r.Plan.Changes[0].Drift {
+		t.Errorf("the pass: %+v", r)
+	}
+	if l.compiled != 1 {
+		t.Errorf("asked %d times what is wanted", l.compiled)
+	}
+}
+
+// Whoever asks for passes over everything without pause gets few.
+func TestPause(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}, reading: 30 * time.Millisecond}
+	open(t, l)
+	began := time.Now()
+	passes := 0
+	for asked := 0; asked < 200; asked++ {
+		l.pokes.Whole()
+		select {
+		case <-l.passes:
+			passes++
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	took := time.Since(began)
+	if most := int(took/(2*l.reading)) + 2; passes > most {
+		t.Errorf("%d passes in %s, more than %d", passes, took, most)
+	}
+}
+
+// While a pass over everything is put off, a single place is looked at all the same.
+func TestPauseIsForWholePasses(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}, reading: 300 * time.Millisecond}
+	open(t, l)
+	l.pokes.Whole()
+	l.pokes.Add(reconcile.Poke{Keys: []reconcile.Key{book{"Dune"}.Key()}})
+	if r := <-l.passes; r.Whole {
+		t.Error("the whole pass came first")
+	}
+	if r := <-l.passes; !r.Whole {
+		t.Error("the whole pass did not come")
+	}
+}
