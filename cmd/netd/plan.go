@@ -162,10 +162,13 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 	}
 	defer h.close()
 	_ = h.lastWant(ctx)
-	if err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx); err != nil {
+	note, err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx)
+	if err != nil {
 		return applyView{}, err
 	}
-	return h.destroy(ctx, id, show)
+	out, err := h.destroy(ctx, id, show)
+	out.Note = note
+	return out, err
 }
 
 // stateView is what `show state --json` prints and `plan --against` takes.

@@ -349,8 +349,12 @@ func (d *daemonState) bgp(ctx context.Context) {
 	case !uses && d.sup != nil:
 		d.stopBGP()
 		if !d.extern {
-			if err := d.client.Stop(ctx); err != nil {
+			note, err := d.client.Stop(ctx)
+			if err != nil {
 				d.log.Warn("stopping the speaker", zap.Error(err))
+			}
+			if note != "" {
+				d.log.Warn(note)
 			}
 		}
 		d.client.Close()

@@ -256,8 +256,10 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 }
 
 func (d *daemonState) destroyNow(ctx context.Context, r request) (applyView, error) {
+	note := ""
 	if d.client != nil {
-		if err := d.client.Stop(ctx); err != nil && !errors.Is(err, speaker.ErrNotRunning) {
+		var err error
+		if note, err = d.client.Stop(ctx); err != nil && !errors.Is(err, speaker.ErrNotRunning) {
 			return applyView{}, err
 		}
 		d.stopBGP()
@@ -266,6 +268,7 @@ func (d *daemonState) destroyNow(ctx context.Context, r request) (applyView, err
 		d.host.engine.Kinds = d.host.kernel.Kinds()
 	}
 	out, err := d.host.destroy(ctx, r.ID, nil)
+	out.Note = note
 	if err != nil || out.Stale {
 		return out, err
 	}

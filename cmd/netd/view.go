@@ -239,10 +239,14 @@ type applyView struct {
 	Done          int              `json:"done"`
 	Applied       reconcile.Counts `json:"applied"`
 	Errors        []string         `json:"errors"`
+	Note          string           `json:"note,omitempty"`  // a word on how the speaker ended
 	Stale         bool             `json:"stale,omitempty"` // nothing was done: the plan is not the one that was agreed to
 }
 
 func (v applyView) write(w io.Writer, verb string) {
+	if v.Note != "" {
+		fmt.Fprintf(w, "Note: %s\n", v.Note)
+	}
 	if len(v.Errors) == 0 && v.Done > 0 {
 		fmt.Fprintf(w, "%s: %d added, %d changed, %d destroyed. Read back: as planned.\n", verb, v.Applied.Add, v.Applied.Change, v.Applied.Destroy)
 	}

@@ -74,8 +74,23 @@ func (c *Client) Kinds() []reconcile.Kind {
 	return []reconcile.Kind{bgpKind{c}, pathKind{c}, peerKind{c}}
 }
 
-// Stop closes all sessions with a CEASE and ends the speaker. That none runs is success.
-func (c *Client) Stop(ctx context.Context) error { return c.end(ctx, opStop) }
+// Stop closes all sessions with a CEASE and ends the speaker. That none runs is success. One that does not end in time is
+// killed; the note says so, and what its neighbours make of it.
+func (c *Client) Stop(ctx context.Context) (note string, err error) {
+	asked, cancel := context.WithTimeout(ctx, stopWithin)
+	defer cancel()
+	if err = c.end(asked, opStop); err == nil || ctx.Err() != nil {
+		return "", err
+	}
+	kerr := killListener(c.dir) // it may have ended meanwhile
+	if gerr := c.gone(ctx); gerr != nil {
+		return "", errors.Join(err, kerr, gerr)
+	}
+	return fmt.Sprintf("the speaker was ended before it had closed all sessions (%v): a neighbour that heard no CEASE keeps its routes until the hold time or the restart time is over", err), nil
+}
+
+// stopWithin is how long a speaker may take to close its sessions, which with a table of 100,000 prefixes is seconds.
+const stopWithin = 20 * time.Second
 
 // end asks the speaker for its end and waits for it.
 func (c *Client) end(ctx context.Context, op string) error {

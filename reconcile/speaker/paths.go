@@ -64,7 +64,7 @@ func (p *process) converse(ctx context.Context, c net.Conn) error {
 		_, err := r.ReadByte() // until the client hangs up
 		return err
 	case opStop:
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, stopWithin-5*time.Second) // and some to say so
 		defer cancel()
 		var a answer
 		if err := p.stop(ctx); err != nil {

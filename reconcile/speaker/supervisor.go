@@ -189,10 +189,10 @@ func (c *Client) gone(ctx context.Context) error {
 func killListener(dir string) error {
 	pid, err := listenerPID(dir)
 	if err != nil {
-		return fmt.Errorf("ending a speaker of another version: %w", err)
+		return fmt.Errorf("killing the speaker: %w", err)
 	}
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("ending a speaker of another version, process %d: %w", pid, err)
+		return fmt.Errorf("killing the speaker, process %d: %w", pid, err)
 	}
 	return nil
 }
