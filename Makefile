@@ -26,8 +26,9 @@ test: deps ## every test; those that need root say so where they cannot run
 vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 	@testenv/vm/kernel.sh bin/guest
 	CGO_ENABLED=0 $(GO) build -o bin/vm ./testenv/vm
-	$(call guest,./reconcile/kernel,TestConverge/ipip)
-	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip)
+	$(call guest,./reconcile/kernel,TestConverge/ipip TestContract/ipip)
+	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip)
+	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
 	$(call guest,./cmd/netd,TestReceive)

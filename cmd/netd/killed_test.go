@@ -18,41 +18,55 @@ import (
 // first pass. The next apply leads home, and destroy leaves nothing. Several hosts share the work.
 func TestKilled(t *testing.T) {
 	for _, mode := range []string{"vxlan", "bgp", "ipip"} {
-		for _, x := range []struct{ name, from, command string }{
-			{"apply on a fresh host", "", "apply -y"},
-			{"apply of another mode", map[string]string{"vxlan": "bgp", "bgp": "vxlan", "ipip": "vxlan"}[mode], "apply -y"},
-			{"the daemon's first pass", "", "run"},
-		} {
-			t.Run(mode+"/"+x.name, func(t *testing.T) {
-				if mode == "ipip" {
-					needIPIP(t)
+		t.Run(mode, func(t *testing.T) {
+			if mode == "ipip" {
+				needIPIP(t)
+			}
+			for _, x := range []struct{ name, from, command string }{
+				{"apply on a fresh host", "", "apply -y"},
+				{"apply of another mode", map[string]string{"vxlan": "bgp", "bgp": "vxlan", "ipip": "vxlan"}[mode], "apply -y"},
+				{"the daemon's first pass", "", "run"},
+			} {
+				t.Run(x.name, func(t *testing.T) { killedAfterEach(t, x.from, mode, x.command) })
+			}
+		})
+	}
+}
+
+// killedAfterEach kills a command after each change of its plan. An emulated processor has time only for those of the tunnel's
+// device, after which nothing else is like in the other modes.
+func killedAfterEach(t *testing.T, from, mode, command string) {
+	work := make(chan int)
+	var done sync.WaitGroup
+	hosts := make([]*killed, 3)
+	for i := range hosts {
+		hosts[i] = newKilled(t, i)
+	}
+	changes := hosts[0].changes(t, from, mode)
+	if len(changes) < 10 {
+		t.Fatalf("%d changes only", len(changes))
+	}
+	for _, h := range hosts {
+		done.Go(func() {
+			for n := range work {
+				if err := h.story(n, from, mode, command); err != nil {
+					t.Errorf("killed after %d of %d changes: %v", n, len(changes), err)
 				}
-				work := make(chan int)
-				var done sync.WaitGroup
-				hosts := make([]*killed, 3)
-				for i := range hosts {
-					hosts[i] = newKilled(t, i)
-				}
-				changes := hosts[0].changes(t, x.from, mode)
-				if changes < 10 {
-					t.Fatalf("%d changes only", changes)
-				}
-				for _, h := range hosts {
-					done.Go(func() {
-						for n := range work {
-							if err := h.story(n, x.from, mode, x.command); err != nil {
-								t.Errorf("killed after %d of %d changes: %v", n, changes, err)
-							}
-						}
-					})
-				}
-				for n := 1; n <= changes && !t.Failed(); n++ {
-					work <- n
-				}
-				close(work)
-				done.Wait()
-			})
+			}
+		})
+	}
+	killed := 0
+	for i, text := range changes {
+		if os.Getenv("NETD_GUEST") != "" && !strings.Contains(text, "tunl0") || t.Failed() {
+			continue
 		}
+		work <- i + 1
+		killed++
+	}
+	close(work)
+	done.Wait()
+	if killed < 5 {
+		t.Errorf("killed %d times only", killed)
 	}
 }
 
@@ -109,8 +123,8 @@ func (k *killed) must(mode string, args ...string) (string, error) {
 	return out, err
 }
 
-// changes is how many changes lead from one mode to another.
-func (k *killed) changes(t *testing.T, from, mode string) int {
+// changes are those that lead from one mode to another.
+func (k *killed) changes(t *testing.T, from, mode string) []string {
 	t.Helper()
 	if from != "" {
 		if _, err := k.must(from, "apply", "-y"); err != nil {
@@ -121,14 +135,18 @@ func (k *killed) changes(t *testing.T, from, mode string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v planView
+	var v struct{ Changes []struct{ Key, Text string } }
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := k.must(mode, "destroy", "-y"); err != nil {
 		t.Fatal(err)
 	}
-	return len(v.Changes)
+	var texts []string
+	for _, c := range v.Changes {
+		texts = append(texts, c.Key+" "+c.Text)
+	}
+	return texts
 }
 
 // story is one kill and what comes after it.
