@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,10 +68,12 @@ flags to find the node's daemon.`,
 			return nil
 		}}
 	run.Flags().SetInterspersed(false)
+	var asJSON bool
 	test := &cobra.Command{Use: "test", Short: "Ping between all pairs of workloads",
 		Long:    "Ping from every workload of the lab to every other, and print a table. Exits 0 where all answer, 3 otherwise.",
 		Example: "  netd lab test", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.labTest() }}
+		RunE: func(*cobra.Command, []string) error { return a.labTest(asJSON) }}
+	test.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	var name, file string
 	var paths []string
 	hold := &cobra.Command{Use: "hold", Hidden: true, Args: cobra.NoArgs,
@@ -188,7 +191,26 @@ func usesIPIP(c *config.Config) bool {
 	return false
 }
 
-func (a *app) labTest() error {
+// pingView is a line of what `lab test --json` prints.
+type pingView struct {
+	From    string     `json:"from"`
+	To      string     `json:"to"`
+	Address netip.Addr `json:"address"`
+	OK      bool       `json:"ok"`
+	RTT     float64    `json:"rtt,omitempty"` // seconds, of three the mean
+}
+
+func (v pingView) result() string {
+	switch {
+	case !v.OK:
+		return "lost"
+	case v.RTT == 0:
+		return "ok"
+	}
+	return fmt.Sprintf("ok, %.3f ms", v.RTT*1000)
+}
+
+func (a *app) labTest(asJSON bool) error {
 	l, err := a.lab()
 	if err != nil {
 		return err
@@ -197,8 +219,7 @@ func (a *app) labTest() error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"FROM", "TO", "ADDRESS", "RESULT"}}
-	failed := 0
+	pings := []pingView{}
 	inside := slices.DeleteFunc(c.Workloads, func(w config.Workload) bool { return w.Netns == "" })
 	if len(inside) < 2 {
 		return fail(exitFailed, "%s has %s with a netns: a ping needs two", l.File, count(len(inside), "workload"))
@@ -217,23 +238,29 @@ func (a *app) labTest() error {
 					return err
 				}
 				out, err := cmd.Output()
-				result := "lost"
-				if err == nil {
-					result = "ok"
-					if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok {
-						if parts := strings.Split(rtt, "/"); len(parts) > 1 {
-							result = "ok, " + parts[1] + " ms"
-						}
+				ping := pingView{From: from.Name, To: to.Name, Address: addr, OK: err == nil}
+				if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok && ping.OK {
+					if parts := strings.Split(rtt, "/"); len(parts) > 1 {
+						ms, _ := strconv.ParseFloat(parts[1], 64)
+						ping.RTT = ms / 1000
 					}
-				} else {
-					failed++
 				}
-				rows = append(rows, []string{from.Name, to.Name, addr.String(), result})
+				pings = append(pings, ping)
 			}
 		}
 	}
-	table(a.out, rows)
-	if failed > 0 {
+	if asJSON {
+		if err := printJSON(a.out, map[string]any{"schema_version": 1, "pings": pings}); err != nil {
+			return err
+		}
+	} else {
+		rows := [][]string{{"FROM", "TO", "ADDRESS", "RESULT"}}
+		for _, p := range pings {
+			rows = append(rows, []string{p.From, p.To, p.Address.String(), p.result()})
+		}
+		table(a.out, rows)
+	}
+	if slices.ContainsFunc(pings, func(p pingView) bool { return !p.OK }) {
 		return &exit{code: exitDegraded}
 	}
 	return nil

@@ -368,7 +368,8 @@ func (a *app) driftCmd() *cobra.Command {
 }
 
 func (a *app) reloadCmd() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "reload",
 		Short:   "Have the daemon read the file now",
 		Long:    "Have the daemon read the file now, and wait for its verdict. Exits 0, 69 without a daemon, 78 where the file is bad.",
@@ -386,8 +387,13 @@ func (a *app) reloadCmd() *cobra.Command {
 			if err := c.do(cmd.Context(), "POST", "/v1/reload", request{}, &v); err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(a.out, v)
+			}
 			v.write(a.out)
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
