@@ -430,9 +430,13 @@ func (p *parser) checkPeers() {
 				continue
 			}
 			x.Nodes = append(x.Nodes, n.Name)
-			e := end{n.Name, x.Address}
+			e := end{n.Name, x.Address.WithZone("")} // the speaker's policies know a link-local neighbour by its address alone
 			if other, twice := taken[e]; twice {
-				p.report.errorf(x.rng, title+"address taken", "Node %q has a session with %s from peer %q (%s) already.", n.Name, x.Address, other.Name, where(other.rng))
+				more := ""
+				if other.Address != x.Address {
+					more = " A link-local address can be a neighbour's on one link only: give one of the two another, or use their global ones."
+				}
+				p.report.errorf(x.rng, title+"address taken", "Node %q has a session with %s from peer %q (%s) already.%s", n.Name, other.Address, other.Name, where(other.rng), more)
 				break
 			}
 			taken[e] = *x

@@ -115,6 +115,15 @@ peer "tor" {
   nodes = ["nobody"]
 }
 network "lab"`, `The file has no node "nobody"`},
+		{"one link-local address on two links", `network "lab"`, `peer "left" {
+  address = "fe80::1%eth0"
+  asn = 65101
+}
+peer "right" {
+  address = "fe80::1%eth1"
+  asn = 65102
+}
+network "lab"`, "A link-local address can be a neighbour's on one link only"},
 		{"a NUL", "10.10.40.129", "10.10.40.129\x00", "not a text file"},
 		{"a file cut short", "192.168.170.138/24\"", "192.168.170.138", "Invalid multi-line string"},
 	} {

@@ -211,18 +211,11 @@ func (a *admission) subnets() []netip.Prefix {
 // node whose block it is about, if any.
 func (a *admission) refuse(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) (why string, whose *config.Node) {
 	in := a.from[from]
-	if in == nil && from.IsLinkLocalUnicast() && from.Zone() == "" { // as some of the speaker's answers have it
-		for _, x := range a.from {
-			if x.addr.WithZone("") == from {
-				in = x
-			}
-		}
-	}
 	if in == nil {
 		return "it comes from no neighbour of the file", nil
 	}
 	if why, whose = a.refusePrefix(in, prefix); why == "" {
-		why = a.refuseHop(in, nextHop, whose)
+		why = a.refuseHop(in, prefix, nextHop, whose)
 	}
 	return why, whose
 }
@@ -290,11 +283,16 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 }
 
 // refuseHop says why a next hop is not taken for a prefix, which lies in a block of whose, if that is a node.
-func (a *admission) refuseHop(in *inbound, hop netip.Addr, whose *config.Node) string {
+//
+// An UPDATE may well give an IPv4 prefix an IPv6 next hop (RFC 8950) or, mapped, the other way round, on a session of either
+// family. Routes here have gateways of their own family, and the kernel would refuse such a one at every pass.
+func (a *admission) refuseHop(in *inbound, prefix netip.Prefix, hop netip.Addr, whose *config.Node) string {
 	third := a.nodes[hop]
 	switch {
-	case !hop.IsValid() || hop.IsUnspecified() || hop.IsLoopback() || hop.IsMulticast():
+	case !hop.IsValid() || hop.IsUnspecified() || hop.IsLoopback() || hop.IsMulticast() || hop.Is4In6():
 		return fmt.Sprintf("its next hop %s is no host", hop)
+	case hop.Is6() != prefix.Addr().Is6():
+		return fmt.Sprintf("its next hop %s is of another family", hop)
 	case a.here[hop]:
 		return fmt.Sprintf("its next hop %s is this host", hop)
 	case hop.IsLinkLocalUnicast() && hop.Is6():

@@ -108,6 +108,11 @@ peer "inside" {
 		{open, "172.30.0.0/24", "224.0.0.5", "no host"},
 		{open, "172.30.0.0/24", "127.0.0.1", "no host"},
 
+		{open, "172.30.0.0/24", "2001:db8:170::1", "another family"},
+		{open, "10.10.194.128/26", "2001:db8:170::138", "another family"},
+		{open, "fd99::/64", open, "another family"},
+		{open, "fd99::/64", "::ffff:192.168.170.1", "no host"},
+
 		{closed, "172.30.0.0/24", closed, "import is not written"},
 		{closed, "0.0.0.0/0", closed, "default_route is off"},
 
@@ -132,6 +137,10 @@ peer "inside" {
 
 		{there, "10.10.194.128/26", there, ""},
 		{"2001:db8:170::138", "fd10:0:0:2::/64", "2001:db8:170::138", ""},
+		{there, "10.10.194.128/26", "2001:db8:170::138", "another family"},
+		{there, "10.10.194.128/26", "::ffff:192.168.170.138", "no host"},
+		{"2001:db8:170::138", "fd10:0:0:2::/64", there, "another family"},
+		{"2001:db8:170::138", "fd10:0:0:2::/64", "::ffff:192.168.170.138", "no host"},
 		{there, "10.10.7.0/24", there, "of node far"},
 		{there, "10.10.7.0/24", far, "of node far"},
 		{there, "10.10.40.128/26", there, "a block of this node"},

@@ -217,7 +217,9 @@ func openLink(ctx context.Context, dir string) (*link, error) {
 // VersionError is the error of a speaker that is another netd's.
 type VersionError struct{ Have string }
 
-func (e *VersionError) Error() string { return "the speaker that runs is netd " + e.Have + "'s" }
+func (e *VersionError) Error() string {
+	return "the speaker that runs is netd " + printable(e.Have) + "'s"
+}
 
 func (l *link) close() {
 	l.stop()
@@ -233,7 +235,7 @@ func (l *link) ask(op string) (answer, error) {
 		return a, err
 	}
 	if a.Error != "" {
-		return a, errors.New(a.Error)
+		return a, errors.New(printable(a.Error))
 	}
 	return a, nil
 }

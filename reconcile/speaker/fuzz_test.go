@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/protobuf/proto"
@@ -37,6 +39,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(frame(framePaths, []byte{4, 10, 10, 3, 0, 77, 1}))
 	f.Add(frame(framePaths, []byte{4, 10, 10, 3, 1, 24, 255}))
 	f.Add(frame(framePaths, []byte{3, 10, 10, 3, 24, 0}))
+	f.Add(slices.Concat(frame(frameNeighbours, []byte(`[{"addr":"192.168.170.138","state":"\u001b[2J","error":"\u009b31m\r\nin sync"}]`)), frame(frameMark, nil)))
 	f.Add(frame('X', nil))
 	f.Add(binary.BigEndian.AppendUint32(nil, 1<<31))
 	f.Add([]byte(`{"instance":1}`))
@@ -59,6 +62,11 @@ func FuzzFrames(f *testing.F) {
 		s := v.facts()
 		if !v.known && (s.Known || len(s.Paths) > 0 || len(s.Peers) > 0) {
 			t.Fatalf("known before the mark: %+v", s)
+		}
+		for _, n := range v.inOrder() { // they are printed on root's terminal
+			if strings.ContainsFunc(n.State+n.Error, unicode.IsControl) {
+				t.Fatalf("a neighbour %q, %q", n.State, n.Error)
+			}
 		}
 		for i, p := range s.Paths {
 			if !p.Prefix.IsValid() || p.Prefix != p.Prefix.Masked() || !p.Peer.IsValid() {

@@ -57,6 +57,9 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 	case AdjOut:
 		req.TableType, req.Name = api.TableType_ADJ_OUT, of.String()
 	}
+	c.mu.Lock()
+	zoned := c.view.zones()
+	c.mu.Unlock()
 	var out []Route
 	for _, f := range []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}} {
 		req.Family = f
@@ -76,6 +79,9 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 				route, err := routeOf(p)
 				if err != nil {
 					return nil, err
+				}
+				if a, ok := zoned[route.Peer]; ok {
+					route.Peer = a
 				}
 				out = append(out, route)
 			}

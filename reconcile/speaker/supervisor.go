@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Supervisor sees to it that a speaker runs. One that runs already is adopted; one of another version is replaced, without
@@ -183,16 +181,4 @@ func (c *Client) gone(ctx context.Context) error {
 			return fmt.Errorf("waiting for the speaker to end: %w", werr)
 		}
 	}
-}
-
-// killListener ends the process that serves paths.sock, as the kernel names it.
-func killListener(dir string) error {
-	pid, err := listenerPID(dir)
-	if err != nil {
-		return fmt.Errorf("killing the speaker: %w", err)
-	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("killing the speaker, process %d: %w", pid, err)
-	}
-	return nil
 }

@@ -53,6 +53,8 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			if n.Gone {
 				delete(v.neighbours, n.Addr)
 			} else {
+				// What the speaker takes from the neighbours it has made printable, if it is still its own; names are the file's.
+				n.Name, n.State, n.Error = "", printable(n.State), printable(n.Error)
 				v.neighbours[n.Addr] = n
 			}
 		}
@@ -83,13 +85,10 @@ func (v *view) facts() object.Speaker {
 		return object.Speaker{}
 	}
 	s := object.Speaker{Known: true, Paths: make([]object.BestPath, 0, len(v.paths))}
-	zoned := map[netip.Addr]netip.Addr{} // link-local neighbours: frames of paths have no room for a zone
 	for _, a := range slices.SortedFunc(maps.Keys(v.neighbours), netip.Addr.Compare) {
 		s.Peers = append(s.Peers, object.SpeakerPeer{Addr: a, Synced: v.neighbours[a].Synced})
-		if a.Zone() != "" {
-			zoned[a.WithZone("")] = a
-		}
 	}
+	zoned := v.zones()
 	for p, hops := range v.paths {
 		for _, h := range hops {
 			if h.peer.IsValid() { // what this host announces itself it does not learn
@@ -107,6 +106,18 @@ func (v *view) facts() object.Speaker {
 		return a.NextHop.Compare(b.NextHop)
 	})
 	return s
+}
+
+// zones are the link-local neighbours by their addresses alone: neither frames of paths nor gobgp's answers tell the zone of
+// who told a path.
+func (v *view) zones() map[netip.Addr]netip.Addr {
+	out := map[netip.Addr]netip.Addr{}
+	for a := range v.neighbours {
+		if a.Zone() != "" {
+			out[a.WithZone("")] = a
+		}
+	}
+	return out
 }
 
 // Pokes delivers when what Snapshot returns changed. The channel has room for one.

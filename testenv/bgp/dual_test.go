@@ -129,6 +129,14 @@ peer "tor" {
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
 	}
+	// One prefix of each family both ways, however the session's address is written.
+	l.wait("the counts", func() string {
+		row := strings.Join(strings.Fields(a.must("show", "peers", "tor")), " ")
+		return missing(row+" ", " 2 2 0 2 ")
+	})
+	if out := a.must("show", "peers", "tor", "--routes", "rejected"); !strings.Contains(out, "No routes.") {
+		t.Errorf("rejected:\n%s", out)
+	}
 	if b.routes("172.30.0.0/24") != "" || b.routes6("fd30::/64") != "" {
 		t.Error("what a imports from the router reached b")
 	}
