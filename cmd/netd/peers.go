@@ -91,16 +91,30 @@ func (l *looker) sorted(received []speaker.Route, taken map[speakerPath]bool) []
 	out := make([]routeView, 0, len(received))
 	for _, r := range received {
 		v := l.view(r)
-		v.Reason = l.refuse(r.Peer, r.Prefix, r.NextHop)
-		switch {
-		case slices.Contains(r.ASPath, l.node.ASN):
-			v.Reason = fmt.Sprintf("a loop: this node's AS %d is in its path", l.node.ASN)
-		case v.Reason == "" && !taken[speakerPath{r.Peer, r.Prefix}]:
-			v.Reason = "the speaker does not take it"
-		}
+		v.Reason = l.reason(r, taken[speakerPath{r.Peer, r.Prefix}])
 		out = append(out, v)
 	}
 	return out
+}
+
+// reason is why a route that a neighbour told is not taken, "" where it is. Loops come first: the speaker looks for them
+// before it asks any list.
+func (l *looker) reason(r speaker.Route, taken bool) string {
+	if slices.Contains(r.ASPath, l.node.ASN) {
+		return fmt.Sprintf("a loop: this node's AS %d is in its path", l.node.ASN)
+	}
+	if why := l.refuse(r.Peer, r.Prefix, r.NextHop); why != "" || taken {
+		return why
+	}
+	switch as, cluster := asnOf(l.config, r.Peer), l.node.RouteReflector; {
+	case as != l.node.ASN && (len(r.ASPath) == 0 || r.ASPath[0] != as):
+		return fmt.Sprintf("its path does not begin with AS %d, the neighbour's own (RFC 4271 §6.3)", as)
+	case r.Originator == l.node.RouterID.String():
+		return "a loop: this node is its originator (RFC 4456 §8)"
+	case cluster.IsValid() && slices.Contains(r.Clusters, cluster.String()):
+		return fmt.Sprintf("a loop: this node's cluster %s is in its path (RFC 4456 §8)", cluster)
+	}
+	return "the speaker does not take it"
 }
 
 // speakerPath is a path of the speaker's table.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"netd/config"
+	"netd/reconcile/speaker"
+)
+
+// TestReasons: each route that the speaker does not take has a reason that says what to look for, where the lists have none
+// against it.
+func TestReasons(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "netd.hcl")
+	if err := os.WriteFile(file, []byte(`network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+node "here" {
+  address         = "192.168.170.137/24"
+  blocks          = ["10.10.40.128/26"]
+  route_reflector = "10.0.0.1"
+}
+node "there" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+peer "tor" {
+  address = "192.168.170.1"
+  asn     = 65101
+  import  = ["172.16.0.0/12 le 24"]
+}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source, err := config.Read(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ds := source.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	n, _ := c.Node("here")
+	tor, there := netip.MustParseAddr("192.168.170.1"), netip.MustParseAddr("192.168.170.138")
+	prefix := netip.MustParsePrefix("172.30.0.0/24")
+	for _, x := range []struct {
+		name  string
+		route speaker.Route
+		taken bool
+		lists string // what they have against it
+		want  string
+	}{
+		{"taken", speaker.Route{Peer: tor, ASPath: []uint32{65101}}, true, "", ""},
+		{"an own AS", speaker.Route{Peer: tor, ASPath: []uint32{65101, 64512}}, false, "", "a loop: this node's AS 64512 is in its path"},
+		{"another's AS first", speaker.Route{Peer: tor, ASPath: []uint32{65002, 65101}}, false, "", "its path does not begin with AS 65101, the neighbour's own (RFC 4271 §6.3)"},
+		{"no AS", speaker.Route{Peer: tor}, false, "", "its path does not begin with AS 65101"},
+		{"no AS, within one", speaker.Route{Peer: there}, false, "", "the speaker does not take it"},
+		{"an own originator", speaker.Route{Peer: there, Originator: "192.168.170.137"}, false, "", "a loop: this node is its originator (RFC 4456 §8)"},
+		{"another's originator", speaker.Route{Peer: there, Originator: "192.168.170.139"}, true, "", ""},
+		{"an own cluster", speaker.Route{Peer: there, Clusters: []string{"10.0.0.2", "10.0.0.1"}}, false, "", "a loop: this node's cluster 10.0.0.1 is in its path (RFC 4456 §8)"},
+		{"against the lists", speaker.Route{Peer: tor, ASPath: []uint32{65002}}, false, "its import list does not have it", "its import list does not have it"},
+	} {
+		x.route.Prefix, x.route.NextHop = prefix, x.route.Peer
+		l := &looker{config: c, node: n, refuse: func(netip.Addr, netip.Prefix, netip.Addr) string { return x.lists }}
+		got := l.sorted([]speaker.Route{x.route}, map[speakerPath]bool{{x.route.Peer, prefix}: x.taken})[0].Reason
+		if (got == "") != (x.want == "") || !strings.HasPrefix(got, x.want) {
+			t.Errorf("%s: %q, want %q", x.name, got, x.want)
+		}
+	}
+}
