@@ -44,7 +44,7 @@ if ! { apt-get install -y -q "${need[@]}" || { apt-get update -q && apt-get inst
 	exit 1
 fi
 if command -v systemctl >/dev/null 2>&1; then
-	for unit in bird2:bird frr:frr; do
+	for unit in bird2:bird frr:frr docker.io:docker; do
 		case " ${need[*]} " in *" ${unit%:*} "*) systemctl --quiet disable "${unit#*:}" >/dev/null 2>&1 || true ;; esac
 	done
 fi

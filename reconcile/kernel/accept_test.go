@@ -1,11 +1,14 @@
 package kernel_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
 	"netd/config"
+	"netd/reconcile"
 	"netd/reconcile/kernel"
+	"netd/reconcile/object"
 	"netd/testenv/netns"
 )
 
@@ -71,5 +74,57 @@ func TestForeignRules(t *testing.T) {
 	}
 	if after := netns.Run(t, "iptables -S"); after != before {
 		t.Errorf("left:\n%swant:\n%s", after, before)
+	}
+}
+
+// TestSpelling: each form of a rule comes back from the kernel as it was written, and after iptables itself wrote it.
+func TestSpelling(t *testing.T) {
+	filterDrops(t)
+	netns.Run(t, "ip6tables -P FORWARD DROP")
+	t.Cleanup(func() { netns.Run(t, "nft delete table ip6 filter") })
+	h := newHost(t, config.ModeVXLAN)
+	var kind reconcile.Kind
+	for _, k := range h.k.Kinds() {
+		if k.Name() == object.KindAccept {
+			kind = k
+		}
+	}
+	for _, x := range []struct {
+		iptables string
+		rule     object.Accept
+	}{
+		{"iptables", object.Accept{Family: "ip", In: "netd+", Out: "netd+"}},
+		{"iptables", object.Accept{Family: "ip", In: "netd+", Out: "a-name-of-15-ch", Src: netip.MustParsePrefix("10.10.40.128/26")}},
+		{"iptables", object.Accept{Family: "ip", In: "ens33", Out: "netd+", Dst: netip.MustParsePrefix("10.0.0.0/8"), Established: true}},
+		{"iptables", object.Accept{Family: "ip", In: "ens33", Src: netip.MustParsePrefix("10.10.40.129/32"), Dst: netip.MustParsePrefix("10.10.0.0/16")}},
+		{"ip6tables", object.Accept{Family: "ip6", In: "netd+", Out: "ens33", Src: netip.MustParsePrefix("fd00:10::/48")}},
+		{"ip6tables", object.Accept{Family: "ip6", In: "ens33", Out: "netd+", Dst: netip.MustParsePrefix("fd00:10:0:28::/61"), Established: true}},
+		{"ip6tables", object.Accept{Family: "ip6", In: "ens33", Dst: netip.MustParsePrefix("fd00:10::7/128")}},
+	} {
+		x.rule.Chain = "FORWARD"
+		is := func(who string) {
+			t.Helper()
+			own, _, err := kind.List(t.Context(), nil)
+			if err != nil || len(own) != 1 || own[0] != x.rule {
+				t.Errorf("%s: %+v (%v), want %+v", who, own, err, x.rule)
+			}
+		}
+		if err := kind.Create(t.Context(), x.rule); err != nil {
+			t.Fatal(err)
+		}
+		is("netd")
+		line := netns.Run(t, x.iptables+" -S FORWARD")
+		_, rule, _ := strings.Cut(strings.TrimSpace(line), "\n")
+		if err := kind.Delete(t.Context(), x.rule); err != nil {
+			t.Fatal(err)
+		}
+		netns.Run(t, x.iptables+" "+rule)
+		is(x.iptables)
+		if again := netns.Run(t, x.iptables+" -S FORWARD"); again != line {
+			t.Errorf("%s says\n%safter\n%s", x.iptables, again, line)
+		}
+		if err := kind.Delete(t.Context(), x.rule); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

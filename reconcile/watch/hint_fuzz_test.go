@@ -49,7 +49,7 @@ func FuzzHint(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWNEIGH), -1, append(append(onLo, 1, 0, 0, 0, 0x80, 0, 0, 0), attr(unix.NDA_DST, 10, 10, 40, 129)...))
 
 	kinds := map[string]bool{object.KindLink: true, object.KindAddr: true, object.KindRoute: true, object.KindNeigh: true, object.KindFDB: true,
-		object.KindSysctl: true, object.KindNexthop: true, object.KindNft: true}
+		object.KindSysctl: true, object.KindNexthop: true, object.KindNft: true, object.KindAccept: true}
 	wanted := Kernel{
 		Wants:    func(k reconcile.Key) bool { return k.Name != "" && len(k.Name)%2 == 0 },
 		PlacesOf: func(nsid int) []object.Place { return []object.Place{"file/nginx-master"}[:nsid&1] },
