@@ -105,46 +105,52 @@ type filterRule struct {
 	known  bool // accept says all of it
 }
 
+// filterRules calls each with the rules of the two chains, in their order. No other chain is read: it may have thousands.
 func (n *nft) filterRules(family string, each func(filterRule)) error {
-	var e encoder
-	e.raw(nfgenmsg(familyNumber(family))...)
-	e.attr(unix.NFTA_RULE_TABLE, cString(filterTable))
-	var rules []filterRule
-	err := n.c.dump(nftMsg(unix.NFT_MSG_GETRULE), e.b, func() { rules = nil }, func(body []byte) error {
-		r := filterRule{}
-		var table string
-		var es []compiledExpr
-		for a := range attributes(body[4:]) {
-			switch a.typ {
-			case unix.NFTA_RULE_TABLE:
-				table = text(a.data)
-			case unix.NFTA_RULE_CHAIN:
-				r.chain = text(a.data)
-			case unix.NFTA_RULE_HANDLE:
-				if len(a.data) == 8 {
-					r.handle = binary.BigEndian.Uint64(a.data)
-				}
-			case unix.NFTA_RULE_EXPRESSIONS:
-				es = decodeExprs(a.data)
-			case unix.NFTA_RULE_USERDATA: // nft's own form of a comment: type 0, length, text
-				if u := a.data; len(u) > 2 && u[0] == 0 {
-					r.own = text(u[2:]) == comment
-				}
+	for _, chain := range []string{forward, dockerUser} {
+		var e encoder
+		e.raw(nfgenmsg(familyNumber(family))...)
+		e.attr(unix.NFTA_RULE_TABLE, cString(filterTable))
+		e.attr(unix.NFTA_RULE_CHAIN, cString(chain))
+		var rules []filterRule
+		err := n.c.dump(nftMsg(unix.NFT_MSG_GETRULE), e.b, func() { rules = nil }, func(body []byte) error {
+			if r, table := decodeFilterRule(family, body); table == filterTable && r.chain == chain && body[0] == familyNumber(family) {
+				rules = append(rules, r)
 			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("reading rules of %s %s %s: %w", family, filterTable, chain, err)
 		}
-		if table == filterTable && body[0] == familyNumber(family) && (r.chain == forward || r.chain == dockerUser) {
-			r.read(family, es)
-			rules = append(rules, r)
+		for _, r := range rules {
+			each(r)
 		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("reading rules of %s %s: %w", family, filterTable, err)
-	}
-	for _, r := range rules {
-		each(r)
 	}
 	return nil
+}
+
+func decodeFilterRule(family string, body []byte) (r filterRule, table string) {
+	var es []compiledExpr
+	for a := range attributes(body[4:]) {
+		switch a.typ {
+		case unix.NFTA_RULE_TABLE:
+			table = text(a.data)
+		case unix.NFTA_RULE_CHAIN:
+			r.chain = text(a.data)
+		case unix.NFTA_RULE_HANDLE:
+			if len(a.data) == 8 {
+				r.handle = binary.BigEndian.Uint64(a.data)
+			}
+		case unix.NFTA_RULE_EXPRESSIONS:
+			es = decodeExprs(a.data)
+		case unix.NFTA_RULE_USERDATA: // nft's own form of a comment: type 0, length, text
+			if u := a.data; len(u) > 2 && u[0] == 0 {
+				r.own = text(u[2:]) == comment
+			}
+		}
+	}
+	r.read(family, es)
+	return r, table
 }
 
 // read makes out what a rule says. It knows what iptables makes of netd's rules, and no more.
