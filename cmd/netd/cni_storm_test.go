@@ -126,7 +126,7 @@ func TestCNIStorm(t *testing.T) {
 // startAgain starts a daemon in place of one that was killed; whoever started the first cleans up.
 func (h *labHost) startAgain() {
 	h.lab.t.Helper()
-	h.daemon, h.log = h.command("run"), &bytes.Buffer{}
+	h.daemon, h.log = h.command("run"), &said{}
 	h.daemon.Stderr = h.log
 	if err := h.Start(h.daemon); err != nil {
 		h.lab.t.Fatal(err)

@@ -51,7 +51,7 @@ type labHost struct {
 	file      string // instead of the lab's
 	container *netns.NS
 	daemon    *exec.Cmd
-	log       *bytes.Buffer
+	log       *said // what the daemon writes
 	env       []string
 	enter     []string // what runs a command in its mount namespace; empty: it has none of its own
 }
@@ -165,7 +165,7 @@ func (h *labHost) must(code int, args ...string) string {
 // start starts a daemon, which ends with the test.
 func (h *labHost) start() {
 	h.lab.t.Helper()
-	h.daemon, h.log = h.command("run"), &bytes.Buffer{}
+	h.daemon, h.log = h.command("run"), &said{}
 	h.daemon.Stderr = h.log
 	if err := h.Start(h.daemon); err != nil {
 		h.lab.t.Fatal(err)
