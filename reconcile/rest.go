@@ -7,11 +7,15 @@ import (
 )
 
 // A pass over everything takes as long as a host has objects, whatever asked for it. While a table of 100,000 prefixes
-// comes in, or links come and go, each would be asked for again before it is done. So after one that took long there is none for
-// as long again, and what is asked for meanwhile becomes one. Single places are looked at without any delay.
+// comes in, or links come and go, each would be asked for again before it is done. So after one that took long the next waits
+// until nobody asks any more, at most as long as that one took, and what is asked for meanwhile becomes one. Single places
+// are looked at without any delay.
 
 // short is how long a pass may take without a pause after it.
 const short = 10 * time.Millisecond
+
+// quiet is how long nobody has to ask for the pause to end.
+const quiet = 20 * time.Millisecond
 
 // woken makes the pass that a poke asks for, or the part of it that costs little, and the rest after the pause.
 func (l *Loop) woken(ctx context.Context, poke Poke) {
@@ -22,8 +26,8 @@ func (l *Loop) woken(ctx context.Context, poke Poke) {
 	}
 	if l.late == nil {
 		l.late = &Poke{By: map[Key]string{}}
-		l.rest.Reset(pause)
 	}
+	l.rest.Reset(min(pause, quiet))
 	l.late.Whole, l.late.All, l.late.Wanted = l.late.Whole || poke.Whole, l.late.All || poke.All, l.late.Wanted || poke.Wanted
 	if len(l.late.By)+len(poke.By) <= pokeMost {
 		maps.Copy(l.late.By, poke.By)

@@ -94,26 +94,6 @@ func TestManyPlaces(t *testing.T) {
 	}
 }
 
-// Whoever asks for passes over everything without pause gets few.
-func TestPause(t *testing.T) {
-	l := &library{wanted: []book{{"Dune"}}, reading: 30 * time.Millisecond}
-	open(t, l)
-	began := time.Now()
-	passes := 0
-	for asked := 0; asked < 200; asked++ {
-		l.pokes.Whole()
-		select {
-		case <-l.passes:
-			passes++
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-	took := time.Since(began)
-	if most := int(took/(2*l.reading)) + 2; passes > most {
-		t.Errorf("%d passes in %s, more than %d", passes, took, most)
-	}
-}
-
 // While a pass over everything is put off, a single place is looked at all the same.
 func TestPauseIsForWholePasses(t *testing.T) {
 	l := &library{wanted: []book{{"Dune"}}, reading: 300 * time.Millisecond}
