@@ -53,13 +53,13 @@ func Open(dir string, readOnly bool) (*DB, error) {
 	d := &DB{dir: dir, boot: string(bytes.TrimSpace(boot))}
 	file := filepath.Join(dir, "netd.db")
 	if readOnly {
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 { // or killed as it made it
 			return d, nil
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the state: %w", err)
 	}
-	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{ReadOnly: readOnly, Timeout: 5 * time.Second})
+	d.db, err = openSound(file, &bbolt.Options{ReadOnly: readOnly, Timeout: 5 * time.Second})
 	if errors.Is(err, berrors.ErrTimeout) {
 		err = ErrBusy
 	}
@@ -76,7 +76,9 @@ func (d *DB) init(readOnly bool) error {
 	var schema int
 	err := d.db.View(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(metaBucket); b != nil {
-			return json.Unmarshal(b.Get([]byte("schema")), &schema)
+			if err := json.Unmarshal(b.Get([]byte("schema")), &schema); err != nil {
+				return damaged(fmt.Errorf("its schema: %w", err))
+			}
 		}
 		return nil
 	})
