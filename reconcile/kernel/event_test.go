@@ -169,41 +169,43 @@ func TestEvents(t *testing.T) {
 			name = "in the container: " + name
 		}
 		t.Run(name, func(t *testing.T) {
-			d.forget()
-			before := d.whole.Load()
-			f := strings.Fields(fill(x.command))
-			var out string
-			var err error
-			if x.where == "box" {
-				out, err = h.box.Output(f[0], f[1:]...)
-			} else {
-				var b []byte
-				b, err = exec.Command(f[0], f[1:]...).CombinedOutput()
-				out = string(b)
-			}
-			if err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			e, ok := d.repaired(x.kind)
-			if !ok {
-				t.Fatalf("no %s was repaired", x.kind)
-			}
-			if !d.settled(&second) {
-				t.Errorf("not repaired:\n%s", text(second.plan()))
-			}
-			if x.whole {
-				d.quiet()
-			} else if n := d.whole.Load() - before; n > 0 {
-				d.mu.Lock()
-				for _, r := range d.reports {
-					t.Logf("whole %v, %s, %v, %d events", r.Whole, r.Why, r.Err, len(r.Events))
+			damage := func() (whole int64) {
+				d.forget()
+				before := d.whole.Load()
+				f := strings.Fields(fill(x.command))
+				var out string
+				var err error
+				if x.where == "box" {
+					out, err = h.box.Output(f[0], f[1:]...)
+				} else {
+					var b []byte
+					b, err = exec.Command(f[0], f[1:]...).CombinedOutput()
+					out = string(b)
 				}
-				d.mu.Unlock()
-				t.Errorf("%d whole passes for it", n)
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				e, ok := d.repaired(x.kind)
+				if !ok {
+					t.Fatalf("no %s was repaired", x.kind)
+				}
+				if !d.settled(&second) {
+					t.Errorf("not repaired:\n%s", text(second.plan()))
+				}
+				if x.kind == "nft" && !strings.Contains(e.By, "(nft)") {
+					t.Errorf("changed by %q", e.By)
+				}
+				return d.whole.Load() - before
 			}
-			if x.kind == "nft" && !strings.Contains(e.By, "(nft)") {
-				t.Errorf("changed by %q", e.By)
+			// The kernel has news of its own of links that were just made, which ask for a whole pass at any moment. What the
+			// damage asks for, it asks for each time.
+			const tries = 5
+			for i := 1; damage() > 0 && !x.whole; i++ {
+				if i == tries {
+					t.Fatalf("a whole pass for it each of %d times", tries)
+				}
 			}
+			d.quiet()
 		})
 	}
 }
