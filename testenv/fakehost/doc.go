@@ -9,6 +9,9 @@
 //	nft      a chain needs its sets, an element its set, all of them their table, which takes everything along; a set that a
 //	         chain looks up stays
 //
+// It has no containers (veths), knows the kernel's rules for IPv4 alone, and no link of it goes down: a route that needs its
+// link up is refused, and a link that is set down takes nothing along. Those are proved on the kernel itself.
+//
 // Nothing is made twice, nothing is changed in place that the kernel does not change in place, and what is foreign is never
 // overwritten. That the fake is right is itself proved: reconcile/kernel runs the same random operations on it and on the
 // kernel.
