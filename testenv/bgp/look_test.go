@@ -3,7 +3,10 @@ package bgp
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -116,26 +119,36 @@ func TestLook(t *testing.T) {
 func TestWords(t *testing.T) {
 	netns.Need(t)
 	for _, x := range []struct {
-		name   string
-		config func(string) string
-		conf   func(*session)
-		want   string
+		name     string
+		password string // of the file
+		conf     func(*session)
+		want     string
 	}{
-		{"another AS", nil, func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
-		{"it expects another AS", nil, func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
-		{"it has a password", nil, func(s *session) { s.password = "secret" }, "MD5 mismatch or wrong address"},
+		{"another AS", "", func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
+		{"it expects another AS", "", func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
+		{"it has a password", "", func(s *session) { s.password = "secret" }, "MD5 mismatch or wrong address"},
+		{"it has no password", "secret", func(s *session) { s.password = "" }, "MD5 mismatch or wrong address"},
+		{"it has another password", "secret", func(s *session) { s.password = "other" }, "MD5 mismatch or wrong address"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			l := newLab(t, twoNodes)
+			config, s := twoNodes, nodeTwo(120)
+			if s.password = x.password; s.password != "" {
+				file := filepath.Join(t.TempDir(), "password")
+				if err := os.WriteFile(file, []byte(s.password+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				config = strings.Replace(config, "bgp {\n", fmt.Sprintf("bgp {\n  password_file = %q\n", file), 1)
+			}
+			l := newLab(t, config)
 			one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
 			l.container("web")
 			one.start()
-			s := nodeTwo(120)
-			x.conf(&s)
-			bird := router.New(t, router.BIRD, two.NS, s.conf(router.BIRD))
+			wrong := s
+			x.conf(&wrong)
+			bird := router.New(t, router.BIRD, two.NS, wrong.conf(router.BIRD))
 			l.wait("the words in status", func() string { return missing(one.degraded("status"), x.want) })
 			l.wait("the words in show peers", func() string { return missing(one.must("show", "peers"), x.want) })
-			bird.Configure(nodeTwo(120).conf(router.BIRD)) // it behaves now
+			bird.Configure(s.conf(router.BIRD)) // it behaves now
 			one.up(1)
 		})
 	}

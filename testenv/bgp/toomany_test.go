@@ -1,0 +1,57 @@
+package bgp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"netd/testenv/router"
+)
+
+// TestTooMany has a router tell 100,000 prefixes where it may tell 1,000: its session is closed with that reason and none of
+// its routes stays, while the other router's session and routes are as they were.
+func TestTooMany(t *testing.T) {
+	const many = 100_000
+	before, after, _ := strings.Cut(flapping, `peer "flapper"`)
+	after = strings.NewReplacer(`["172.28.0.0/14 le 24"]`, `["20.0.0.0/8 le 25"]`, "20000", "1000").Replace(after)
+	l := newLab(t, before+`peer "flapper"`+after)
+	node, a, b := l.host("node", "192.168.170.137/24"), l.host("steady", "192.168.170.1/24"), l.host("flapper", "192.168.170.2/24")
+	node.start()
+	steady, flapper := l.socket(a, 65101, node), l.socket(b, 65102, node)
+	l.tell(steady, a, 65101, false, numbered("10.64.0.0", 10))
+	l.say(steady, router.EndOfRIB())
+	count := func(via string) int {
+		return strings.Count(node.Run(t, "ip route show proto 142"), "via "+via+" ")
+	}
+	l.wait("the steady router's routes", func() string {
+		if count("192.168.170.1") != 10 {
+			return node.must("show", "peers")
+		}
+		return ""
+	})
+	pid, since := node.speaker(), node.sinceOf(a.addr)
+	for i := 0; i < many; i += 500 {
+		part := make([]netip.Prefix, 500)
+		for j := range part {
+			var at [4]byte
+			binary.BigEndian.PutUint32(at[:], 20<<24|uint32(i+j)<<7)
+			part[j] = netip.PrefixFrom(netip.AddrFrom4(at), 25)
+		}
+		if _, err := flapper.Write(router.Update(nil, append(append(router.Origin(), router.ASPath(65102)...), router.NextHop(b.addr)...), part...)); err != nil {
+			break // it was hung up on
+		}
+	}
+	l.wait("the reason", func() string {
+		return missing(node.degraded("status"), "max_prefixes: it told more than 1000 prefixes")
+	})
+	l.wait("its routes gone", func() string {
+		if count("192.168.170.2") != 0 {
+			return node.must("show", "peers")
+		}
+		return ""
+	})
+	if n := count("192.168.170.1"); n != 10 || node.sinceOf(a.addr) != since || node.speaker() != pid {
+		t.Errorf("the other router has %d routes, a session since %s (%s before), by speaker %d (%d before)", n, node.sinceOf(a.addr), since, node.speaker(), pid)
+	}
+}
