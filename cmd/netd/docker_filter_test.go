@@ -89,7 +89,9 @@ func TestDockerFilter(t *testing.T) {
 		}},
 	} {
 		x.change()
-		if took := reach("traffic after " + x.what); took > time.Second {
+		took := reach("traffic after " + x.what)
+		t.Logf("%s: traffic is back after %v", x.what, took)
+		if took > time.Second {
 			t.Errorf("%s: traffic was back after %v", x.what, took)
 		}
 		l.hosts[0].inSync()

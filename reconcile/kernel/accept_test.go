@@ -114,6 +114,9 @@ func TestSpelling(t *testing.T) {
 		}
 		is("netd")
 		line := netns.Run(t, x.iptables+" -S FORWARD")
+		if x.rule.Established != strings.Contains(line, "-m conntrack --ctstate RELATED,ESTABLISHED ") {
+			t.Errorf("%+v is\n%s", x.rule, line)
+		}
 		_, rule, _ := strings.Cut(strings.TrimSpace(line), "\n")
 		if err := kind.Delete(t.Context(), x.rule); err != nil {
 			t.Fatal(err)
