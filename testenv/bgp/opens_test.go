@@ -11,7 +11,7 @@ import (
 	"netd/testenv/stream"
 )
 
-// TestOpens has a node open one connection after another, each with an OPEN, of its AS or of another, and leave it at that.
+// TestOpens has a node open one connection after another, each with an OPEN, of another AS and then of its own, and leave it at that.
 // The session of the other two stands and their stream loses nothing, the speaker lives and keeps none of the connections,
 // and the node's own session is up as soon as it behaves.
 func TestOpens(t *testing.T) {
@@ -44,22 +44,22 @@ func TestOpens(t *testing.T) {
 			continue // it was not quick enough to be let in
 		}
 		t.Cleanup(r.Close) // not before: the speaker is to let go of it
-		if _, err := r.Write(router.Open{ASN: 64512 + uint32(i%2), ID: three.addr, HoldTime: 9 * time.Second}.Bytes()); err == nil {
+		if _, err := r.Write(router.Open{ASN: 64513 - uint32(i/(many/2)), ID: three.addr, HoldTime: 9 * time.Second}.Bytes()); err == nil {
 			opened++
 		}
 	}
 	if opened < many/2 {
 		t.Errorf("%d of %d connections were opened: no flood", opened, many)
 	}
+	r := l.rogue(three)
+	l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
+	l.wait("its route", func() string { return missing(one.routes("10.10.3.0/24"), "via 192.168.170.139") })
 	l.wait("the connections to be let go", func() string {
 		if n := holds(); n > before+8 {
 			return fmt.Sprintf("the speaker holds %d descriptors, %d before", n, before)
 		}
 		return ""
 	})
-	r := l.rogue(three)
-	l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
-	l.wait("its route", func() string { return missing(one.routes("10.10.3.0/24"), "via 192.168.170.139") })
 	if now := one.speaker(); now != pid {
 		t.Errorf("the speaker died of it: %d, then %d", pid, now)
 	}
