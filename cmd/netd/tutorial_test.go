@@ -109,7 +109,7 @@ func steady(s string) string {
 		{`time[= ][0-9.]+ ?ms`, "time"},
 		{`rtt min/avg/max/mdev = .*`, "rtt"},
 		{`pid [0-9]+, version [^,]+, up [0-9a-z.]+`, "pid"},
-		{`by pid [0-9]+ \(`, "by ("},
+		{`  by pid [0-9]+ \([a-z]+\)`, ""}, // a program that ended before netd could look is not named
 		{`[0-9]+ (added|destroyed)`, "some $1"},
 		{`[0-9]{2}:[0-9]{2}:[0-9]{2}  route`, "at  route"},
 		{`IP [0-9.]+\.[0-9]{4,5} > 192`, "IP port > 192"},

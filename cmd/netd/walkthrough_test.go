@@ -230,13 +230,19 @@ func (l *twoHosts) settled() {
 func (l *twoHosts) reach() {
 	l.t.Helper()
 	a, b := l.hosts[0].container, l.hosts[1].container
-	l.wait("the first answer", func() string {
-		out, err := a.Output("ping", "-c1", "-W1", "10.10.194.134")
-		if err != nil {
-			return out
-		}
-		return ""
-	})
+	// Both ways: a container that was just made anew has routes a moment after the one before it answered last.
+	for _, x := range []struct {
+		from *netns.NS
+		to   string
+	}{{a, "10.10.194.134"}, {b, "10.10.40.129"}} {
+		l.wait("the first answer", func() string {
+			out, err := x.from.Output("ping", "-c1", "-W1", x.to)
+			if err != nil {
+				return out
+			}
+			return ""
+		})
+	}
 	a.Run(l.t, "ping -c3 -i0.05 -W1 10.10.194.134")
 	b.Run(l.t, "ping -c3 -i0.05 -W1 10.10.40.129")
 	l.hosts[0].Run(l.t, "ping -c2 -i0.05 -W1 10.10.194.134")
