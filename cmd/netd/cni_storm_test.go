@@ -39,6 +39,7 @@ func TestCNIStorm(t *testing.T) {
 	told := map[string]string{} // container → address
 	var wait sync.WaitGroup
 	done := make(chan struct{})
+	begun := make(chan struct{}, many) // one for each that ended
 	for i, box := range boxes {
 		cmd := h.cniCommand(pluginCall{command: "ADD", id: box.Name, netns: box.Path()})
 		killed := time.Duration(0)
@@ -46,6 +47,7 @@ func TestCNIStorm(t *testing.T) {
 			killed = time.Duration(r.IntN(200)) * time.Millisecond
 		}
 		wait.Go(func() {
+			defer func() { begun <- struct{}{} }()
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
 			if err := h.Start(cmd); err != nil {
@@ -68,14 +70,21 @@ func TestCNIStorm(t *testing.T) {
 	}
 	go func() { wait.Wait(); close(done) }()
 	kills := 0
+	kill := func() {
+		h.stop(syscall.SIGKILL)
+		h.startAgain()
+		kills++
+	}
+	for range many / 10 { // the first comes while most are under way, however fast the host
+		<-begun
+	}
+	kill()
 	for over := false; !over; {
 		select {
 		case <-done:
 			over = true
 		case <-time.After(time.Duration(50+r.IntN(400)) * time.Millisecond): // the storm's own pace
-			h.stop(syscall.SIGKILL)
-			h.startAgain()
-			kills++
+			kill()
 		}
 	}
 	if kills == 0 || len(told) < many/3 {

@@ -156,7 +156,8 @@ func TestRestartIsSilent(t *testing.T) {
 	master := l.hosts[0]
 	s := stream.Start(t, master.container, netip.MustParseAddr("10.10.40.129"), l.hosts[1].container, netip.MustParseAddr("10.10.194.134"), time.Millisecond)
 	s.Flowing(t)
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+	for i := range 6 {
+		sig := []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2]
 		heard := master.writes(t, func() {
 			master.stop(sig)
 			master.start()
