@@ -62,7 +62,7 @@ func (k Kernel) Follow(ctx context.Context) {
 			return p
 		})
 	}()
-	k.follow(ctx, openRoutes, func(m message) reconcile.Poke {
+	k.follow(ctx, k.openRoutes, func(m message) reconcile.Poke {
 		h := hints{k, names}.of(m)
 		if len(h.Keys) > 0 && m.nsid < 0 { // a port in another namespace may be anyone's
 			if by := who.of(m.Pid); by != "" {
@@ -101,16 +101,16 @@ func subscribe(protocol int, groups ...int) (int, error) {
 	return fd, nil
 }
 
-func openRoutes() (int, error) {
+func (k Kernel) openRoutes() (int, error) {
 	fd, err := subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_NEXTHOP, unix.RTNLGRP_NSID)
 	if err != nil {
 		return -1, err
 	}
-	// What happens in containers, without a descriptor in their namespaces, which would pin them.
+	// What happens in containers, without a descriptor in their namespaces, which would pin them. The host's own events come
+	// without that right too (net/netlink/af_netlink.c, netlink_setsockopt).
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("listening to the containers' namespaces: %w", err)
+		k.Trouble(fmt.Errorf("listening to the containers' namespaces, which takes CAP_NET_BROADCAST (what changes there is found by the next look at everything): %w", err))
 	}
 	return fd, nil
 }

@@ -119,10 +119,11 @@ install)
 	done
 	systemctl restart systemd-networkd
 	eventually "systemd-networkd starts anew" sh -c 'networkctl status ens33 | grep -q configured'
-	check "and leaves netd's routes" reach
+	eventually "and netd's routes are there, or back" reach
 	check "netd's veth is not its own" sh -c 'networkctl --no-legend | grep netd | grep -q unmanaged'
-	systemd-sysctl --prefix=/net/ipv4/conf/$(ip -br link show group 142 | sed -n 's/^\(netd[0-9a-f]*\)@.*/\1/p')
-	check "sysctl.d leaves netd's settings" sh -c 'netd plan --detailed-exitcode'
+	/lib/systemd/systemd-sysctl --prefix=/net/ipv4/conf/$(ip -br link show group 142 | sed -n 's/^\(netd[0-9a-f]*\)@.*/\1/p')
+	check "the daemon hears of the containers" sh -c '! journalctl -b -u netd | grep -q CAP_NET_BROADCAST'
+	eventually "sysctl.d leaves netd's settings" sh -c 'netd plan --detailed-exitcode'
 
 	say "# Upgrade under a stream"
 	ip netns exec c1 ping -q -i 0.005 -c 3000 10.10.194.134 >/tmp/stream &

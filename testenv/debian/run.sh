@@ -12,7 +12,7 @@ mkfs.ext4 -q -d "$folder" "$work/test.ext4"
 timeout "$limit" qemu-system-x86_64 -accel tcg,thread=multi,tb-size=256 -cpu qemu64,+rdrand -smp 2 -m 1024 -nographic -nic none \
 	-kernel "$image/vmlinuz" -initrd "$image/initrd" -append 'root=/dev/vda rw console=ttyS0 quiet apparmor=0 systemd.show_status=false' \
 	-drive "file=$work/root.qcow2,if=virtio,format=qcow2" -drive "file=$work/test.ext4,if=virtio,format=raw,readonly=on" \
-	</dev/null 2>&1 | stdbuf -oL tr -d '\r' | tee "$work/out" | grep --line-buffered -vE '^(Booting|SeaBIOS|iPXE|\[ *[0-9]+\.[0-9]+\])' || true
+	</dev/null 2>&1 | stdbuf -oL sed -u 's/\r//g; s/\x1b[c\[][?0-9;]*[a-zA-Z]*//g' | tee "$work/out" | grep --line-buffered -E '^(#|ok |FAIL|guest:|      |[0-9]+ packets)' || true
 verdict=$(sed -n 's/^guest: exit \([0-9]*\)$/\1/p' "$work/out" | tail -n 1)
 if [ -z "$verdict" ]; then
 	echo "the guest ended without a verdict (a limit of $limit s, a panic, or no boot); its last lines:" >&2
