@@ -30,7 +30,7 @@ eventually() { # what, command…: the command succeeds within 30 s
 	[ "$failed" = 0 ] || { journalctl -b --no-pager -u netd -u netd-speaker | tail -n 40; finish; }
 }
 absent() { ! "$@" >/dev/null 2>&1; }
-empty() { [ -z "$("$@" 2>/dev/null)" ]; }
+empty() { local out; out=$("$@" 2>/dev/null); echo "$out"; [ -z "$out" ]; }
 finish() {
 	say "guest: exit $failed"
 	systemctl poweroff
@@ -39,7 +39,7 @@ finish() {
 reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
 in_sync() { netd status; }
-other() { ip netns exec other netd -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
+other() { ip netns exec other /usr/local/sbin/netd-other -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
 
 # The wire, the other host and the containers: namespaces do not outlive a boot.
 cat >/usr/local/sbin/wire <<'END'
@@ -156,14 +156,16 @@ boot)
 	check "the configuration stays" test -s /etc/netd.hcl
 	check "and is installed again" dpkg -i "$new"
 	check "the network goes" netd destroy -y
-	check "the package is purged" dpkg -P netd
+	check "the other host's, with its speaker, too" other destroy -y
 	systemctl stop other
+	check "the package is purged" dpkg -P netd
 	check "no table is left" empty nft list tables
 	check "no link is left" empty ip -br link show group 142
 	check "no route is left" empty ip route show proto 142
 	check "no state is left" absent ls -d /var/lib/netd /run/netd
-	check "no user is left" absent getent passwd netd-speaker
-	check "no file is left" empty find /etc /usr/lib/systemd /usr/lib/sysctl.d /usr/share -name '*netd*' -not -path '*/other*' -not -name netd.hcl -not -name '*inetd*' -not -name '*.wants'
+	check "no process is left" empty sh -c 'ps -eo user:20,args | grep "netd speake[r]"'
+	check "no user is left" empty getent passwd netd-speaker
+	check "no file is left" empty find /etc /usr/lib/systemd /usr/lib/sysctl.d /usr/share -name '*netd*' -not -path '*/other*' -not -name netd.hcl -not -name '*inetd*' -not -name '*netdev*' -not -name '*.wants'
 	check "the configuration stays" test -s /etc/netd.hcl
 	finish
 	;;
