@@ -18,7 +18,7 @@ deps:
 
 .PHONY: test
 test: deps ## every test; those that need root say so where they cannot run
-	$(GO) tool gotestsum --format pkgname-and-test-fails -- -timeout 20m ./...
+	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -timeout 20m
 	@$(MAKE) --no-print-directory vm
 
 # The guest's kernel has the module that many hosts lack; the tests are the same.

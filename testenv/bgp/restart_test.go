@@ -173,9 +173,12 @@ func TestStale(t *testing.T) {
 			other := router.New(t, p, two.NS, nodeTwo(10, "10.10.195.0/26").conf(p))
 			one.up(1)
 			has := func(prefix string) bool { return one.routes(prefix) != "" }
-			if !has("10.10.194.128/26") || !has("10.10.195.0/26") {
-				t.Fatal("the routes of both blocks are not there")
-			}
+			l.wait("the routes of both blocks", func() string { // a moment after the session
+				if !has("10.10.194.128/26") || !has("10.10.195.0/26") {
+					return one.Run(t, "ip route")
+				}
+				return ""
+			})
 
 			begin := time.Now()
 			other.Kill()
