@@ -80,7 +80,13 @@ func TestUnderlayChanges(t *testing.T) {
 						return ""
 					})
 					if x.dev != "" {
-						h.has("ip link show dev "+x.dev, fmt.Sprintf("mtu %d ", size))
+						l.wait(fmt.Sprintf("%s at %d", x.dev, size), func() string { // the next link of the same pass
+							out, err := h.Output("ip", "link", "show", "dev", x.dev)
+							if err != nil || !strings.Contains(out, fmt.Sprintf("mtu %d ", size)) {
+								return "it is " + out
+							}
+							return ""
+						})
 					}
 				}
 				both(fmt.Sprintf("packets of %d bytes", size), size)
