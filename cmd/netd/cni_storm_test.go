@@ -75,7 +75,7 @@ func TestCNIStorm(t *testing.T) {
 		h.startAgain()
 		kills++
 	}
-	for range many / 10 { // the first comes while most are under way, however fast the host
+	for range many * 6 / 10 { // the first comes while many are under way, however fast the host, and enough are attached
 		<-begun
 	}
 	kill()
