@@ -16,6 +16,7 @@ build: ## bin/netd, static
 deps:
 	@testenv/deps.sh
 
+# Labs have real timers: what fails is run again, twice at most, and the last lines say so ("DONE 2 runs").
 .PHONY: test
 test: deps ## every test; those that need root say so where they cannot run
 	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -timeout 20m

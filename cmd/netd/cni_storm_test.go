@@ -39,7 +39,7 @@ func TestCNIStorm(t *testing.T) {
 	told := map[string]string{} // container → address
 	var wait sync.WaitGroup
 	done := make(chan struct{})
-	begun := make(chan struct{}, many) // one for each that ended
+	ended := make(chan struct{}, many) // one for each that ended
 	for i, box := range boxes {
 		cmd := h.cniCommand(pluginCall{command: "ADD", id: box.Name, netns: box.Path()})
 		killed := time.Duration(0)
@@ -47,7 +47,7 @@ func TestCNIStorm(t *testing.T) {
 			killed = time.Duration(r.IntN(200)) * time.Millisecond
 		}
 		wait.Go(func() {
-			defer func() { begun <- struct{}{} }()
+			defer func() { ended <- struct{}{} }()
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
 			if err := h.Start(cmd); err != nil {
@@ -76,7 +76,7 @@ func TestCNIStorm(t *testing.T) {
 		kills++
 	}
 	for range many * 6 / 10 { // the first comes while many are under way, however fast the host, and enough are attached
-		<-begun
+		<-ended
 	}
 	kill()
 	for over := false; !over; {
