@@ -22,6 +22,10 @@ test: deps ## every test; those that need root say so where they cannot run
 	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -timeout 20m
 	@$(MAKE) --no-print-directory vm
 
+.PHONY: lab
+lab: deps ## the labs alone: hosts as network namespaces, with BIRD, FRR, Docker and containerd (LAB=regexp)
+	$(GO) test -v -timeout 20m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
+
 # The guest's kernel has the module that many hosts lack; the tests are the same.
 .PHONY: vm
 vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
