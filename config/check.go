@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -53,10 +52,6 @@ type poolOf struct {
 	network int
 }
 
-func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-}
-
 // where spells a position for a message about another one.
 func where(r hcl.Range) string { return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line) }
 
@@ -86,51 +81,6 @@ func (p *parser) checkNames() {
 	}
 }
 
-// owned is a prefix of somebody, for finding overlaps.
-type owned struct {
-	prefix netip.Prefix
-	owner  int
-	side   int // overlaps are sought between sides, within a side, or both, as the caller says
-}
-
-// overlaps calls found for each prefix and the nearest one around it (or equal) of the side that it is compared with.
-func overlaps(list []owned, between bool, found func(outer, inner owned)) {
-	slices.SortStableFunc(list, func(a, b owned) int { return comparePrefix(a.prefix, b.prefix) })
-	var around [2][]owned
-	for _, o := range list {
-		for side := range around {
-			for s := around[side]; len(s) > 0 && !s[len(s)-1].prefix.Overlaps(o.prefix); s = around[side] {
-				around[side] = s[:len(s)-1]
-			}
-		}
-		against := o.side
-		if between {
-			against = 1 - o.side
-		}
-		if s := around[against]; len(s) > 0 {
-			found(s[len(s)-1], o)
-		}
-		around[o.side] = append(around[o.side], o)
-	}
-}
-
-func (p *parser) checkPools() {
-	var list []owned
-	for i, n := range p.config.Networks {
-		for _, pool := range n.Pools {
-			list = append(list, owned{pool, i, 0})
-		}
-	}
-	overlaps(list, false, func(a, b owned) {
-		x, y := p.config.Networks[a.owner], p.config.Networks[b.owner]
-		if a.owner > b.owner {
-			a, b, x, y = b, a, y, x
-		}
-		p.report.errorf(y.poolsRange, fmt.Sprintf("network %q: pools overlap", y.Name), "%s overlaps %s of network %q (%s). Every address belongs to one pool: make one of them smaller.",
-			b.prefix, a.prefix, x.Name, where(x.poolsRange))
-	})
-}
-
 func (p *parser) checkNodes() {
 	first := map[netip.Addr]Node{}
 	for _, n := range p.config.Nodes {
@@ -145,95 +95,6 @@ func (p *parser) checkNodes() {
 			first[a.Addr()] = n
 		}
 	}
-}
-
-func (p *parser) checkBlocks() {
-	c := &p.config
-	var list, mixed []owned
-	for i, n := range c.Nodes {
-		for _, b := range n.Blocks {
-			list = append(list, owned{b, i, 0})
-			if _, ok := c.NetworkOf(b); !ok && !p.poolsUnsure {
-				p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: block outside every pool", n.Name), "%s lies in no network's pool%s. Correct the block, or add a pool that holds it.", b, c.poolNames())
-			}
-		}
-	}
-	overlaps(list, false, func(a, b owned) {
-		x, y := c.Nodes[a.owner], c.Nodes[b.owner]
-		if a.owner > b.owner {
-			a, b, x, y = b, a, y, x
-		}
-		if a.owner == b.owner {
-			p.report.errorf(y.blocksRange, fmt.Sprintf("node %q: blocks overlap", y.Name), "%s overlaps %s of the same node; keep one of them.", b.prefix, a.prefix)
-			return
-		}
-		p.report.errorf(y.blocksRange, fmt.Sprintf("node %q: block overlaps one of node %q", y.Name, x.Name), "%s of node %q (%s) overlaps %s of node %q (%s). Each node needs blocks of its own.",
-			b.prefix, y.Name, where(y.blocksRange), a.prefix, x.Name, where(x.blocksRange))
-	})
-
-	// The underlay: what is routed to containers cannot be where the hosts themselves are.
-	subnets := map[netip.Prefix]int{}
-	for i, n := range c.Nodes {
-		for _, a := range []netip.Prefix{n.Address, n.Address6} {
-			if a.IsValid() {
-				if _, seen := subnets[a.Masked()]; !seen {
-					subnets[a.Masked()] = i
-				}
-			}
-		}
-	}
-	mixed = append(mixed, list...)
-	for s, i := range subnets {
-		mixed = append(mixed, owned{s, i, 1})
-	}
-	reported := map[int]bool{} // blocks of a node
-	overlaps(mixed, true, func(a, b owned) {
-		if a.side == 1 {
-			a, b = b, a
-		}
-		n, host := c.Nodes[a.owner], c.Nodes[b.owner]
-		if reported[a.owner] {
-			return
-		}
-		reported[a.owner] = true
-		p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: block overlaps the underlay", n.Name), "%s overlaps %s, the subnet of node %q's address (%s): hosts would no longer be reached. Take another block.",
-			a.prefix, b.prefix, host.Name, where(host.addressRange))
-	})
-	var pools []owned
-	for i, n := range c.Networks {
-		for _, pool := range n.Pools {
-			pools = append(pools, owned{pool, i, 0})
-		}
-	}
-	for s, i := range subnets {
-		pools = append(pools, owned{s, i, 1})
-	}
-	warned := map[int]bool{}
-	overlaps(pools, true, func(a, b owned) {
-		if a.side == 1 {
-			a, b = b, a
-		}
-		if n := c.Networks[a.owner]; !warned[a.owner] {
-			warned[a.owner] = true
-			p.report.warnf(n.poolsRange, fmt.Sprintf("network %q: pool overlaps the underlay", n.Name), "%s overlaps %s, the subnet of node %q's address: a block there would cut hosts off.", a.prefix, b.prefix, c.Nodes[b.owner].Name)
-		}
-	})
-}
-
-func (c *Config) poolNames() string {
-	var out []string
-	for _, n := range c.Networks {
-		for _, pool := range n.Pools {
-			if len(out) == 5 {
-				return " (" + strings.Join(out, ", ") + ", …)"
-			}
-			out = append(out, pool.String())
-		}
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(out, ", ") + ")"
 }
 
 func (p *parser) checkModes() {
@@ -342,118 +203,6 @@ func some(nodes []Node) string {
 		return names(nodes[:5]) + fmt.Sprintf(" and %d more", len(nodes)-5)
 	}
 	return names(nodes)
-}
-
-func (p *parser) checkBGP() {
-	c := &p.config
-	var reflector *Node
-	for i := range c.Nodes {
-		if c.Nodes[i].RouteReflector.IsValid() && reflector == nil {
-			reflector = &c.Nodes[i]
-		}
-	}
-	if !c.BGP.MeshSet {
-		c.BGP.Mesh = reflector == nil
-	}
-	speaks := len(c.Peers) > 0
-	for _, net := range c.Networks {
-		speaks = speaks || net.Uses(ModeBGP)
-		if net.Mode != ModeBGP {
-			continue
-		}
-		var first *Node
-		for i := range c.Nodes {
-			n := &c.Nodes[i]
-			if len(c.BlocksIn(*n, net.Name)) == 0 || !n.Address.IsValid() {
-				continue
-			}
-			if first == nil {
-				first = n
-			}
-			if n.Address.Masked() != first.Address.Masked() && len(c.Peers) == 0 {
-				p.report.errorf(n.addressRange, fmt.Sprintf("node %q: no way to node %q", n.Name, first.Name), "Network %q is routed without a tunnel, but %s (%s) and %s (%s) are in different subnets: the routers between must know the blocks. Add a peer block for them, or use mode \"ipip\" or \"vxlan\".",
-					net.Name, n.Name, n.Address.Masked(), first.Name, first.Address.Masked())
-				break
-			}
-		}
-	}
-	for _, n := range c.Nodes {
-		if reflector != nil && n.ASN != reflector.ASN {
-			p.report.errorf(n.rng, fmt.Sprintf("node %q: another AS than its reflector", n.Name), "It has AS %d, the route reflector %q (%s) AS %d: reflection is within one AS (RFC 4456).", n.ASN, reflector.Name, where(reflector.rng), reflector.ASN)
-		}
-	}
-	if !speaks {
-		return
-	}
-	ids := map[netip.Addr]Node{}
-	for _, n := range c.Nodes {
-		if !n.RouterID.IsValid() {
-			p.report.errorf(n.rng, fmt.Sprintf("node %q: no router_id", n.Name), "BGP needs an identifier of 32 bits: give router_id, since the node has no address.")
-			continue
-		}
-		if other, twice := ids[n.RouterID]; twice && other.Name != n.Name {
-			p.report.errorf(n.rng, fmt.Sprintf("node %q: router_id taken", n.Name), "Node %q (%s) has the BGP identifier %s already.", other.Name, where(other.rng), n.RouterID)
-			continue
-		}
-		ids[n.RouterID] = n
-	}
-}
-
-func (p *parser) checkPeers() {
-	c := &p.config
-	type end struct {
-		node string
-		addr netip.Addr
-	}
-	taken := map[end]Peer{}
-	hosts := map[netip.Addr]string{}
-	if len(c.Peers) > 0 {
-		for _, n := range c.Nodes {
-			hosts[n.Address.Addr()], hosts[n.Address6.Addr()] = n.Name, n.Name
-		}
-	}
-	for i := range c.Peers {
-		x := &c.Peers[i]
-		title := fmt.Sprintf("peer %q: ", x.Name)
-		if name, ok := hosts[x.Address]; ok && x.Address.IsValid() {
-			p.report.errorf(x.rng, title+"a node of the file", "%s is node %q; nodes have their sessions from the bgp block.", x.Address, name)
-		}
-		given := x.Nodes
-		x.Nodes = nil
-		for _, name := range given {
-			if _, ok := c.Node(name); !ok {
-				p.report.errorf(x.nodesRange, title+"unknown node", "The file has no node %q.%s", name, didYouMean(name, c.Nodes))
-			}
-		}
-		for _, n := range c.Nodes {
-			if given != nil && !slices.Contains(given, n.Name) || !matches(n.Labels, x.MatchLabels) {
-				continue
-			}
-			x.Nodes = append(x.Nodes, n.Name)
-			e := end{n.Name, x.Address.WithZone("")} // the speaker's policies know a link-local neighbour by its address alone
-			if other, twice := taken[e]; twice {
-				more := ""
-				if other.Address != x.Address {
-					more = " A link-local address can be a neighbour's on one link only: give one of the two another, or use their global ones."
-				}
-				p.report.errorf(x.rng, title+"address taken", "Node %q has a session with %s from peer %q (%s) already.%s", n.Name, other.Address, other.Name, where(other.rng), more)
-				break
-			}
-			taken[e] = *x
-		}
-		if len(x.Nodes) == 0 && len(x.MatchLabels) > 0 {
-			p.report.warnf(x.rng, title+"no node matches", "No node has all of match_labels: nobody has this session.")
-		}
-	}
-}
-
-func matches(labels, want map[string]string) bool {
-	for k, v := range want {
-		if got, ok := labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *parser) checkWorkloads() {

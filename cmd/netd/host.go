@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -89,11 +88,6 @@ func (h *host) close() {
 	_ = h.db.Close()
 }
 
-// keys for the speaker's passwords.
-func (h *host) speakerSecrets() speaker.Secrets {
-	return speaker.Secrets{Key: h.db.Key(), Secret: func(f string) (string, bool) { s, ok := h.secrets[f]; return s, ok }}
-}
-
 // leads reports whether a route to a prefix is one to a next hop that is on no link. Any goroutine may ask.
 func (h *host) leads(p netip.Prefix) bool {
 	far := h.far.Load()
@@ -157,60 +151,6 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 }
 
 func usesBGP(c *config.Config) bool { return desired.UsesBGP(c) }
-
-// readPasswords reads the password files of this node's sessions. One that cannot be read is no longer known.
-func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string) map[string]string {
-	clear(h.passwords)
-	for _, file := range passwordFiles(c, node.Name) {
-		secret, err := speaker.ReadPassword(file)
-		if err != nil {
-			*notes = append(*notes, err.Error())
-			continue
-		}
-		f := h.speakerSecrets().Fingerprint(secret)
-		h.secrets[f], h.passwords[file] = secret, f
-	}
-	return maps.Clone(h.passwords)
-}
-
-// checkPasswords finds the password files of a node's sessions (of all nodes', where none is named) that are missing or that
-// others than root can get at.
-func checkPasswords(c *config.Config, node string) []error {
-	var out []error
-	for _, file := range passwordFiles(c, node) {
-		if _, err := speaker.ReadPassword(file); err != nil {
-			out = append(out, err)
-		}
-	}
-	return out
-}
-
-// refusePasswords is the error of an apply whose sessions would lack their password.
-func refusePasswords(c *config.Config, node config.Node) error {
-	if err := errors.Join(checkPasswords(c, node.Name)...); err != nil {
-		return &exit{exitConfig, fmt.Errorf("password_file: %w", err)}
-	}
-	return nil
-}
-
-// passwordFiles are those of a node's sessions; of all nodes', where none is named.
-func passwordFiles(c *config.Config, node string) []string {
-	var out []string
-	add := func(file string) {
-		if file != "" && !slices.Contains(out, file) {
-			out = append(out, file)
-		}
-	}
-	if usesBGP(c) {
-		add(c.BGP.PasswordFile)
-	}
-	for _, p := range c.Peers {
-		if node == "" || slices.Contains(p.Nodes, node) {
-			add(p.PasswordFile)
-		}
-	}
-	return out
-}
 
 // local is what this host knows of itself when it looks for its node.
 func (h *host) local(ctx context.Context) (config.Local, error) {

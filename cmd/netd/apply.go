@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) applyCmd() *cobra.Command {
+	var yes, asJSON bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Make the host match the configuration",
+		Long: `Show the plan, ask, carry it out once, and read everything back. Where a daemon runs it does the work; where none runs,
+apply does it by itself under the host's lock.
+
+Exits 0; 1 where something failed or a foreign object stood in the way; 64 where nobody can be asked and -y is not given;
+75 where someone else holds the lock.`,
+		Example: "  netd apply\n  netd apply -y\n  netd apply -y --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s (--timeout) are over", timeout))
+				defer cancel()
+			}
+			p, err := a.planner(ctx)
+			if err != nil {
+				return err
+			}
+			return a.carryOut(yes, asJSON, "Apply complete",
+				func() (planView, error) { return p.plan(ctx, a.config) },
+				func(id string, show func(planView)) (applyView, error) { return p.apply(ctx, a.config, id, show) })
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.DurationVar(&timeout, "timeout", 0, "give up after this time")
+	return cmd
+}
+
+func (a *app) destroyCmd() *cobra.Command {
+	var yes, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "destroy",
+		Short: "Remove everything netd made, and nothing else",
+		Long: `Remove everything netd made on this host, and nothing else: links, routes, addresses and rules of its own go, settings go
+back to what they were before. Needs no valid file. A daemon does it, and rests afterwards until the next apply.`,
+		Example: "  netd destroy\n  netd destroy -y",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := a.planner(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.carryOut(yes, asJSON, "Destroyed",
+				func() (planView, error) { return p.planDestroy(cmd.Context()) },
+				func(id string, show func(planView)) (applyView, error) { return p.destroy(cmd.Context(), id, show) })
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// carryOut shows a plan, asks, and has it done. With -y the plan that is shown is the one that is being done.
+func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, error), do func(id string, show func(planView)) (applyView, error)) error {
+	show := func(v planView) {
+		if !asJSON {
+			v.write(a.out, a.colored(a.out))
+		}
+	}
+	var agreed planView
+	if !yes {
+		v, err := plan()
+		if err != nil {
+			return err
+		}
+		show(v)
+		show, agreed = nil, v
+		if len(v.Changes) > 0 {
+			if !isTerminal(a.in) {
+				return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
+			}
+			fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
+			answer, _ := bufio.NewReader(a.in).ReadString('\n')
+			if s := strings.ToLower(strings.TrimSpace(answer)); s != "y" && s != "yes" {
+				fmt.Fprintln(a.talk, "Nothing was changed.")
+				return &exit{code: exitFailed}
+			}
+		}
+	}
+	out, err := do(agreed.ID, show)
+	if err != nil {
+		return err
+	}
+	if out.Stale {
+		return fail(exitFailed, "the plan is stale and nothing was done; look at it again. Since it was shown this changed:\n  %s",
+			strings.Join(out.Plan.since(agreed), "\n  "))
+	}
+	if asJSON {
+		if err := printJSON(a.out, out); err != nil {
+			return err
+		}
+	} else {
+		out.write(a.out, verb)
+	}
+	for _, e := range out.Errors {
+		fmt.Fprintf(a.talk, "netd: %s\n", e)
+	}
+	if len(out.Errors) > 0 || len(out.Plan.Conflicts) > 0 {
+		return &exit{code: exitFailed}
+	}
+	return nil
+}
