@@ -46,12 +46,14 @@ func (o Outcome) Err() error {
 func (e *Engine) Apply(ctx context.Context, plan Plan, on func(Event)) Outcome {
 	run := run{engine: e, plan: plan, on: on, bad: map[Key]bool{}}
 	for i := 0; i < len(plan.Changes); {
-		j := i + 1
-		for j < len(plan.Changes) && plan.Changes[j].Key.Kind == plan.Changes[i].Key.Kind &&
-			plan.Changes[j].Phase == plan.Changes[i].Phase && (e.MaxBatch == 0 || j-i < e.MaxBatch) {
-			j++
+		first, j := plan.Changes[i], i+1
+		kind := e.kind(first.Key.Kind)
+		if _, many := kind.(Batcher); many {
+			for j < len(plan.Changes) && plan.Changes[j].Key.Kind == first.Key.Kind && plan.Changes[j].Phase == first.Phase && (e.MaxBatch == 0 || j-i < e.MaxBatch) {
+				j++
+			}
 		}
-		run.batch(ctx, plan.Changes[i:j])
+		run.batch(ctx, kind, plan.Changes[i:j])
 		i = j
 	}
 	return run.out
@@ -73,7 +75,9 @@ var (
 	errLeftover = errors.New("not removed, since something before it failed")
 )
 
-func (r *run) batch(ctx context.Context, changes []Change) {
+// batch carries out one change, or many of a kind that is a Batcher and a phase: a kind that is none may fail at one of two that
+// stand on each other.
+func (r *run) batch(ctx context.Context, kind Kind, changes []Change) {
 	if len(r.bad) > 0 || ctx.Err() != nil {
 		changes = r.sift(ctx, changes)
 	}
@@ -81,7 +85,7 @@ func (r *run) batch(ctx context.Context, changes []Change) {
 		return
 	}
 	began := time.Now()
-	errs := r.send(ctx, changes)
+	errs := send(ctx, kind, changes)
 	took := time.Since(began)
 	for i, c := range changes {
 		r.tell(Event{Change: c, Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took})
@@ -123,30 +127,20 @@ func (r *run) footless(c Change) bool {
 	return false
 }
 
-func (r *run) send(ctx context.Context, changes []Change) []error {
-	kind := r.engine.kind(changes[0].Key.Kind)
-	if kind == nil {
-		errs := make([]error, len(changes))
-		for i := range errs {
-			errs[i] = fmt.Errorf("no such kind here: %s", changes[0].Key.Kind)
-		}
-		return errs
-	}
+func send(ctx context.Context, kind Kind, changes []Change) []error {
 	if b, ok := kind.(Batcher); ok {
 		return b.Batch(ctx, changes)
 	}
-	errs := make([]error, len(changes))
-	for i, c := range changes {
-		switch c.Op {
-		case Create:
-			errs[i] = kind.Create(ctx, c.Want)
-		case Update:
-			errs[i] = kind.Update(ctx, c.Have, c.Want)
-		case Delete:
-			errs[i] = kind.Delete(ctx, c.Have)
-		}
+	c := changes[0] // it is alone
+	switch {
+	case kind == nil:
+		return []error{fmt.Errorf("no such kind here: %s", c.Key.Kind)}
+	case c.Op == Create:
+		return []error{kind.Create(ctx, c.Want)}
+	case c.Op == Update:
+		return []error{kind.Update(ctx, c.Have, c.Want)}
 	}
-	return errs
+	return []error{kind.Delete(ctx, c.Have)}
 }
 
 func (r *run) tell(ev Event) {

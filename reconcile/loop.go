@@ -278,7 +278,7 @@ func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
 	})
 }
 
-// carryOut applies what is not in a fight, verifies what was a change of the wanted state by what left says is still to be
+// carryOut applies what is not in a fight, verifies what was a change of the wanted state or follows a failure by what left says is still to be
 // done, and reports.
 func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, left func() (Plan, error)) error {
 	now := time.Now()
@@ -312,7 +312,7 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 		}
 		defer release()
 	}
-	built := false
+	built := l.failed // what a failed pass left may look like drift: it is not believed unread either
 	out := l.Engine.Apply(ctx, plan, func(ev Event) {
 		if ev.Change.Drift {
 			ev.By = l.changedBy(ev.Change.Key, by)

@@ -247,6 +247,33 @@ func TestOnePass(t *testing.T) {
 	}
 }
 
+// faulty makes a pass in which operations fail, and says where it was not careful: nothing is built after what it needs has
+// failed, nothing is taken away once something has, and the error tells of it.
+func faulty(e *reconcile.Engine, w reconcile.Want) error {
+	trouble := false
+	var careless error
+	_, out, err := e.Converge(context.Background(), w, nil, func(ev reconcile.Event) {
+		switch {
+		case ev.Err == nil && trouble && ev.Change.Phase == reconcile.Leftover:
+			careless = fmt.Errorf("%s %s, after something failed", ev.Change.Op, ev.Change.Key)
+		case ev.Err != nil && !ev.Skipped && ev.Change.Op != reconcile.Delete && !errors.Is(ev.Err, errFault):
+			careless = fmt.Errorf("%s %s: %w", ev.Change.Op, ev.Change.Key, ev.Err)
+		}
+		trouble = trouble || ev.Err != nil
+	})
+	switch {
+	case careless != nil:
+		return careless
+	case trouble != errors.Is(err, errFault):
+		return fmt.Errorf("the fault is not in the error: %w", err)
+	}
+	if skipped := len(slices.DeleteFunc(out.Trouble, func(ev reconcile.Event) bool { return !ev.Skipped })); skipped > 0 &&
+		!strings.Contains(err.Error(), fmt.Sprintf("skipped because of that: %d", skipped)) {
+		return fmt.Errorf("the %d skipped are not in the error: %w", skipped, err)
+	}
+	return nil
+}
+
 // TestFaultsHeal has operations fail at random: nothing that is wanted is lost for it, and passes without faults lead home.
 func TestFaultsHeal(t *testing.T) {
 	ctx := context.Background()
@@ -264,10 +291,8 @@ func TestFaultsHeal(t *testing.T) {
 			}
 			return nil
 		}
-		_, out, err := e.Converge(ctx, b, nil, nil)
-		failed := slices.ContainsFunc(out.Trouble, func(ev reconcile.Event) bool { return errors.Is(ev.Err, errFault) })
-		if failed != errors.Is(err, errFault) {
-			t.Fatalf("seed %d: the fault is not in the error: %v", seed, err)
+		if err := faulty(e, b); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
 		}
 		f.fault = nil
 		if _, _, err := e.Converge(ctx, b, nil, nil); err != nil {
