@@ -76,8 +76,8 @@ func (a *app) holder(busy error) error {
 	return &exit{exitLocked, busy}
 }
 
-// Tests that kill netd between any two changes set these: the changes that go to the kernel at once, 0 for no limit, and
-// what is called after each.
+// Tests that kill netd between any two steps set these, and kernel.AfterWrite: the changes that go to the kernel at once, 0 for
+// no limit, and what is called after each.
 var (
 	maxBatch    int
 	afterChange func()

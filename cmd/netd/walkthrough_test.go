@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,18 +20,13 @@ import (
 // turn and the speaker, which gets no variables.
 func TestMain(m *testing.M) {
 	if os.Getenv("NETD_TEST_PROGRAM") != "" || len(os.Args) > 1 && os.Args[1] == "speaker" {
-		if n, err := strconv.Atoi(os.Getenv("NETD_TEST_KILL")); err == nil { // die after n changes
-			maxBatch = 1
-			afterChange = func() {
-				if n--; n == 0 {
-					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				}
-			}
-		}
+		steps := stepping()
 		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_ADDRESS_WAIT")); err == nil {
 			addressWait = d
 		}
-		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		code := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+		steps()
+		os.Exit(code)
 	}
 	netns.Main(m)
 }

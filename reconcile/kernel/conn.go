@@ -18,6 +18,16 @@ type conn struct {
 	buf []byte
 }
 
+// AfterWrite, where it is set, is called after each write to the kernel, which is one send, whatever is in it. Tests that kill
+// netd between any two set it.
+var AfterWrite func()
+
+func wrote() {
+	if AfterWrite != nil {
+		AfterWrite()
+	}
+}
+
 const (
 	batchMost  = 512     // requests in one send; their answers must fit into the receive buffer
 	batchBytes = 1 << 17 // and bytes: the kernel allocates a send in one piece
@@ -148,6 +158,7 @@ func (c *conn) transact(b *batch) failure {
 	if err := unix.Sendto(c.fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return failure{0, fmt.Errorf("sending to the kernel: %w", err)}
 	}
+	wrote()
 	var first failure
 	for pending := len(b.starts) - 2; pending > 0; {
 		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
@@ -211,6 +222,7 @@ func (c *conn) exchange(b *batch, first, last int, errs []error) {
 		fail(fmt.Errorf("sending to the kernel: %w", err))
 		return
 	}
+	wrote()
 	for pending := last - first; pending > 0; {
 		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
 			if h.Type != unix.NLMSG_ERROR || h.Seq < base || h.Seq > c.seq {

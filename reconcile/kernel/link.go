@@ -203,6 +203,7 @@ func (s links) createVXLAN(w object.VXLAN) error {
 	attrs.HardwareAddr = net.HardwareAddr(w.MAC[:])
 	err = netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: attrs, VxlanId: int(w.VNI), Port: int(w.Port), SrcAddr: w.Local.AsSlice(),
 		VtepDevIndex: lower, Learning: w.Learning})
+	wrote()
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("another device has VNI %d on UDP port %d, or the name %s: %w", w.VNI, w.Port, w.Name, err)
 	}
@@ -234,6 +235,7 @@ func (s links) createTunnel(w object.IPIP) error {
 	attrs.Name, attrs.Group = w.Name, object.LinkGroup
 	// Loading the module by this very request makes the kernel's own tunl0, and then the request is answered with EEXIST.
 	err := netlink.LinkAdd(&netlink.Iptun{LinkAttrs: attrs})
+	wrote()
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("this kernel has no ipip (module ipip): %w", err)

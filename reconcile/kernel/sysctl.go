@@ -150,6 +150,7 @@ func writeSysctl(w object.Sysctl) error {
 	if _, err := f.WriteString(w.Value + "\n"); err != nil {
 		return fmt.Errorf("writing %s to %s: %w", w.Value, w.Name, err)
 	}
+	wrote()
 	return nil
 }
 
