@@ -26,11 +26,14 @@ test: deps ## every test; those that need root say so where they cannot run
 lab: deps ## the labs alone: hosts as network namespaces, with BIRD, FRR, Docker and containerd (LAB=regexp)
 	$(GO) test -v -timeout 20m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
 
-# The guest's kernel has the module that many hosts lack; the tests are the same.
-.PHONY: vm
-vm: deps ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
+.PHONY: guest
+guest: deps
 	@testenv/vm/kernel.sh bin/guest
 	CGO_ENABLED=0 $(GO) build -o bin/vm ./testenv/vm
+
+# The guest's kernel has the module that many hosts lack; the tests are the same.
+.PHONY: vm
+vm: guest ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 	$(call guest,./reconcile/kernel,TestConverge/ipip TestContract/ipip)
 	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip)
 	$(call guest,./cmd/netd,TestKilled/ipip)
@@ -72,7 +75,8 @@ nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which tak
 	NETD_NERDCTL=$(CURDIR)/bin/nerdctl $(GO) test -count=1 -v -run '^TestNerdctl$$' ./cmd/netd
 
 .PHONY: soak
-soak: deps ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills
+soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
+	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping)$$' ./testenv/bgp
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 

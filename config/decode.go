@@ -77,6 +77,7 @@ func (p *parser) decodeNetwork(hb *hcl.Block) {
 	n.Pools = b.prefixes("pools")
 	p.poolsUnsure = p.poolsUnsure || !b.has("pools") || len(p.report.list) > before
 	if len(n.Pools) == 0 && b.has("pools") && len(p.report.list) == before {
+		p.poolsUnsure = true
 		b.fail("pools", "A network needs at least one pool.")
 	}
 	n.Mode = Mode(b.oneOf("mode", "", "ipip", "vxlan", "bgp"))

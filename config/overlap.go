@@ -48,6 +48,7 @@ func (p *parser) checkPools() {
 		if a.owner > b.owner {
 			a, b, x, y = b, a, y, x
 		}
+		p.poolsUnsure = true // which of the two a block is in
 		p.report.errorf(y.poolsRange, fmt.Sprintf("network %q: pools overlap", y.Name), "%s overlaps %s of network %q (%s). Every address belongs to one pool: make one of them smaller.",
 			b.prefix, a.prefix, x.Name, where(x.poolsRange))
 	})

@@ -68,7 +68,7 @@ func own(f *os.File, command string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// WaitLock is TakeLock for one who waits until it is free, or until ctx ends. The kernel wakes one who waits at a time.
+// WaitLock is TakeLock for one who waits until it is free, or until ctx ends: the error is a *Held and ctx's cause then. The kernel wakes one who waits at a time.
 func WaitLock(ctx context.Context, runDir, name, command string) (*Lock, error) {
 	f, err := openLock(runDir, name)
 	if err != nil {
@@ -86,8 +86,9 @@ func WaitLock(ctx context.Context, runDir, name, command string) (*Lock, error) 
 	select {
 	case err = <-done:
 	case <-ctx.Done():
+		err := fmt.Errorf("%w; waiting for it: %w", held(f, unix.EWOULDBLOCK), context.Cause(ctx))
 		go func() { <-done; _ = f.Close() }() // nothing takes a thread out of a wait for a lock
-		return nil, fmt.Errorf("waiting for the lock %s: %w", f.Name(), context.Cause(ctx))
+		return nil, err
 	}
 	if err != nil {
 		_ = f.Close()

@@ -1,0 +1,241 @@
+package config
+
+import (
+	"go/ast"
+	goparser "go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Parts of files with faults.
+const (
+	lab = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "vxlan"
+}
+`
+	nodeA = `node "a" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+`
+	pair = lab + nodeA + `node "b" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+`
+)
+
+func inNetwork(lines string) string { return strings.Replace(pair, `"vxlan"`, "\"vxlan\"\n"+lines, 1) }
+func inNode(lines string) string {
+	return strings.Replace(pair, `"192.168.170.137/24"`, "\"192.168.170.137/24\"\n"+lines, 1)
+}
+func inBGP(lines string) string      { return pair + "bgp {\n" + lines + "\n}\n" }
+func inPeer(lines string) string     { return pair + "peer \"tor\" {\n" + lines + "\n}\n" }
+func inWorkload(lines string) string { return pair + "workload \"w\" {\n" + lines + "\n}\n" }
+
+const (
+	tor = "address = \"192.168.170.1\"\nasn = 65100\n"
+	web = "node = \"a\"\naddress = \"10.10.40.130\"\n"
+)
+
+// faults are files with one fault each, the message's title, and words that must be in what it says.
+var faults = []struct{ text, title, says string }{
+	// The file as a whole.
+	{"locals { x = 1 }", "no network", "add a network block"},
+	{lab, "no node", "no host will find itself in it"},
+	{pair + "node \"a\" {\naddress = \"192.168.170.139/24\"\nblocks = []\n}", `node "a": declared twice`, "give one of them another name"},
+	{pair + "peer \"p\" {\n" + tor + "}\npeer \"p\" {\naddress = \"192.168.170.2\"\nasn = 65100\n}", `peer "p": declared twice`, ""},
+	{pair + "network \"lab\" {\npools = [\"10.11.0.0/16\"]\nmode = \"bgp\"\n}", `network "lab": declared twice`, ""},
+	{inWorkload(web + "docker = \"x\"\n}\nworkload \"w\" {\nnode = \"a\"\naddress = \"10.10.40.131\"\ndocker = \"y\""), `workload "w": declared twice`, ""},
+	{pair + "bgp {\n}\nbgp {\n}\n", "bgp: only one block", "has a bgp block at"},
+	{pair + "node \"-\" {\naddress = \"192.168.170.139/24\"\nblocks = []\n}", `node "-": wrong name`, "begins with a letter or digit"},
+	{pair + "variable \"x\" {}\n", "variable without a value", "NETD_VAR_x"},
+	{pair + "variable \"x\" { default = 1 }\nvariable \"x\" { default = 2 }", "variable declared twice", ""},
+	{pair + "locals {\n a = 1\n}\nlocals {\n a = 2\n}", "local defined twice", "local.a"},
+	{pair + "locals {\n a = local.b\n b = local.a\n}", "locals refer to themselves", "local.a"},
+
+	// network
+	{inNetwork("colour = 1"), `network "lab": unknown attribute`, `"colour" is not expected`},
+	{inNetwork("box {}"), `network "lab": unknown block`, ""},
+	{strings.Replace(pair, `pools = ["10.10.0.0/16"]`, "", 1), `network "lab": pools is missing`, "a list of CIDRs"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, "[]", 1), `network "lab": wrong pools`, "at least one pool"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.0/16", null]`, 1), `network "lab": wrong pools`, "a null in it"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.0"]`, 1), `network "lab": wrong pools`, `A single address is "10.10.0.0/32"`},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.1/16"]`, 1), `network "lab": wrong pools`, `is "10.10.0.0/16" meant?`},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `{ a = [] }`, 1), `network "lab": wrong pools`, "A list of strings is wanted here"},
+	{strings.Replace(pair, `"vxlan"`, `"bgp"`+"\nencapsulate = \"always\"", 1), `network "lab": wrong encapsulate`, "encapsulates nothing"},
+	{inNetwork(`encapsulate = "never"`), `network "lab": wrong encapsulate`, `"always", "cross-subnet"`},
+	{inNetwork(`receive = ["gre"]`), `network "lab": wrong receive`, `"gre" is no mode`},
+	{inNetwork(`reserved = ["10.10.40.129/26"]`), `network "lab": wrong reserved`, "neither an address nor a CIDR"},
+	{inNetwork(`nat_outgoing = "perhaps"`), `network "lab": wrong nat_outgoing`, `true or false is wanted here, not "perhaps"`},
+	{inNetwork("mtu = 67"), `network "lab": mtu too small`, "IPv4 needs at least 68 bytes; 67 is given"},
+	{strings.Replace(inNetwork("mtu = 1279"), `["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, 1), `network "lab": mtu too small`, "IPv6 needs at least 1280 bytes; 1279 is given"},
+	{inNetwork("mtu = 70000"), `network "lab": wrong mtu`, "A whole number is wanted between 1 and 65535"},
+	{inNetwork("mtu = 1400.5"), `network "lab": wrong mtu`, "A whole number"},
+	{inNetwork("mtu = \"large\""), `network "lab": wrong mtu`, `A number is wanted here, not "large"`},
+	{inNetwork("vxlan {}\nvxlan {}"), `network "lab": only one vxlan block`, ""},
+	{inNetwork("vxlan {\nvni = 16777216\n}"), "vxlan: wrong vni", "between 1 and 16777215"},
+	{pair + "network \"two\" {\npools = [\"10.10.64.0/18\"]\nmode = \"bgp\"\n}", `network "two": pools overlap`, `10.10.64.0/18 overlaps 10.10.0.0/16 of network "lab"`},
+	{pair + "network \"two\" {\npools = [\"10.11.0.0/16\"]\nmode = \"vxlan\"\n}", `network "two": vxlan (vni, port) taken`, "vni = 4097"},
+	{pair + "network \"two\" {\npools = [\"10.11.0.0/16\"]\nmode = \"vxlan\"\nvxlan {\nport = 4790\n}\n}", `network "two": vxlan vni taken`, "has vni 4096"},
+	{strings.Replace(pair, `"vxlan"`, `"ipip"`, 1) + "network \"two\" {\npools = [\"10.11.0.0/16\"]\nmode = \"ipip\"\nmtu = 1400\n}", `network "two": ipip networks share one mtu`, "use tunl0"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, 1) + "network \"two\" {\npools = [\"fd01::/48\"]\nmode = \"ipip\"\n}", `network "two": ipip carries IPv4 only`, ""},
+	{strings.Replace(strings.Replace(pair, `"vxlan"`, `"ipip"`, 1), `address = "192.168.170.137/24"`, `address6 = "fd09::1/64"`, 1), `network "lab": nodes without address`, "give address to"},
+	{strings.Replace(pair, `address = "192.168.170.137/24"`, `address6 = "fd09::1/64"`, 1), `network "lab": no family for all nodes`, "Without address: "},
+
+	// node
+	{strings.Replace(pair, `address = "192.168.170.137/24"`, "", 1), `node "a": no address`, "with its prefix length"},
+	{strings.Replace(pair, `"192.168.170.137/24"`, `"192.168.170.137"`, 1), `node "a": wrong address`, "the same as on the host's interface"},
+	{strings.Replace(pair, `"192.168.170.137/24"`, `"fd09::1/64"`, 1), `node "a": wrong address`, "is no IPv4 address"},
+	{strings.Replace(pair, `"192.168.170.137/24"`, `"127.0.0.1/8"`, 1), `node "a": wrong address`, "not an address of a host"},
+	{inNode(`address6 = "192.168.170.137/24"`), `node "a": wrong address6`, "is no IPv6 address"},
+	{strings.Replace(pair, "192.168.170.138", "192.168.170.137", 1), `node "b": address taken`, `the address of node "a"`},
+	{inNode(`router_id = "fd09::1"`), `node "a": wrong router_id`, "as an IPv4 address"},
+	{inNode(`router_id = "one"`), `node "a": wrong router_id`, `"one" is no IP address`},
+	{inNode(`interface = "a/b"`), `node "a": wrong interface`, "no name of a network interface"},
+	{inNode(`route_reflector = "fd09::1"`), `node "a": wrong route_reflector`, "as an IPv4 address"},
+	{inNode("asn = 23456"), `node "a": wrong asn`, "AS_TRANS"},
+	{inNode("labels = \"rack\""), `node "a": wrong labels`, "A map of strings"},
+	{strings.Replace(pair, `["10.10.40.128/26"]`, `["10.11.40.128/26"]`, 1), `node "a": block outside every pool`, "in no network's pool (10.10.0.0/16)"},
+	{strings.Replace(pair, `["10.10.40.128/26"]`, `["10.10.40.128/26", "10.10.40.160/27"]`, 1), `node "a": blocks overlap`, "10.10.40.160/27 overlaps 10.10.40.128/26 of the same node"},
+	{strings.Replace(pair, `["10.10.40.128/26"]`, `["10.10.194.0/24"]`, 1), `node "b": block overlaps one of node "a"`, "needs blocks of its own"},
+	{strings.Replace(pair, `["10.10.40.128/26"]`, `["10.10.40.128/32"]`, 1), `node "a": no address for the tunnel`, "two or more"},
+	{strings.Replace(strings.Replace(pair, `["10.10.0.0/16"]`, `["192.168.0.0/16", "10.10.0.0/16"]`, 1), `["10.10.40.128/26"]`, `["192.168.170.0/26"]`, 1), `node "a": block overlaps the underlay`, "would no longer be reached"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.0/16", "192.168.0.0/16"]`, 1), `network "lab": pool overlaps the underlay`, "would cut hosts off"},
+	{strings.Replace(strings.Replace(pair, `"vxlan"`, `"bgp"`, 1), `address = "192.168.170.137/24"`, "address6 = \"fd09::1/64\"\nrouter_id = \"1.1.1.1\"", 1), `node "a": no address`, "needs an IPv4 next hop"},
+	{strings.NewReplacer(`"vxlan"`, `"bgp"`, `["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, `["10.10.40.128/26"]`, `["fd00::/64"]`).Replace(pair), `node "a": no address6`, "needs an IPv6 next hop"},
+	{strings.NewReplacer(`"vxlan"`, `"bgp"`, "192.168.170.138", "192.168.171.138").Replace(pair), `node "b": no way to node "a"`, "are in different subnets"},
+
+	// bgp
+	{strings.NewReplacer(`"vxlan"`, `"bgp"`, "192.168.170.138/24\"", "192.168.170.138/24\"\nrouter_id = \"192.168.170.137\"").Replace(pair), `node "b": router_id taken`, `Node "a"`},
+	{strings.NewReplacer(`address = "192.168.170.137/24"`, `address6 = "fd09::1/64"`, `["10.10.40.128/26"]`, "[]").Replace(inPeer(tor)), `node "a": no router_id`, "since the node has no address"},
+	{strings.Replace(pair, `"192.168.170.138/24"`, "\"192.168.170.138/24\"\nasn = 65001\nroute_reflector = \"1.1.1.1\"", 1), `node "a": another AS than its reflector`, "RFC 4456"},
+	{inBGP("listen_port = 0"), "bgp: wrong listen_port", "between 1 and 65535"},
+	{inBGP(`graceful_restart = "4096s"`), "bgp: wrong graceful_restart", `"4095s" at most`},
+	{inBGP(`graceful_restart = "soon"`), "bgp: wrong graceful_restart", "is no duration"},
+	{inBGP(`hold_time = "2s"`), "bgp: wrong hold_time", "at least 3 (RFC 4271)"},
+	{inBGP(`advertise = ["pools"]`), "bgp: wrong advertise", `"pools" is unknown`},
+
+	// peer
+	{inPeer("asn = 65100"), `peer "tor": address is missing`, ""},
+	{inPeer("address = \"192.168.170.138\"\nasn = 65100"), `peer "tor": a node of the file`, `is node "b"`},
+	{inPeer(tor + `nodes = ["c"]`), `peer "tor": unknown node`, `no node "c"`},
+	{inPeer(tor + "nodes = [\"a\"]\nmatch_labels = { x = \"y\" }"), `peer "tor": wrong match_labels`, "not both"},
+	{inPeer(tor + `match_labels = { x = "y" }`), `peer "tor": no node matches`, "nobody has this session"},
+	{inPeer(tor + "}\npeer \"two\" {\n" + tor), `peer "two": address taken`, `has a session with 192.168.170.1 from peer "tor"`},
+	{inPeer(tor + "ttl_security = true\nmultihop = 2"), `peer "tor": wrong ttl_security`, "exclude each other"},
+	{inPeer(tor + "multihop = 256"), `peer "tor": wrong multihop`, "between 1 and 255"},
+	{inPeer(tor + "prepend = 11"), `peer "tor": wrong prepend`, "between 0 and 10"},
+	{inPeer(tor + "hold_time = \"1500ms\""), `peer "tor": wrong hold_time`, "Whole seconds"},
+	{inPeer(tor + "communities = [\"65536:1\"]"), `peer "tor": wrong communities`, "is no community"},
+	{inPeer(tor + "import = [\"10.0.0.0/8 le\"]"), `peer "tor": wrong import`, "not a prefix with ge and le"},
+	{inPeer(tor + "import = [\"10.0.0.1/8\"]"), `peer "tor": wrong import`, "is 10.0.0.0/8 meant"},
+	{inPeer(tor + "import = [\"ten\"]"), `peer "tor": wrong import`, `"ten" is no prefix`},
+	{inPeer(tor + "export = [\"10.0.0.0/8 le 33\"]"), `peer "tor": wrong export`, "le 33 is not possible"},
+	{inPeer(tor + "export = [\"10.0.0.0/8 eq 16\"]"), `peer "tor": wrong export`, "neither ge nor le"},
+	{inPeer(tor + "export = [\"10.0.0.0/8 ge 24 le 16\"]"), `peer "tor": wrong export`, "ge is larger than le"},
+
+	// workload
+	{inWorkload(strings.Replace(web, `"a"`, `"c"`, 1) + `docker = "x"`), `workload "w": unknown node`, `no node "c"`},
+	{inWorkload(web), `workload "w": which container?`, "Give one of"},
+	{inWorkload(web + "docker = \"x\"\nnetns = \"/run/netns/x\""), `workload "w": which container?`, ""},
+	{inWorkload(web + `containerd = "x"`), `workload "w": wrong containerd`, "NAMESPACE/ID"},
+	{inWorkload(web + `netns = "x"`), `workload "w": wrong netns`, "no absolute path"},
+	{inWorkload(web + "docker = \"x\"\ninterface = \"lo\""), `workload "w": wrong interface`, "in a container"},
+	{inWorkload(web + "docker = \"x\"\nmac = \"01:00:00:00:00:01\""), `workload "w": wrong mac`, "no unicast MAC"},
+	{inWorkload(web + "docker = \"x\"\nnetwork = \"other\""), `workload "w": unknown network`, `no network "other"`},
+	{strings.Replace(inWorkload(web+"docker = \"x\"\nnetwork = \"two\""), lab, lab+"network \"two\" {\npools = [\"10.11.0.0/16\"]\nmode = \"bgp\"\n}\n", 1), `workload "w": another network`, `of network "lab", not "two"`},
+	{inWorkload(web + "docker = \"x\"\n}\nworkload \"v\" {\nnode = \"a\"\naddress = \"10.10.40.131\"\ndocker = \"x\""), `workload "v": container taken`, `Workload "w"`},
+	{inWorkload(web + "docker = \"x\"\n}\nworkload \"v\" {\n" + web + "docker = \"y\""), `workload "v": address taken`, `10.10.40.130 is the address of workload "w"`},
+	{inWorkload("node = \"a\"\naddress = \"10.10.194.130\"\ndocker = \"x\""), `workload "w": address outside its node's blocks`, `It lies in 10.10.194.128/26 of node "b"`},
+	{inWorkload("node = \"a\"\naddress = \"10.10.40.128\"\ndocker = \"x\""), `workload "w": the tunnel's address`, "Take another"},
+	{inWorkload("node = \"a\"\naddress = [\"10.10.40.130\", \"10.10.40.131\"]\ndocker = \"x\""), `workload "w": wrong address`, "one IPv4 and one IPv6"},
+	{inWorkload("node = \"a\"\naddress = \"ten\"\ndocker = \"x\""), `workload "w": wrong address`, "is no IP address"},
+
+	// daemon
+	{pair + "daemon {\non_change = \"ask\"\n}", "daemon: wrong on_change", `"apply", "hold"`},
+	{pair + "daemon {\nhttp = \"9142\"\n}", "daemon: wrong http", "no address with a port"},
+}
+
+// TestEachFault has a file with each fault that netd finds: it is told, in the fault's words, with its place, and no other
+// error is. That each is here is held against the source.
+func TestEachFault(t *testing.T) {
+	for _, good := range []string{pair, inNetwork("mtu = 68"), strings.Replace(inNetwork("mtu = 1280"), `["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, 1),
+		inBGP("hold_time = \"3s\"\ngraceful_restart = \"4095s\""), inPeer(tor + "prepend = 10\nmultihop = 255\ncommunities = [\"65535:1\"]")} {
+		if _, ds := parse(t, "netd.hcl", good, nil); len(ds) > 0 {
+			t.Errorf("%v in:\n%s", []Diagnostic(ds), good)
+		}
+	}
+	var told []Diagnostic
+	for _, x := range faults {
+		_, ds := parse(t, "netd.hcl", x.text, nil)
+		found, errs := false, 0
+		for _, d := range ds {
+			found = found || d.Summary == x.title && strings.Contains(d.Detail, x.says)
+			if d.Severity == "error" {
+				errs++
+			}
+			if d.File == "" || d.Line == 0 || d.Column == 0 || d.Source == "" && x.title != "no network" {
+				t.Errorf("%s: without a place: %+v", x.title, d)
+			}
+		}
+		if !found || errs > 1 || errs == 0 && len(ds) != 1 {
+			t.Errorf("want one fault, %q with %q, got %+v in:\n%s", x.title, x.says, []Diagnostic(ds), x.text)
+		}
+		told = append(told, ds...)
+	}
+	for _, file := range []string{"check.go", "checkbgp.go", "overlap.go", "decode.go", "block.go"} {
+		for _, f := range formats(t, file) {
+			pattern := regexp.MustCompile("(?s)^" + regexp.MustCompile(`%[a-z]`).ReplaceAllString(regexp.QuoteMeta(f), ".*") + "$")
+			met := false
+			for _, d := range told {
+				met = met || pattern.MatchString(d.Detail)
+			}
+			if !met && !strings.Contains(f, "more than %d bytes") && f != "The value is not known." { // TestHostile; and what HCL itself finds before
+				t.Errorf("%s: no file here has the fault %q", file, f)
+			}
+		}
+	}
+}
+
+// formats are the texts of the faults that a source file reports.
+func formats(t *testing.T, file string) []string {
+	t.Helper()
+	src, err := goparser.ParseFile(token.NewFileSet(), filepath.Base(file), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	ast.Inspect(src, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		at, found := map[string]int{"errorf": 2, "warnf": 2, "fail": 1}[nameOf(call.Fun)]
+		if !found || len(call.Args) <= at {
+			return true
+		}
+		if lit, ok := call.Args[at].(*ast.BasicLit); ok {
+			if s, err := strconv.Unquote(lit.Value); err == nil {
+				out = append(out, s)
+			}
+		}
+		return true
+	})
+	if len(out) == 0 {
+		t.Errorf("%s reports nothing", file)
+	}
+	return out
+}
+
+func nameOf(f ast.Expr) string {
+	if s, ok := f.(*ast.SelectorExpr); ok {
+		return s.Sel.Name
+	}
+	return ""
+}
