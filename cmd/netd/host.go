@@ -30,6 +30,7 @@ type host struct {
 	// What a daemon's loop wants changes with each attachment; nil where no loop runs.
 	wired   func(reconcile.Want)
 	unwired func([]object.Endpoint)
+	left    func(object.Endpoint)
 	lock    func() (release func(), err error) // taken around writes
 	moved   func()                             // a declared container of Docker started or ended
 

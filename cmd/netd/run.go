@@ -25,24 +25,26 @@ import (
 )
 
 func (a *app) runCmd() *cobra.Command {
-	var external string
+	var external, dockerSocket string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "The daemon: keep the host as the configuration says",
 		Long: `Watch the configuration and the kernel, converge, and repair what others change. Ready by sd_notify. SIGTERM ends the
 daemon alone: all kernel state stays, and the speaker keeps its sessions.
 
-With --speaker external the BGP speaker is started by someone else (netd-speaker.service).`,
-		Example: "  netd run\n  netd run --log-format json",
+With --speaker external the BGP speaker is started by someone else (netd-speaker.service). With --docker-socket, or where
+netd-docker.socket hands it over, it serves Docker's networks of the driver netd.`,
+		Example: "  netd run\n  netd run --log-format json\n  netd run --docker-socket /run/docker/plugins/netd.sock",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if external != "own" && external != "external" {
 				return fail(exitUsage, "--speaker %s: want own or external", external)
 			}
-			return a.daemon(cmd.Context(), external == "external")
+			return a.daemon(cmd.Context(), external == "external", dockerSocket)
 		},
 	}
 	cmd.Flags().StringVar(&external, "speaker", "own", "who starts the BGP speaker: own or external")
+	cmd.Flags().StringVar(&dockerSocket, "docker-socket", "", "where to serve Docker as its network and IPAM plugin; not given: only on a socket that systemd hands over")
 	return cmd
 }
 
@@ -86,6 +88,10 @@ type daemonState struct {
 
 	attachments *attachments
 	freed       freed
+	plugin      bool      // Docker is served
+	since       time.Time // when the daemon started
+	unnamed     news      // whose an endpoint of Docker is is not known
+	moved       news      // a runtime may be done with a container's end
 
 	sup     *speaker.Supervisor
 	client  *speaker.Client
@@ -99,7 +105,7 @@ type daemonState struct {
 	netns  []string
 }
 
-func (a *app) daemon(ctx context.Context, extern bool) error {
+func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) error {
 	log, err := a.logger()
 	if err != nil {
 		return err
@@ -117,10 +123,11 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 
 	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
-	d.freed.wake = make(chan struct{}, 1)
-	h.wired, h.unwired, h.core.Freed = d.wired, d.unwired, d.freed.add
+	d.freed.wake, d.moved, d.unnamed = make(chan struct{}, 1), make(news, 1), make(news, 1)
+	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
+	d.since = d.status.Since
 	// Fronts that came before the daemon wait for the lock in a row, and each lets it go as soon as it sees the daemon.
 	h.lock = func() (func(), error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -138,6 +145,11 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	if err != nil {
 		return err
 	}
+	plugin, err := d.servePlugin(dockerSocket)
+	if err != nil {
+		_ = server.Close()
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	task := func(f func()) {
@@ -147,11 +159,14 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	defer func() {
 		cancel()
 		_ = server.Close()
+		if plugin != nil {
+			_ = plugin.Close()
+		}
 		tasks.Wait()
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Moved: d.moved.Set, Poke: d.pokes.Add, Trouble: trouble}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
 		watch.Files(ctx, d.watched(&d.paths), func() {
@@ -165,6 +180,10 @@ func (a *app) daemon(ctx context.Context, extern bool) error {
 	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
 	task(func() { d.flusher(ctx) })
+	task(func() { d.settler(ctx) })
+	if plugin != nil {
+		task(func() { d.namer(ctx) })
+	}
 	task(func() { d.follow(ctx) })
 
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))
@@ -281,6 +300,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		d.set(func(s *statusView) { s.Node = n.Name })
 	}
 	d.bgp(ctx)
+	d.settleHanded(ctx)
 	now, err := d.host.compile(ctx, d.config, d.node)
 	if err != nil {
 		return reconcile.Want{}, false, err

@@ -47,6 +47,7 @@ type labHost struct {
 	daemon    *exec.Cmd
 	log       *said // what the daemon writes
 	env       []string
+	runArgs   []string // further ones of the daemon
 	enter     []string // what runs a command in its mount namespace; empty: it has none of its own
 }
 
@@ -159,7 +160,7 @@ func (h *labHost) must(code int, args ...string) string {
 // start starts a daemon, which ends with the test.
 func (h *labHost) start() {
 	h.lab.t.Helper()
-	h.daemon, h.log = h.command("run"), &said{}
+	h.daemon, h.log = h.command(append([]string{"run"}, h.runArgs...)...), &said{}
 	h.daemon.Stderr = h.log
 	if err := h.Start(h.daemon); err != nil {
 		h.lab.t.Fatal(err)

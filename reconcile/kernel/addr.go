@@ -101,7 +101,7 @@ func listAddrs(p place, asked map[reconcile.Key]bool) (own []reconcile.Resource,
 		l := p.links.byIndex[h.index]
 		r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
 		switch {
-		case h.owns(p.in, l) && p.has(l.name):
+		case (h.owns(p.in, l) || p.handed && asked[r.Key()]) && p.has(l.name):
 			own = append(own, r)
 		case asked[r.Key()]:
 			foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),

@@ -97,6 +97,8 @@ type place struct {
 	iface string // in a container: the one interface of it that is this workload's
 	c     *conn
 	links linkTable
+
+	handed bool // what is wanted on that interface and is there was put there by the runtime for netd
 }
 
 // has reports whether what is on a link there can be this workload's: a container may have several, each with a link.
@@ -126,7 +128,7 @@ func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err er
 	if err != nil {
 		return false, err
 	}
-	return false, f(place{in, e.Interface, c, t})
+	return false, f(place{in, e.Interface, c, t, e.Handed})
 }
 
 // everywhere calls f in the host's namespace and in that of each workload.

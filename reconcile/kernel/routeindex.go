@@ -96,7 +96,7 @@ func (f *foundRoutes) read(p place) error {
 		}
 		at, asked := find(routeKey{h.dst, h.metric})
 		switch {
-		case h.protocol == object.Protocol && p.has(p.links.byIndex[h.oif].name):
+		case (h.protocol == object.Protocol || p.handed && asked) && p.has(p.links.byIndex[h.oif].name):
 			r := h.value(p.in, p.links)
 			if asked && f.want[at].(object.Route) == r {
 				f.same[at] = true

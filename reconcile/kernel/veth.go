@@ -98,21 +98,26 @@ func (s links) veth(l link) (reconcile.Resource, error) {
 const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
 
 func (s links) createVeth(w object.Veth) error {
-	path := s.k.endpoints[w.Workload].Netns
-	if path == "" {
-		return fmt.Errorf("the network namespace of %s is not known", w.Workload)
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening the network namespace %s: %w", path, err)
-	}
-	defer unix.Close(fd)
+	e := s.k.endpoints[w.Workload]
+	name := w.Peer
 	var peer, data, info encoder
 	peer.raw(make([]byte, unix.SizeofIfInfomsg)...) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
-	peer.attr(unix.IFLA_IFNAME, cString(w.Peer))
 	peer.attr(unix.IFLA_ADDRESS, w.PeerMAC[:])
 	peer.u32(unix.IFLA_MTU, uint32(w.PeerMTU))
-	peer.u32(unix.IFLA_NET_NS_FD, uint32(fd))
+	switch {
+	case e.Netns != "":
+		fd, err := unix.Open(e.Netns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening the network namespace %s: %w", e.Netns, err)
+		}
+		defer unix.Close(fd)
+		peer.u32(unix.IFLA_NET_NS_FD, uint32(fd))
+	case e.Handed: // its runtime takes it from here
+		name = object.PeerName(string(e.ID))
+	default:
+		return fmt.Errorf("the network namespace of %s is not known", w.Workload)
+	}
+	peer.attr(unix.IFLA_IFNAME, cString(name))
 	data.attr(vethInfoPeer|unix.NLA_F_NESTED, peer.b)
 	info.attr(unix.IFLA_INFO_KIND, []byte("veth"))
 	info.attr(unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data.b)
@@ -125,9 +130,9 @@ func (s links) createVeth(w object.Veth) error {
 	b.u32(unix.IFLA_GROUP, object.LinkGroup)
 	b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
 	b.end()
-	err = s.k.c.run(b)[0]
+	err := s.k.c.run(b)[0]
 	if errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("%s or, in the container, %s exists already: %w", w.Name, w.Peer, err)
+		return fmt.Errorf("%s or, in the container, %s exists already: %w", w.Name, name, err)
 	}
 	if err != nil {
 		return err

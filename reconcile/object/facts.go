@@ -66,6 +66,7 @@ type Endpoint struct {
 	MAC       MAC
 	MTU       int    // at most; 0: the network's
 	Beside    bool   // another endpoint has the default route of its namespace
+	Handed    bool   // its runtime takes the container's end from the host's namespace and puts address and routes on it
 	Network   string // whose MTU it has, and whose mode an address that lies in no pool any more
 }
 

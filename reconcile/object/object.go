@@ -80,6 +80,16 @@ func VethName(workload string) string {
 	return "netd" + hex.EncodeToString(sum[:])[:11]
 }
 
+// PeerName is what the other end is called in the host's namespace, where the runtime takes it from there itself. Its pattern
+// is none of VethName's.
+func PeerName(workload string) string {
+	sum := sha256.Sum256([]byte(workload))
+	return PeerPrefix + hex.EncodeToString(sum[:])[:10]
+}
+
+// PeerPrefix is what the names of such ends begin with.
+const PeerPrefix = "netdp"
+
 // WorkloadMAC is the address that the container's end of the veth gets unless the file gives one: locally administered,
 // from the workload's id, so that both ends of every entry about it can be computed.
 func WorkloadMAC(workload string) MAC {

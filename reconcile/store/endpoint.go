@@ -45,7 +45,8 @@ func (e Endpoint) Addrs() []netip.Addr { return e.Object().Addrs() }
 // Object is the endpoint as the desired state takes it.
 func (e Endpoint) Object() object.Endpoint {
 	mac, _ := object.ParseMAC(e.MAC)
-	return object.Endpoint{ID: e.ID, Netns: e.Netns, Interface: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: mac, MTU: e.MTU, Network: e.Network, Beside: e.Beside}
+	return object.Endpoint{ID: e.ID, Netns: e.Netns, Interface: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: mac, MTU: e.MTU, Network: e.Network, Beside: e.Beside,
+		Handed: e.Owner == "docker"}
 }
 
 // Address is what is remembered of an address that was handed out once.

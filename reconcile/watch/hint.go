@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,13 @@ var (
 	nothing = reconcile.Poke{}
 	whole   = reconcile.Poke{Whole: true}
 )
+
+// moved tells of a container's end that a runtime may be done with.
+func (h hints) moved() {
+	if h.Moved != nil {
+		h.Moved()
+	}
+}
 
 func at(keys ...reconcile.Key) reconcile.Poke { return reconcile.Poke{Keys: keys} }
 
@@ -61,8 +69,13 @@ func (h hints) link(m message) reconcile.Poke {
 	}
 	for a := range attributes(m.body[unix.SizeofIfInfomsg:]) {
 		if a.typ == unix.IFLA_IFNAME {
-			if key := object.LinkKey("", text(a.data)); h.Wants(key) {
+			name := text(a.data)
+			if key := object.LinkKey("", name); h.Wants(key) {
 				return at(key)
+			}
+			if strings.HasPrefix(name, object.PeerPrefix) { // a container's end, on its way there or back
+				h.moved()
+				return nothing
 			}
 		}
 	}
@@ -247,7 +260,16 @@ func (h hints) namespace(m message) reconcile.Poke {
 // inside: whatever happens in a workload's namespace, what netd has there is read again with its veth.
 func (h hints) inside(m message) reconcile.Poke {
 	var p reconcile.Poke
-	for _, in := range h.PlacesOf(m.nsid) {
+	places := h.PlacesOf(m.nsid)
+	if len(places) == 0 { // of no known workload yet
+		h.moved()
+	}
+	for _, in := range places {
+		// Docker, which changes the default route of its containers itself, is not to be interrupted.
+		if route := m.Type == unix.RTM_NEWROUTE || m.Type == unix.RTM_DELROUTE; route && strings.HasPrefix(string(in), "docker/") {
+			h.moved()
+			continue
+		}
 		p.Keys = append(p.Keys, object.LinkKey("", object.VethName(string(in))))
 		// And what bears netd's mark and may not be wanted.
 		if m.Type == unix.RTM_NEWROUTE {

@@ -30,6 +30,7 @@ type Kernel struct {
 	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
 	Filter   func() string                 // which chains of iptables decide what is forwarded
+	Moved    func()                        // is told that a runtime may be done with a link that it moves into a container; nil: nobody is; does not wait
 	Poke     func(reconcile.Poke)          // is given what may have changed; does not wait
 	Trouble  func(error)                   // is told of a subscription that had to be opened anew
 }

@@ -31,6 +31,10 @@ type Request struct {
 	Addrs     []netip.Addr // wanted: one IPv4, one IPv6, or both; empty: any
 	MAC       object.MAC   // zero: computed from ID
 	MTU       int          // at most; 0: the network's
+
+	// Handed says that the runtime moves the container's end itself, into the namespace that comes to be at Netns; empty:
+	// into none now. Open and Interface are not known then.
+	Handed bool
 }
 
 // Host is what the core needs of the host's engine. Errors are one for each endpoint, nil where it succeeded.
@@ -43,6 +47,11 @@ type Host interface {
 	Check(ctx context.Context, s Site, e object.Endpoint) error
 	// Flush forgets the connections that addresses had. Any goroutine may call it.
 	Flush(addrs []netip.Addr) error
+	// Handed tells what became of the container's end that a runtime moves into the namespace at path: its name there, and
+	// whether another link has a default route there; done is false while the runtime is not done with it.
+	Handed(id object.Place, path string) (name string, elsewhere, done bool, err error)
+	// Left says that an endpoint's runtime takes its end out of its namespace: nothing is wanted there any more.
+	Left(was, is object.Endpoint)
 }
 
 // Core attaches and detaches what runtimes ask for. The store holds what it knows, and is written before the kernel is: a
@@ -59,6 +68,9 @@ type Core struct {
 	Freed   func([]netip.Addr)
 	flushed map[netip.Addr]bool // clean since they were freed
 
+	promised map[netip.Addr]time.Time   // until when
+	asked    map[object.Place]time.Time // when the runtime spoke last of one whose namespace is not known
+
 	// What tests have of their own.
 	now      func() time.Time
 	identify func(path string) (string, error)
@@ -68,9 +80,12 @@ type Core struct {
 // New reads what is attached.
 func New(db *store.DB, host Host) (*Core, error) {
 	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{}, flushed: map[netip.Addr]bool{},
-		now: time.Now, identify: Identify, linked: linkExists}
+		promised: map[netip.Addr]time.Time{}, asked: map[object.Place]time.Time{}, now: time.Now, identify: Identify, linked: linkExists}
 	err := db.View(func(tx store.Tx) error {
-		return tx.Endpoints(func(e store.Endpoint) error { c.known[e.ID] = e; return nil })
+		return tx.Endpoints(func(e store.Endpoint) error {
+			c.known[e.ID], c.asked[e.ID] = e, c.now()
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading what is attached: %w", err)
@@ -139,10 +154,11 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 	var es []object.Endpoint
 	for _, i := range admitted {
 		e := out[i].Endpoint
-		c.known[e.ID] = e
+		c.known[e.ID], c.asked[e.ID] = e, c.now()
 		delete(c.missed, e.ID)
 		for _, a := range e.Addrs() {
 			delete(c.flushed, a)
+			delete(c.promised, a)
 		}
 		o := e.Object()
 		if found, err := c.identify(e.Netns); err != nil || found != e.Identity { // the path means nothing to this process
@@ -176,19 +192,24 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 	if err := r.check(); err != nil {
 		return e, nil, err
 	}
-	identity, err := c.identify(r.Open)
-	if err != nil {
-		return e, nil, err
+	identity := ""
+	if !r.Handed {
+		if identity, err = c.identify(r.Open); err != nil {
+			return e, nil, err
+		}
+	}
+	if of, ok := s.Config.NetworkOf(prefixOf(r.Addrs)); ok && r.Handed { // its runtime knows addresses alone
+		r.Network = of.Name
 	}
 	n, err := s.network(r.Network)
 	if err != nil {
 		return e, nil, err
 	}
 	e, was := known[r.ID]
-	if was && (e.Network != n.Name || e.Interface != r.Interface || !matches(e, r.Addrs)) {
+	if was && (e.Network != n.Name || e.Interface != r.Interface && !r.Handed || !matches(e, r.Addrs)) {
 		return e, nil, problem(Invalid, "it is attached already, to network %s with %s as %s; detach it first", e.Network, texts(e.Addrs()), e.Interface)
 	}
-	if was && e.Identity == identity && e.Netns == r.Netns && e.MTU == r.MTU && (r.MAC == object.MAC{} || e.MAC == r.MAC.String()) {
+	if was && (e.Identity == identity || r.Handed) && e.Netns == r.Netns && e.MTU == r.MTU && (r.MAC == object.MAC{} || e.MAC == r.MAC.String()) {
 		return e, nil, nil
 	}
 	if !was {
@@ -197,7 +218,7 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 			e.Sticky = string(r.ID)
 		}
 		e.MAC = object.WorkloadMAC(string(r.ID)).String()
-		if err := s.choose(tx, known, n, r.Addrs, &e); err != nil {
+		if err := c.choose(s, tx, known, n, r.Addrs, &e); err != nil {
 			return e, nil, err
 		}
 	}
@@ -206,8 +227,12 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 		e.MAC = r.MAC.String()
 	}
 	for _, o := range known {
-		if o.ID != e.ID && o.Identity == identity {
-			if o.Interface == e.Interface {
+		same := o.Identity == identity
+		if r.Handed {
+			same = r.Netns != "" && o.Netns == r.Netns
+		}
+		if o.ID != e.ID && same {
+			if o.Interface == e.Interface && !r.Handed {
 				return e, nil, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
 			}
 			if o.Network == e.Network { // its answers would leave by the other's link, as another's
@@ -227,26 +252,15 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 }
 
 // choose gives an endpoint its addresses: those that are wanted, else one of each family that the node has blocks of.
-func (s Site) choose(tx store.Tx, known map[object.Place]store.Endpoint, n config.Network, wanted []netip.Addr, e *store.Endpoint) error {
+func (c *Core) choose(s Site, tx store.Tx, known map[object.Place]store.Endpoint, n config.Network, wanted []netip.Addr, e *store.Endpoint) error {
 	fixed, reserved := s.never(n)
 	for _, a := range wanted {
-		blocks := s.blocks(n.Name, a.Is6())
-		held, _, err := tx.Address(a)
-		owner, declared := s.declared(a)
-		switch {
-		case err != nil:
+		if err := s.grant(tx, n, fixed, a, e.ID); err != nil {
 			return err
-		case !within(a, blocks):
-			return problem(Invalid, "the address %s is in no block of node %q in network %q; they are %s", a, s.Node.Name, n.Name, texts(blocks))
-		case declared:
-			return problem(Invalid, "the address %s is %s's, by the file", a, owner)
-		case within(a, fixed):
-			return problem(Invalid, "the address %s is the tunnel's", a)
-		case held.Holder != "" && held.Holder != e.ID:
-			return problem(Invalid, "the address %s is %s's", a, held.Holder)
-		case a.Is4():
+		}
+		if a.Is4() {
 			e.IPv4 = a
-		default:
+		} else {
 			e.IPv6 = a
 		}
 	}
@@ -258,7 +272,7 @@ func (s Site) choose(tx store.Tx, known map[object.Place]store.Endpoint, n confi
 		if len(blocks) == 0 {
 			continue
 		}
-		a, ok, err := pick(tx, blocks, append(fixed, reserved...), e.Sticky)
+		a, ok, err := pick(tx, blocks, slices.Concat(fixed, reserved, c.promises()), e.Sticky)
 		switch {
 		case err != nil:
 			return err
@@ -274,6 +288,34 @@ func (s Site) choose(tx store.Tx, known map[object.Place]store.Endpoint, n confi
 		return s.full(known, n, false)
 	}
 	return nil
+}
+
+// grant refuses an address that an endpoint cannot have.
+func (s Site) grant(tx store.Tx, n config.Network, fixed []netip.Prefix, a netip.Addr, to object.Place) error {
+	blocks := s.blocks(n.Name, a.Is6())
+	held, _, err := tx.Address(a)
+	owner, declared := s.declared(a)
+	switch {
+	case err != nil:
+		return err
+	case !within(a, blocks):
+		return problem(Invalid, "the address %s is in no block of node %q in network %q; they are %s", a, s.Node.Name, n.Name, texts(blocks))
+	case declared:
+		return problem(Invalid, "the address %s is %s's, by the file", a, owner)
+	case within(a, fixed):
+		return problem(Invalid, "the address %s is the tunnel's", a)
+	case held.Holder != "" && held.Holder != to:
+		return problem(Invalid, "the address %s is %s's", a, held.Holder)
+	}
+	return nil
+}
+
+// prefixOf is the first address as a prefix.
+func prefixOf(addrs []netip.Addr) netip.Prefix {
+	if len(addrs) == 0 {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addrs[0], addrs[0].BitLen())
 }
 
 // matches reports whether an endpoint has what is wanted.
@@ -329,6 +371,7 @@ func (c *Core) drop(ctx context.Context, es []object.Endpoint) []error {
 		default:
 			delete(c.known, e.ID)
 			delete(c.missed, e.ID)
+			delete(c.asked, e.ID)
 			for _, a := range e.Addrs() {
 				delete(c.flushed, a)
 				freed = append(freed, a)
@@ -391,7 +434,7 @@ func (c *Core) Room(s Site, network string) error {
 		return err
 	}
 	return c.db.View(func(tx store.Tx) error {
-		return s.choose(tx, c.known, n, nil, &store.Endpoint{Sticky: "\xff"})
+		return c.choose(s, tx, c.known, n, nil, &store.Endpoint{Sticky: "\xff"})
 	})
 }
 
@@ -404,6 +447,11 @@ func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
 	for _, e := range c.All() {
 		o := e.Object()
 		switch identity, err := c.identify(e.Netns); {
+		case o.Handed && e.Identity == "":
+			if o.Netns = ""; !c.awaited(e) {
+				gone = append(gone, e.ID)
+				continue
+			}
 		case err == nil && identity == e.Identity:
 		case e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID))):
 			o.Netns = ""

@@ -77,6 +77,11 @@ func (h *hostModel) step() {
 	h.until--
 }
 
+func (h *hostModel) Handed(object.Place, string) (string, bool, bool, error) {
+	return "", false, false, nil
+}
+func (h *hostModel) Left(_, is object.Endpoint) { h.wired[is.ID] = is }
+
 func (h *hostModel) Wire(_ context.Context, _ Site, es []object.Endpoint) []error {
 	errs := make([]error, len(es))
 	for i, e := range es {

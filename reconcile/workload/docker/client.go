@@ -57,6 +57,26 @@ func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 	return out, nil
 }
 
+// Endpoints tells whose the endpoints of a network are that are in a container: container ids and names by endpoint id.
+func (c *Client) Endpoints(ctx context.Context, network string) (map[string]Container, error) {
+	var n struct {
+		Containers map[string]struct{ Name, EndpointID string }
+	}
+	body, err := c.get(ctx, "/networks/"+url.PathEscape(network))
+	if err != nil {
+		return nil, fmt.Errorf("asking Docker for network %q: %w", network, err)
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, biggest)).Decode(&n); err != nil {
+		return nil, fmt.Errorf("reading what Docker says of network %q: %w", network, err)
+	}
+	out := make(map[string]Container, len(n.Containers))
+	for id, e := range n.Containers {
+		out[e.EndpointID] = Container{ID: id, Name: e.Name}
+	}
+	return out, nil
+}
+
 // Event is a change of a container.
 type Event struct {
 	Action string

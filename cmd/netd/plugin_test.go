@@ -1,0 +1,202 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"netd/testenv/docker"
+)
+
+// newPluginLab is two hosts with a dockerd each and netd as its plugin. The file's network has a reserved address.
+func newPluginLab(t *testing.T, mode string, args ...string) (*twoHosts, []*docker.Host) {
+	l, hosts := newDockerLab(t, func(file string) string {
+		return strings.Replace(file, `"vxlan"`, `"`+mode+`"`+"\n  reserved = [\"10.10.40.131\"]", 1)
+	}, args...)
+	for _, h := range l.hosts {
+		h.runArgs = []string{"--docker-socket", "/run/docker/plugins/netd.sock"}
+		h.start()
+	}
+	for _, d := range hosts {
+		d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "--subnet", "10.10.0.0/16", "lab")
+	}
+	return l, hosts
+}
+
+// runs starts a container that sleeps, and returns its address in a network as Docker tells it.
+func runs(t *testing.T, d *docker.Host, name, network string, more ...string) string {
+	t.Helper()
+	d.Docker(append(append([]string{"run", "-d", "--network", network, "--name", name}, more...), docker.Image, "/bin/sleep", "1000")...)
+	return addressIn(t, d, name, network)
+}
+
+// addressIn is a container's address in a network as Docker tells it.
+func addressIn(t *testing.T, d *docker.Host, container, network string) string {
+	t.Helper()
+	var out struct {
+		IPAddress, Gateway string
+		IPPrefixLen        int
+	}
+	text := d.Docker("inspect", "-f", `{{json (index .NetworkSettings.Networks "`+network+`")}}`, container)
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if out.IPPrefixLen != 32 && network != "bridge" {
+		t.Errorf("%s: inspect tells %s", container, text)
+	}
+	return out.IPAddress
+}
+
+// refusedBy runs docker, which has to fail with these words.
+func refusedBy(t *testing.T, d *docker.Host, words string, args ...string) {
+	t.Helper()
+	if out, err := d.TryDocker(args...); err == nil || !strings.Contains(out, words) {
+		t.Errorf("docker %s: %v: %s\nwant %q", strings.Join(args, " "), err, out, words)
+	}
+}
+
+// taken waits until this many addresses of a host's block are taken by Docker, and nothing is to be done.
+func (h *labHost) taken(by string) {
+	h.lab.t.Helper()
+	h.lab.wait(h.Name+": "+by, func() string {
+		if out, _ := h.netd("show", "blocks"); !strings.Contains(out, by) {
+			return out
+		}
+		return ""
+	})
+	h.inSync()
+}
+
+// streams sends bytes from a container to an address, where a container listens.
+func (l *twoHosts) streams(from *docker.Host, client string, to *docker.Host, server, addr string) {
+	l.t.Helper()
+	to.Docker("exec", "-d", server, "sh", "-c", "nc -l -p 8080 >/got")
+	const text = "0123456789abcdef"
+	l.wait("the stream from "+client, func() string {
+		if out, err := from.TryDocker("exec", client, "sh", "-c", "echo "+text+" | nc -w 1 "+addr+" 8080"); err != nil {
+			return out
+		}
+		if out, err := to.TryDocker("exec", server, "cat", "/got"); err != nil || !strings.Contains(out, text) {
+			return out
+		}
+		return ""
+	})
+}
+
+// TestDockerPlugin has Docker on two hosts run containers on netd's network: what they reach, what Docker and netd tell of them,
+// what is refused, and that nothing of them stays.
+func TestDockerPlugin(t *testing.T) {
+	for _, mode := range []string{"vxlan", "bgp"} {
+		t.Run(mode, func(t *testing.T) {
+			l, hosts := newPluginLab(t, mode)
+			d := hosts[0]
+			a, b := runs(t, d, "web-0", "lab"), runs(t, hosts[1], "web-1", "lab")
+			if a != "10.10.40.130" || b != "10.10.194.129" { // after the tunnel's, and the declared one
+				t.Errorf("addresses %s, %s", a, b)
+			}
+			l.reaches(d, "web-0", b)
+			l.reaches(hosts[1], "web-1", a)
+			l.streams(d, "web-0", hosts[1], "web-1", b)
+			l.streams(hosts[1], "web-1", d, "web-0", a)
+			for _, h := range l.hosts {
+				h.taken("1 by docker")
+			}
+			if mode == "vxlan" {
+				l.dockerCases(d, l.hosts[0])
+			}
+			for i, d := range hosts {
+				d.Docker("rm", "-f", fmt.Sprint("web-", i))
+				l.hosts[i].taken("1 by file") // and none by docker
+				if out := l.hosts[i].Run(t, "ip -br link show group 142 type veth"); out != "" {
+					t.Errorf("links stay:\n%s", out)
+				}
+				d.Docker("network", "rm", "lab")
+			}
+		})
+	}
+}
+
+// dockerCases is what need not be asked in each mode. web-0 runs.
+func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
+	t := l.t
+	// The network is there before the first instruction.
+	if out := d.Docker("run", "--rm", "--network", "lab", docker.Image, "/bin/ip", "route"); !strings.Contains(out, "default via 169.254.1.1 dev eth0") {
+		t.Errorf("the first process finds:\n%s", out)
+	}
+	// An address of one's choice, and Docker's names.
+	if got := runs(t, d, "db", "lab", "--ip", "10.10.40.150"); got != "10.10.40.150" {
+		t.Errorf("--ip gives %s", got)
+	}
+	l.reaches(d, "web-0", "db")
+	l.wait("netd knows names", func() string {
+		if out, _ := h.netd("show", "workloads"); !strings.Contains(out, "\ndb ") || !strings.Contains(out, "\nweb-0 ") {
+			return out
+		}
+		return ""
+	})
+	for _, x := range []struct{ words, args string }{
+		{"10.10.40.150 is docker/", "run --rm --network lab --ip 10.10.40.150"},
+		{"10.10.40.128 is the tunnel's", "run --rm --network lab --ip 10.10.40.128"},
+		{"10.10.194.140 is in no block of node \"baihl-master\"", "run --rm --network lab --ip 10.10.194.140"},
+		{"netd publishes no ports", "run --rm --network lab -p 8080:80"},
+	} {
+		refusedBy(t, d, x.words, append(strings.Fields(x.args), docker.Image, "/bin/sleep", "0")...)
+	}
+	for _, x := range []struct{ words, args string }{
+		{"10.11.0.0/16 is in no pool of the file", "--ipam-driver netd --subnet 10.11.0.0/16"},
+		{"holds no address of node", "--ipam-driver netd --subnet 10.10.194.128/26"},
+		{"add --ipam-driver netd", ""},
+		{"-o mtu: netd knows network=NAME alone", "--ipam-driver netd -o mtu=1400"},
+		{"the addresses are those of network \"lab\"", "--ipam-driver netd -o network=other"},
+		{"no network \"other\"", "--ipam-driver netd --ipam-opt network=other"},
+		{"--ip-range: give one", "--ipam-driver netd --subnet 10.10.0.0/16 --ip-range 10.10.40.128/27"},
+		{"--gateway: the gateway is 169.254.1.1", "--ipam-driver netd --subnet 10.10.0.0/16 --gateway 10.10.40.129"},
+		{"--aux-address: name", "--ipam-driver netd --subnet 10.10.0.0/16 --aux-address a=10.10.40.160"},
+		{"--internal: netd's networks are routed", "--ipam-driver netd --internal"},
+	} {
+		refusedBy(t, d, x.words, append(append([]string{"network", "create", "-d", "netd"}, strings.Fields(x.args)...), "refused")...)
+	}
+	// Without a subnet, with the name of the file's network, and with a block of this node's alone.
+	d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=lab", "plain")
+	if got := runs(t, d, "plain", "plain"); got != "10.10.40.133" { // 131 is reserved, 132 was had before
+		t.Errorf("without a subnet: %s", got)
+	}
+	d.Docker("rm", "-f", "plain")
+	d.Docker("network", "rm", "plain")
+
+	// What others change comes back: a route in the container, the whole wire.
+	d.Run("nsenter", "--net="+d.Docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "db"), "ip", "route", "del", "default")
+	l.reaches(d, "db", "10.10.194.129")
+	link := strings.Fields(h.Run(t, "ip -o route show 10.10.40.150"))[2]
+	h.Run(t, "ip link del "+link)
+	l.reaches(d, "db", "10.10.194.129")
+	l.reaches(d, "web-0", "db")
+	h.taken("2 by docker")
+
+	// Beside a bridge of Docker's, whichever comes first. The container is reached by both, and keeps one default route.
+	runs(t, d, "two", "bridge")
+	d.Docker("network", "connect", "--ip", "10.10.40.160", "lab", "two")
+	l.reaches(d, "web-0", "10.10.40.160")
+	l.reaches(d, "two", "10.10.194.129")
+	h.taken("3 by docker")
+	d.Docker("network", "disconnect", "bridge", "two")
+	l.reaches(d, "two", "10.10.194.129")
+	h.taken("3 by docker")
+	d.Docker("network", "connect", "bridge", "two")
+	l.reaches(d, "two", addressIn(t, d, "two", "bridge"))
+	l.reaches(d, "two", "10.10.194.129")
+	h.taken("3 by docker")
+	d.Docker("network", "disconnect", "lab", "two")
+	h.taken("2 by docker")
+	d.Docker("rm", "-f", "two")
+
+	// Stopped and started: what was asked for comes back, and nothing of the first time stays.
+	d.Docker("restart", "-t", "0", "db")
+	if got := addressIn(t, d, "db", "lab"); got != "10.10.40.150" {
+		t.Errorf("after a restart: %s", got)
+	}
+	l.reaches(d, "db", "10.10.194.129")
+	h.taken("2 by docker")
+	d.Docker("rm", "-f", "db")
+}

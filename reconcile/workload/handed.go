@@ -1,0 +1,191 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"netd/reconcile/object"
+	"netd/reconcile/store"
+)
+
+// A runtime that puts the container's end into the namespace itself (Docker) asks in several steps. It is given an address
+// before it says for whom: that is a promise, in memory alone, so that none of them leaks whatever dies. Attach, with
+// Request.Handed, then wires the host's side and leaves the other end in the host's namespace, under object.PeerName, for
+// the runtime to take. When that is done with it, Settle learns which namespace it is and what the end is called there:
+// from then on the endpoint is like any other.
+
+// promise is for how long an address waits for who is to have it; patience, for how long an endpoint without a namespace
+// waits for its runtime. Both are longer than Docker tries one call.
+const (
+	promise  = time.Minute
+	patience = 2 * time.Minute
+)
+
+// Promise chooses an address of a network's blocks here that lies in a prefix, or takes the one that is wanted, and keeps
+// everybody but the next Attach that wants it from having it, for a while.
+func (c *Core) Promise(s Site, network string, in netip.Prefix, wanted netip.Addr) (a netip.Addr, err error) {
+	n, err := s.network(network)
+	if err != nil {
+		return a, err
+	}
+	fixed, reserved := s.never(n)
+	err = c.db.View(func(tx store.Tx) error {
+		if a = wanted; a.IsValid() {
+			if until, ok := c.promised[a]; ok && c.now().Before(until) {
+				return problem(Invalid, "the address %s was just given to another container", a)
+			}
+			return s.grant(tx, n, fixed, a, "")
+		}
+		var blocks []netip.Prefix
+		for _, b := range s.blocks(n.Name, in.Addr().Is6()) {
+			switch {
+			case in.Bits() <= b.Bits() && in.Contains(b.Addr()):
+				blocks = append(blocks, b)
+			case b.Contains(in.Addr()):
+				blocks = append(blocks, in)
+			}
+		}
+		var ok bool
+		if a, ok, err = pick(tx, blocks, slices.Concat(fixed, reserved, c.promises()), "\xff"); err == nil && !ok {
+			err = s.full(c.known, n, in.Addr().Is6())
+		}
+		return err
+	})
+	if err == nil {
+		c.promised[a] = c.now().Add(promise)
+	}
+	return a, err
+}
+
+// Unpromise takes a promise back.
+func (c *Core) Unpromise(a netip.Addr) { delete(c.promised, a) }
+
+// promises are the addresses that are promised now.
+func (c *Core) promises() []netip.Prefix {
+	var out []netip.Prefix
+	for a, until := range c.promised {
+		if c.now().After(until) {
+			delete(c.promised, a)
+			continue
+		}
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
+// awaited reports whether an endpoint whose namespace is not known may still get one: its runtime spoke of it lately, or has
+// taken the container's end away, to where it is in use.
+func (c *Core) awaited(e store.Endpoint) bool {
+	return c.now().Sub(c.asked[e.ID]) < patience || c.linked(object.VethName(string(e.ID))) && !c.linked(object.PeerName(string(e.ID)))
+}
+
+// Unsettled reports whether there is an endpoint whose runtime has yet to put its end into a namespace.
+func (c *Core) Unsettled() bool {
+	for _, e := range c.known {
+		if e.Owner == "docker" && e.Identity == "" && e.Netns != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Settle looks at the endpoints whose end the runtime moves. One that is in its namespace now is known by that from here
+// on, and led to what it should be. In a namespace with a default route of another's making it stands beside that.
+func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, err error) {
+	var changed []store.Endpoint
+	for _, e := range c.All() {
+		if e.Owner != "docker" || e.Netns == "" {
+			continue
+		}
+		identity, err := c.identify(e.Netns)
+		if err != nil || e.Identity != "" && e.Identity != identity {
+			continue // not yet, or gone
+		}
+		name, elsewhere, done, err := c.host.Handed(e.ID, e.Netns)
+		if err != nil {
+			return nil, err
+		}
+		if !done || e.Identity == identity && e.Interface == name && e.Beside == elsewhere {
+			continue
+		}
+		e.Identity, e.Interface, e.Beside = identity, name, elsewhere
+		changed = append(changed, e)
+	}
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	err = c.db.Update(func(tx store.Tx) error {
+		for _, e := range changed {
+			if err := tx.Put(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, problem(Storage, "%w", err)
+	}
+	var es []object.Endpoint
+	for _, e := range changed {
+		c.known[e.ID] = e
+		delete(c.missed, e.ID)
+		es = append(es, e.Object())
+	}
+	return changed, errors.Join(c.host.Wire(ctx, s, es)...)
+}
+
+// Leave says that a runtime takes the container's end out of its namespace. The endpoint keeps its addresses.
+func (c *Core) Leave(id object.Place) error {
+	e, ok := c.known[id]
+	if !ok || e.Netns == "" {
+		return nil
+	}
+	left := e
+	left.Netns, left.Identity, left.Beside = "", "", false
+	if err := c.db.Update(func(tx store.Tx) error { return tx.Put(left) }); err != nil {
+		return fmt.Errorf("taking %s out: %w", id, problem(Storage, "%w", err))
+	}
+	c.known[id], c.asked[id] = left, c.now()
+	c.host.Left(e.Object(), left.Object())
+	return nil
+}
+
+// Pool finds the network of the file that a runtime means by a name, by a prefix, or, where both are left out, by there
+// being no other. The prefix has to hold addresses of this node's.
+func (s Site) Pool(name string, pool netip.Prefix) (string, error) {
+	if !pool.IsValid() {
+		n, err := s.network(name)
+		return n.Name, err
+	}
+	n, ok := s.Config.NetworkOf(pool)
+	if !ok || name != "" && name != n.Name {
+		of := "the file"
+		if name != "" {
+			of = fmt.Sprintf("network %q", name)
+		}
+		return "", problem(Invalid, "%s is in no pool of %s", pool, of)
+	}
+	blocks := s.blocks(n.Name, pool.Addr().Is6())
+	if !slices.ContainsFunc(blocks, pool.Overlaps) {
+		return "", problem(Invalid, "%s holds no address of node %q, whose blocks in network %q are %s", pool, s.Node.Name, n.Name, texts(blocks))
+	}
+	return n.Name, nil
+}
+
+// Name says whose an endpoint is, as its runtime tells when it is asked.
+func (c *Core) Name(id object.Place, container, name string) error {
+	e, ok := c.known[id]
+	if !ok || e.Container == container && e.Name == name {
+		return nil
+	}
+	e.Container, e.Name = container, name
+	if err := c.db.Update(func(tx store.Tx) error { return tx.Put(e) }); err != nil {
+		return problem(Storage, "%w", err)
+	}
+	c.known[id] = e
+	return nil
+}
