@@ -14,6 +14,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile/desired"
+	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 )
 
@@ -58,7 +59,7 @@ type looker struct {
 	config *config.Config
 	node   config.Node
 	peers  []speaker.Neighbour
-	refuse func(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) string // desired.Refusal
+	refuse func(object.BestPath) string // desired.Refusal
 }
 
 // looker takes from the loop what it needs.
@@ -103,12 +104,10 @@ func (l *looker) reason(r speaker.Route, taken bool) string {
 	if slices.Contains(r.ASPath, l.node.ASN) {
 		return fmt.Sprintf("a loop: this node's AS %d is in its path", l.node.ASN)
 	}
-	if why := l.refuse(r.Peer, r.Prefix, r.NextHop); why != "" || taken {
+	if why := l.refuse(r.BestPath()); why != "" || taken {
 		return why
 	}
-	switch as, cluster := asnOf(l.config, r.Peer), l.node.RouteReflector; {
-	case as != l.node.ASN && (len(r.ASPath) == 0 || r.ASPath[0] != as):
-		return fmt.Sprintf("its path does not begin with AS %d, the neighbour's own (RFC 4271 §6.3)", as)
+	switch cluster := l.node.RouteReflector; {
 	case r.Originator == l.node.RouterID.String():
 		return "a loop: this node is its originator (RFC 4456 §8)"
 	case cluster.IsValid() && slices.Contains(r.Clusters, cluster.String()):
@@ -163,7 +162,7 @@ func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
 	}
 	accepted := map[netip.Addr]int{}
 	for _, r := range table {
-		if r.Peer.IsValid() && l.refuse(r.Peer, r.Prefix, r.NextHop) == "" {
+		if r.Peer.IsValid() && l.refuse(r.BestPath()) == "" {
 			accepted[r.Peer]++
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"netd/reconcile"
+	"netd/reconcile/desired"
 	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 )
@@ -89,6 +90,7 @@ func (d *daemonState) bgp(ctx context.Context) {
 	}
 	heard := false
 	if d.client != nil {
+		d.client.Allow(desired.MostPrefixes(d.config))
 		_, heard = d.client.Neighbours()
 	}
 	if heard {

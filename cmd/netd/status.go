@@ -84,6 +84,8 @@ func (d *daemonState) statusNow() statusView {
 			v.SpeakerError = st.Err.Error()
 		case st.PID == 0:
 			v.SpeakerError = "it is being started"
+		case d.client.Trouble() != nil:
+			v.SpeakerError = d.client.Trouble().Error()
 		}
 		v.SpeakerDeaths = st.Deaths
 		if v.Speaker = "none"; st.PID != 0 {

@@ -207,15 +207,17 @@ func (a *admission) subnets() []netip.Prefix {
 	return out
 }
 
-// refuse says why a path is not taken: a prefix, by way of a next hop, from a neighbour. Empty: it is taken. whose is the
-// node whose block it is about, if any.
-func (a *admission) refuse(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) (why string, whose *config.Node) {
-	in := a.from[from]
+// refuse says why a path is not taken. Empty: it is taken. whose is the node whose block it is about, if any.
+func (a *admission) refuse(p object.BestPath) (why string, whose *config.Node) {
+	in := a.from[p.Peer]
 	if in == nil {
 		return "it comes from no neighbour of the file", nil
 	}
-	if why, whose = a.refusePrefix(in, prefix); why == "" {
-		why = a.refuseHop(in, prefix, nextHop, whose)
+	if why, whose = a.refusePrefix(in, p.Prefix); why == "" {
+		why = a.refuseHop(in, p.Prefix, p.NextHop, whose)
+	}
+	if first := in.firstAS(); why == "" && first != 0 && p.FirstAS != first {
+		why = fmt.Sprintf("its path does not begin with AS %d, the neighbour's own (RFC 4271 §6.3)", first)
 	}
 	return why, whose
 }
@@ -343,13 +345,13 @@ func (a *admission) nextHops(in *inbound) []netip.Addr {
 }
 
 // Refusal returns the judge of what neighbours tell a node: why a path is refused, in words, or "" where it is taken.
-func Refusal(c *config.Config, self config.Node, facts Facts) func(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) string {
+func Refusal(c *config.Config, self config.Node, facts Facts) func(object.BestPath) string {
 	b := newBuilder(c, self, facts)
 	_ = b.findUnderlays() // without them a link-local neighbour is not told from another, and nothing else is lost
 	b.neighbours = b.findNeighbours()
 	a := newAdmission(b)
-	return func(from netip.Addr, prefix netip.Prefix, nextHop netip.Addr) string {
-		why, _ := a.refuse(from, prefix, nextHop)
+	return func(p object.BestPath) string {
+		why, _ := a.refuse(p)
 		return why
 	}
 }

@@ -52,6 +52,17 @@ func policy(t testing.TB, more string) (*config.Config, config.Node, desired.Fac
 	return c, n, facts(c, n)
 }
 
+// told is a path that begins with the AS of who tells it, as one from another AS has to.
+func told(c *config.Config, self config.Node, from, prefix, via string) object.BestPath {
+	p := object.BestPath{Prefix: netip.MustParsePrefix(prefix), NextHop: netip.MustParseAddr(via), Peer: netip.MustParseAddr(from)}
+	for _, x := range c.Peers {
+		if x.Address == p.Peer && x.ASN != self.ASN {
+			p.FirstAS = x.ASN
+		}
+	}
+	return p
+}
+
 // TestRefusal is what is taken from whom, and why the rest is not.
 func TestRefusal(t *testing.T) {
 	c, n, f := policy(t, `
@@ -154,9 +165,44 @@ peer "inside" {
 		{far, "10.10.7.0/24", far, ""},
 		{"192.168.170.99", "10.10.7.0/24", far, "no neighbour"},
 	} {
-		got := why(netip.MustParseAddr(x.from), netip.MustParsePrefix(x.prefix), netip.MustParseAddr(x.via))
+		got := why(told(c, n, x.from, x.prefix, x.via))
 		if (got == "") != (x.want == "") || !strings.Contains(got, x.want) {
 			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.via, x.from, got, x.want)
+		}
+	}
+}
+
+// TestFirstAS: a path from another AS begins with that of who tells it, whatever the speaker's own filter let through; one from
+// within begins as it likes.
+func TestFirstAS(t *testing.T) {
+	c, n, f := policy(t, `
+peer "outside" {
+  address = "192.168.170.1"
+  asn     = 65101
+  import  = ["172.16.0.0/12 le 24"]
+}
+peer "inside" {
+  address = "192.168.170.4"
+  asn     = 64512
+  import  = ["172.16.0.0/12 le 24"]
+}
+`)
+	why := desired.Refusal(c, n, f)
+	for _, x := range []struct {
+		from  string
+		first uint32
+		want  string
+	}{
+		{"192.168.170.1", 65101, ""},
+		{"192.168.170.1", 65102, "its path does not begin with AS 65101, the neighbour's own (RFC 4271 §6.3)"},
+		{"192.168.170.1", 0, "its path does not begin with AS 65101, the neighbour's own (RFC 4271 §6.3)"},
+		{"192.168.170.4", 0, ""},
+		{"192.168.170.4", 65102, ""},
+	} {
+		p := told(c, n, x.from, "172.30.0.0/24", x.from)
+		p.FirstAS = x.first
+		if got := why(p); got != x.want {
+			t.Errorf("AS %d first from %s: %q, want %q", x.first, x.from, got, x.want)
 		}
 	}
 }
@@ -170,9 +216,9 @@ func TestRefusalOfWorkloads(t *testing.T) {
 	} {
 		c, n, f := policy(t, fmt.Sprintf("bgp {\n  advertise = %s\n}\npeer \"tor\" {\n  address = \"192.168.170.1\"\n  asn = 65101\n}\n", advertise))
 		why := desired.Refusal(c, n, f)
-		there := netip.MustParseAddr("192.168.170.138")
+		const there = "192.168.170.138"
 		for i, p := range []string{"10.10.194.128/26", "10.10.194.130/32", "10.10.194.128/27"} {
-			if got := why(there, netip.MustParsePrefix(p), there); (got == "") != want[i] {
+			if got := why(told(c, n, there, p, there)); (got == "") != want[i] {
 				t.Errorf("advertise = %s: %s: %q", advertise, p, got)
 			}
 		}
@@ -239,7 +285,7 @@ peer "tor" {
 			if p.Addr().Is6() {
 				hop = netip.MustParseAddr("2001:db8:170::1")
 			}
-			judged := why(tor, p, hop)
+			judged := why(told(c, n, tor.String(), p.String(), hop.String()))
 			if filtered := object.MatchAny(imports, p) && !object.MatchAny(except, p); filtered != (judged == "") {
 				t.Fatalf("%s: the speaker takes it: %v, the judge says %q\n%s\nimport %s\nexcept %s", p, filtered, judged, more, peer.Import, peer.Except)
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"netd/config"
+	"netd/reconcile/object"
 )
 
 const threeNodes = `network "lab" {
@@ -87,7 +88,11 @@ func TestRefusal(t *testing.T) {
 		{tor, "192.0.2.0/24", tor, "its import list does not have it"},
 		{tor, "172.16.5.0/25", tor, "its import list does not have it"},
 	} {
-		got := refusal(netip.MustParseAddr(x.from), netip.MustParsePrefix(x.prefix), netip.MustParseAddr(x.nextHop))
+		p := object.BestPath{Peer: netip.MustParseAddr(x.from), Prefix: netip.MustParsePrefix(x.prefix), NextHop: netip.MustParseAddr(x.nextHop)}
+		if x.from == tor {
+			p.FirstAS = 65000
+		}
+		got := refusal(p)
 		if (x.want == "") != (got == "") || !strings.Contains(got, x.want) {
 			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.nextHop, x.from, got, x.want)
 		}

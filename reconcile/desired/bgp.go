@@ -97,7 +97,7 @@ func (l *learner) paths() {
 	}
 	l.ways, l.routes = make([]way, 0, len(paths)), make([]learned, 0, len(paths))
 	for _, p := range paths {
-		why, whose := l.a.refuse(p.Peer, p.Prefix, p.NextHop)
+		why, whose := l.a.refuse(p)
 		if why != "" {
 			l.refuse(p, why)
 			continue

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"netd/reconcile/desired"
-	"netd/reconcile/object"
 )
 
 // BenchmarkLearn compiles a node with two routers that each tell 100,000 prefixes.
@@ -27,8 +26,7 @@ peer "b" {
 	for i := range 100_000 {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{20 + byte(i>>16), byte(i >> 8), byte(i), 0}), 24)
 		for _, from := range []string{"192.168.170.1", "192.168.170.2"} {
-			a := netip.MustParseAddr(from)
-			f.Speaker.Paths = append(f.Speaker.Paths, object.BestPath{Prefix: p, NextHop: a, Peer: a})
+			f.Speaker.Paths = append(f.Speaker.Paths, told(c, n, from, p.String(), from))
 		}
 	}
 	b.ReportAllocs()

@@ -75,7 +75,7 @@ peer "tor-b" {
 				f.Speaker.Peers = append(f.Speaker.Peers, object.SpeakerPeer{Addr: netip.MustParseAddr(s), Synced: x.synced == "" || slices.Contains(strings.Fields(x.synced+" 2001:db8:170::138"), s)})
 			}
 			for _, p := range x.paths {
-				f.Speaker.Paths = append(f.Speaker.Paths, object.BestPath{Prefix: netip.MustParsePrefix(p.prefix), NextHop: netip.MustParseAddr(p.via), Peer: netip.MustParseAddr(p.from)})
+				f.Speaker.Paths = append(f.Speaker.Paths, told(c, n, p.from, p.prefix, p.via))
 			}
 			for _, p := range x.held {
 				f.Host.LearnedRoutes = append(f.Host.LearnedRoutes, object.Learned{Prefix: netip.MustParsePrefix(p.prefix), NextHop: netip.MustParseAddr(p.via), Link: "ens33"})

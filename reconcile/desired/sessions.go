@@ -199,6 +199,14 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	return p
 }
 
+// MostPrefixes is how many prefixes the routers of a file may tell altogether, of both families.
+func MostPrefixes(c *config.Config) (n uint64) {
+	for _, p := range c.Peers {
+		n += 2 * uint64(p.MaxPrefixes)
+	}
+	return n
+}
+
 // concerns reports whether a session may carry prefixes of the family that its addresses are not of.
 func (b *builder) concerns(in *inbound, f family) bool {
 	if len(f.of(b.self.Blocks)) > 0 && (!in.peer.ExportSet || slices.ContainsFunc(in.peer.Export, func(r config.PrefixRange) bool { return r.Prefix.Addr().Is6() == f.v6 })) {

@@ -99,4 +99,5 @@ type BestPath struct {
 	Prefix  netip.Prefix
 	NextHop netip.Addr
 	Peer    netip.Addr // who sent it
+	FirstAS uint32     // that its AS_PATH begins with; 0: it is empty, or begins with a set
 }

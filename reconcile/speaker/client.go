@@ -36,11 +36,14 @@ type Client struct {
 	view     view
 	speaker  *object.Speaker // made from view when asked for; nil: it changed since
 	anew     bool            // more than paths changed since Anew was asked
+	most     int             // paths that it may tell; see Allow
+	trouble  error           // why it was not listened to
+	troubled time.Time       // when that was
 }
 
 // Open returns a client of the speaker whose sockets are in dir, whether it runs or not. Watch connects it.
 func Open(dir string, secrets Secrets) *Client {
-	return &Client{dir: dir, secrets: secrets, pokes: make(chan struct{}, 1), view: newView()}
+	return &Client{dir: dir, secrets: secrets, pokes: make(chan struct{}, 1), view: newView(pathsMost), most: pathsMost}
 }
 
 // Dial returns a client of a running speaker: its kinds can be used at once, and Read asks for what it knows. The error is
@@ -149,11 +152,11 @@ func (c *Client) connect(h hello) error {
 		c.conn = nil
 	}
 	path := filepath.Join(c.dir, apiSocket)
-	conn, err := grpc.NewClient("passthrough:///"+apiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///"+apiSocket, append(legibly(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
-		}))
+		}))...)
 	if err != nil {
 		return fmt.Errorf("connecting to the speaker: %w", err)
 	}

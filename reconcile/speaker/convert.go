@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,12 +91,12 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 	conf, timers, transport := p.GetConf(), p.GetTimers().GetConfig(), p.GetTransport()
 	addr, err := netip.ParseAddr(conf.GetNeighborAddress())
 	if err != nil {
-		return object.Peer{}, fmt.Errorf("reading a neighbour: %w", err)
+		return object.Peer{}, fmt.Errorf("reading a neighbour: %w", legible(err))
 	}
 	local, _ := netip.ParseAddr(transport.GetLocalAddress()) // invalid shows as a difference
 	out := object.Peer{
 		Addr: addr, ASN: conf.GetPeerAsn(), Local: local, Port: uint16(transport.GetRemotePort()),
-		Opens: object.Opens("as " + fmt.Sprintf("%q", conf.GetDescription())), Password: fingerprint(conf.GetAuthPassword()),
+		Opens: object.Opens("as " + strconv.Quote(printable(conf.GetDescription()))), Password: fingerprint(conf.GetAuthPassword()),
 		TTLSecurity: p.GetTtlSecurity().GetEnabled() && p.GetTtlSecurity().GetTtlMin() == 255,
 		HoldTime:    time.Duration(timers.GetHoldTime()) * time.Second, Keepalive: time.Duration(timers.GetKeepaliveInterval()) * time.Second,
 		Up: p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand

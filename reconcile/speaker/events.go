@@ -159,6 +159,15 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 			if len(mp.GetNextHops()) > 0 {
 				text = mp.GetNextHops()[0]
 			}
+		case a.MessageIs((*api.AsPathAttribute)(nil)):
+			var path api.AsPathAttribute
+			if err := a.UnmarshalTo(&path); err != nil {
+				return prefix, h, fmt.Errorf("reading the AS_PATH of %s: %w", prefix, err)
+			}
+			if s := path.GetSegments(); len(s) > 0 && s[0].GetType() == api.AsSegment_AS_SEQUENCE && len(s[0].GetNumbers()) > 0 {
+				h.firstAS = s[0].GetNumbers()[0]
+			}
+			continue
 		default:
 			continue
 		}

@@ -28,7 +28,7 @@ func FuzzFrames(f *testing.F) {
 		return b.Bytes()
 	}
 	two, prefix := netip.MustParseAddr("192.168.170.138"), netip.MustParsePrefix("10.10.194.128/26")
-	entry := appendEntry(nil, prefix, string(appendHops(nil, []hop{{two, two}, {netip.MustParseAddr("2001:db8::1"), netip.Addr{}}})))
+	entry := appendEntry(nil, prefix, string(appendHops(nil, []hop{{two, two, 65001}, {netip.MustParseAddr("2001:db8::1"), netip.Addr{}, 0}})))
 	neighbours, err := json.Marshal([]Neighbour{{Addr: two, State: "established", Since: time.Unix(0, 0), Synced: true}, {Addr: two, Gone: true}})
 	if err != nil {
 		f.Fatal(err)
@@ -44,7 +44,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(binary.BigEndian.AppendUint32(nil, 1<<31))
 	f.Add([]byte(`{"instance":1}`))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		v := newView()
+		v := newView(pathsMost)
 		r := bufio.NewReader(bytes.NewReader(sent))
 		var buf []byte
 		for {

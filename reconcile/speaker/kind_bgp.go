@@ -69,7 +69,7 @@ func (k bgpKind) Create(ctx context.Context, want reconcile.Resource) error {
 func listenText(list []string) string {
 	addrs, err := object.ParseAddrList(strings.Join(list, " "))
 	if err != nil {
-		return strings.Join(list, " ")
+		return printable(strings.Join(list, " "))
 	}
 	return object.AddrList(addrs)
 }

@@ -75,7 +75,7 @@ func (k pathKind) List(ctx context.Context, want []reconcile.Resource) ([]reconc
 				}
 				path, err := pathOf(p, known)
 				if err != nil {
-					return nil, nil, err
+					return nil, nil, legible(err)
 				}
 				own = append(own, path)
 			}

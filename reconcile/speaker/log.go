@@ -143,8 +143,11 @@ func notificationInWords(msg string, f gobgplog.Fields) string {
 	return words
 }
 
-// printable keeps what a neighbour says from writing on a terminal.
+// printable keeps what a neighbour, or a speaker, says from writing on a terminal, and from filling one.
 func printable(s string) string {
+	if len(s) > textMost {
+		s = strings.ToValidUTF8(s[:textMost], "") + "…"
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
 			return '?'

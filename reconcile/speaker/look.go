@@ -2,9 +2,7 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -13,6 +11,8 @@ import (
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"netd/reconcile/object"
 )
 
 // Table is one of a router's tables (RFC 4271 §3.2).
@@ -39,6 +39,8 @@ type Route struct {
 	Originator  string       `json:"originator,omitempty"` // RFC 4456: whom a reflector had it from
 	Clusters    []string     `json:"clusters,omitempty"`   // and by which reflectors it came
 	Since       time.Time    `json:"since"`
+
+	firstAS uint32
 }
 
 // Routes reads a table, of one neighbour where it is one's, in the order of prefixes.
@@ -58,7 +60,7 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 		req.TableType, req.Name = api.TableType_ADJ_OUT, of.String()
 	}
 	c.mu.Lock()
-	zoned := c.view.zones()
+	zoned, most := c.view.zones(), c.most
 	c.mu.Unlock()
 	var out []Route
 	for _, f := range []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}} {
@@ -67,24 +69,23 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 		if err != nil {
 			return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
 		}
-		for {
-			r, err := stream.Recv()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
-			}
+		err = each(stream, tableMost, func(r *api.ListPathResponse) error {
 			for _, p := range r.GetDestination().GetPaths() {
 				route, err := routeOf(p)
 				if err != nil {
-					return nil, err
+					return err
 				}
 				if a, ok := zoned[route.Peer]; ok {
 					route.Peer = a
 				}
-				out = append(out, route)
+				if out = append(out, route); len(out) > most {
+					return excess("a table of more than %d paths", most)
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
@@ -96,7 +97,7 @@ func routeOf(p *api.Path) (Route, error) {
 	if err != nil {
 		return Route{}, err
 	}
-	r := Route{Prefix: prefix, NextHop: h.nextHop, Peer: h.peer, Best: p.GetBest(), Stale: p.GetStale(), ASPath: []uint32{}, Since: p.GetAge().AsTime()}
+	r := Route{Prefix: prefix, NextHop: h.nextHop, Peer: h.peer, Best: p.GetBest(), Stale: p.GetStale(), ASPath: []uint32{}, Since: p.GetAge().AsTime(), firstAS: h.firstAS}
 	for _, a := range p.GetPattrs() {
 		if err := r.attribute(a); err != nil {
 			return r, fmt.Errorf("reading the attributes of %s: %w", prefix, err)
@@ -133,11 +134,18 @@ func (r *Route) attribute(a *anypb.Any) error {
 			r.Communities = append(r.Communities, fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2()))
 		}
 	case *api.OriginatorIdAttribute:
-		r.Originator = m.GetId()
+		r.Originator = printable(m.GetId())
 	case *api.ClusterListAttribute:
-		r.Clusters = m.GetIds()
+		for _, id := range m.GetIds() {
+			r.Clusters = append(r.Clusters, printable(id))
+		}
 	}
 	return nil
+}
+
+// BestPath is the path as the desired state takes it.
+func (r Route) BestPath() object.BestPath {
+	return object.BestPath{Prefix: r.Prefix, NextHop: r.NextHop, Peer: r.Peer, FirstAS: r.firstAS}
 }
 
 // Attributes are a route's in one line, without what is as always.

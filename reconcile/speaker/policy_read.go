@@ -2,16 +2,13 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
-	"google.golang.org/grpc"
 
 	"netd/reconcile/object"
 )
@@ -238,19 +235,4 @@ func definedSets(ctx context.Context, gobgp api.GobgpApiClient, t api.DefinedTyp
 		return nil, fmt.Errorf("reading the policies: %w", err)
 	}
 	return list, nil
-}
-
-// collect reads a stream to its end.
-func collect[R, T any](stream grpc.ServerStreamingClient[R], get func(*R) T) ([]T, error) {
-	var out []T
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, get(r))
-	}
 }

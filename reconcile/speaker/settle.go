@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// fileMost is how large a file the speaker may make, in bytes: its log, which it shortens at LogSize.
+const fileMost = 16 * LogSize
+
 // settle makes the process at home in its folder, which it enters by the descriptor that its parent opened: it runs as
 // another user, who may not be able to walk there. Sockets are bound by relative names from then on.
 func settle(dir string) (unlock func(), err error) {
@@ -25,6 +28,11 @@ func settle(dir string) (unlock func(), err error) {
 	_ = os.WriteFile("/proc/self/comm", []byte("netd-speaker"), 0)
 	// The memory holds passwords, and the user may be `nobody`, whom others are too.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	// The log is the one file that it may write to, and lies in memory (/run). It is kept short by this process itself, as
+	// long as it is its own.
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: fileMost, Max: fileMost}); err != nil {
+		return nil, fmt.Errorf("bounding the size of files: %w", err)
+	}
 
 	lock, err := os.Open(".")
 	if err != nil {

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,13 +16,16 @@ import (
 // view is a client's copy of a speaker's rib.
 type view struct {
 	known      bool // the mark was received: this is all
+	most       int  // hops that all paths together may have
+	hops       int  // that they have
+	setHops    int  // that those of sets have
 	paths      map[netip.Prefix][]hop
 	neighbours map[netip.Addr]Neighbour
 	sets       map[string][]hop // decoded hops by their bytes: few sets serve many prefixes
 }
 
-func newView() view {
-	return view{paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}}
+func newView(most int) view {
+	return view{most: most, paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}}
 }
 
 // take applies a frame. It reports whether anything became visible.
@@ -34,12 +38,16 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			if err != nil {
 				return false, err
 			}
+			v.hops += len(hops) - len(v.paths[p])
 			if hops == nil {
 				delete(v.paths, p)
 			} else {
 				scratch = hops
-				at := len(appendAddr(nil, p.Addr())) + 1
-				v.paths[p] = v.intern(string(b[at:len(b)-len(rest)]), hops)
+				at := 1 + int(b[0]) + 1 // after the address and the prefix length
+				v.paths[p] = v.intern(b[at:len(b)-len(rest)], hops)
+			}
+			if v.hops > v.most {
+				return false, excess("more than %d paths, which is more than its neighbours may tell (max_prefixes)", v.most)
 			}
 			b = rest
 		}
@@ -50,12 +58,18 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			return false, fmt.Errorf("a frame of neighbours: %w", err)
 		}
 		for _, n := range ns {
+			if len(n.Addr.Zone()) > zoneMost {
+				return false, excess("a neighbour on a link of %d letters", len(n.Addr.Zone()))
+			}
 			if n.Gone {
 				delete(v.neighbours, n.Addr)
 			} else {
 				// What the speaker takes from the neighbours it has made printable, if it is still its own; names are the file's.
 				n.Name, n.State, n.Error = "", printable(n.State), printable(n.Error)
 				v.neighbours[n.Addr] = n
+			}
+			if len(v.neighbours) > neighboursMost {
+				return false, excess("more than %d neighbours", neighboursMost)
 			}
 		}
 		return v.known, nil
@@ -67,15 +81,17 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 }
 
 // intern returns the one copy of a set of hops. Sets that nothing uses any more are dropped when they are many.
-func (v *view) intern(key string, hops []hop) []hop {
-	if one, ok := v.sets[key]; ok {
+func (v *view) intern(key []byte, hops []hop) []hop {
+	if one, ok := v.sets[string(key)]; ok {
 		return one
 	}
-	if len(v.sets) > 1024+2*len(v.paths) {
+	if v.setHops > 1024+2*v.hops {
 		clear(v.sets)
+		v.setHops = 0
 	}
 	one := slices.Clone(hops)
-	v.sets[key] = one
+	v.sets[string(key)] = one
+	v.setHops += len(one)
 	return one
 }
 
@@ -95,7 +111,7 @@ func (v *view) facts() object.Speaker {
 				if a, ok := zoned[h.peer]; ok {
 					h.peer = a
 				}
-				s.Paths = append(s.Paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer})
+				s.Paths = append(s.Paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer, FirstAS: h.firstAS})
 			}
 		}
 	}
@@ -170,7 +186,9 @@ func (c *Client) Read(ctx context.Context) (object.Speaker, []Neighbour, error) 
 		return object.Speaker{}, nil, err
 	}
 	defer l.close()
-	v := newView()
+	c.mu.Lock()
+	v := newView(c.most)
+	c.mu.Unlock()
 	if err := l.follow(func(t frameType, b []byte) error {
 		if _, err := v.take(t, b); err != nil {
 			return err
@@ -214,10 +232,14 @@ func (c *Client) Watch(ctx context.Context) error {
 		if err == nil {
 			if err = c.connect(l.hello); err == nil {
 				pause = first
-				_ = l.follow(c.heard)
+				err = l.follow(c.heard)
 			}
 			l.close()
-			c.lost()
+			c.lost(err)
+			var excess *Excess
+			if errors.As(err, &excess) {
+				pause = most
+			}
 		}
 		if wait(ctx, pause) != nil {
 			return context.Cause(ctx)
@@ -238,12 +260,16 @@ func (c *Client) heard(t frameType, b []byte) error {
 }
 
 // lost forgets the speaker: unknown, which is not empty.
-func (c *Client) lost() {
+func (c *Client) lost(why error) {
 	c.disconnect()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := c.view.known
-	c.view, c.speaker = newView(), nil
+	c.view, c.speaker = newView(c.most), nil
+	var excess *Excess
+	if errors.As(why, &excess) {
+		c.trouble, c.troubled = why, time.Now()
+	}
 	if was {
 		c.anew = true
 		c.poke()

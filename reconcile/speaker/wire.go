@@ -16,12 +16,12 @@ import (
 //
 //	hello, request, answer, neighbours   JSON
 //	paths                                entries, each: prefix address, prefix length (1 byte), number of hops (1 byte, 0: the
-//	                                     prefix is gone), and for each hop: next hop address, neighbour's address
+//	                                     prefix is gone), and for each hop: next hop address, neighbour's address, the first AS of the path (4 bytes)
 //	mark                                 empty: everything that was there at the time of the request has been sent
 //
 // An address is its length in bytes (0, 4 or 16) and its bytes. The neighbour of a path of this host's own is empty.
 const (
-	protocolVersion = 1
+	protocolVersion = 2
 	maxFrame        = 1 << 20
 )
 
@@ -158,6 +158,7 @@ func readJSON(r *bufio.Reader, want frameType, v any) error {
 type hop struct {
 	nextHop netip.Addr
 	peer    netip.Addr // invalid for a path of this host's own
+	firstAS uint32     // that its AS_PATH begins with; 0: it is empty, or begins with a set
 }
 
 func appendAddr(b []byte, a netip.Addr) []byte {
@@ -170,7 +171,7 @@ func appendHops(b []byte, hops []hop) []byte {
 	hops = hops[:min(len(hops), 255)]
 	b = append(b, byte(len(hops)))
 	for _, h := range hops {
-		b = appendAddr(appendAddr(b, h.nextHop), h.peer)
+		b = binary.BigEndian.AppendUint32(appendAddr(appendAddr(b, h.nextHop), h.peer), h.firstAS)
 	}
 	return b
 }
@@ -225,6 +226,10 @@ func cutEntry(b []byte, reuse []hop) (p netip.Prefix, hops []hop, rest []byte, e
 		if h.peer, b, err = cutAddr(b); err != nil {
 			return p, nil, nil, err
 		}
+		if len(b) < 4 {
+			return p, nil, nil, errTruncated
+		}
+		h.firstAS, b = binary.BigEndian.Uint32(b), b[4:]
 		hops = append(hops, h)
 	}
 	if n == 0 {
