@@ -1,0 +1,153 @@
+package desired
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+)
+
+// harmHost is a host with n remote routes, and two containers, web in 10.10.1.0/26 and db in the block 10.10.2.7/32.
+func harmHost(n int) reconcile.State {
+	s := reconcile.State{}
+	for i := range n {
+		s.Add(object.Route{Dst: netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), Table: object.MainTable, Type: object.Unicast,
+			Via: netip.MustParseAddr("192.168.170.138"), Dev: "tunl0", Onlink: true})
+	}
+	s.Add(object.Route{Dst: netip.MustParsePrefix("10.10.1.0/26"), Table: object.MainTable, Type: object.Blackhole})
+	for id, a := range map[string]string{"cni/1/eth0": "10.10.1.5", "file/db": "10.10.2.7"} {
+		veth := object.VethName(id)
+		s.Add(object.Veth{Name: veth, Workload: object.Place(id), Peer: "eth0", Alias: "netd: " + id})
+		s.Add(object.Route{Dst: host(netip.MustParseAddr(a)), Table: object.MainTable, Type: object.Unicast, Dev: veth, Scope: object.ScopeLink})
+		s.Add(object.Route{In: object.Place(id), Dst: netip.MustParsePrefix("0.0.0.0/0"), Table: object.MainTable, Type: object.Unicast, Via: object.Gateway, Dev: "eth0"})
+	}
+	return s
+}
+
+// TestHarms: from which share and number on a plan is asked for again, and by what it is not.
+func TestHarms(t *testing.T) {
+	drop := func(s reconcile.State, n int) {
+		for i := range n {
+			delete(s, object.RouteKey("", netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), object.MainTable, 0))
+		}
+	}
+	without := func(s reconcile.State, id string) {
+		for k, r := range s {
+			v, veth := r.(object.Veth)
+			route, ok := r.(object.Route)
+			if veth && string(v.Workload) == id || ok && (string(route.In) == id || route.Dev == object.VethName(id)) {
+				delete(s, k)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		remote int
+		lost   []string
+		change func(have, want reconcile.State)
+		say    []string // what the lines begin with
+	}{
+		{"OK nothing changes", 10, nil, func(_, _ reconcile.State) {}, nil},
+		{"OK four of four: too few", 4, nil, func(_, want reconcile.State) { drop(want, 4) }, nil},
+		{"bad five of five", 5, nil, func(_, want reconcile.State) { drop(want, 5) },
+			[]string{"it deletes 5 of 5 remote routes: 10.11.0.0/24, 10.11.1.0/24, 10.11.2.0/24, 10.11.3.0/24, 10.11.4.0/24"}},
+		{"OK 30 of 100: not more than 30 %", 100, nil, func(_, want reconcile.State) { drop(want, 30) }, nil},
+		{"bad 31 of 100", 100, nil, func(_, want reconcile.State) { drop(want, 31) },
+			[]string{"it deletes 31 of 100 remote routes: 10.11.0.0/24, 10.11.1.0/24, 10.11.2.0/24, 10.11.3.0/24, 10.11.4.0/24, 10.11.5.0/24, 10.11.6.0/24, 10.11.7.0/24, 10.11.8.0/24, 10.11.9.0/24, and 21 more"}},
+		{"bad those that are new do not count as held", 10, nil, func(have, want reconcile.State) {
+			drop(have, 3)
+			delete(want, object.RouteKey("", netip.MustParsePrefix("10.11.9.0/24"), object.MainTable, 0))
+		}, nil},
+		{"OK all change their next hop", 10, nil, func(_, want reconcile.State) {
+			for k, r := range want {
+				if route, ok := r.(object.Route); ok && isRemote(r) {
+					route.Via = netip.MustParseAddr("192.168.170.139")
+					want[k] = route
+				}
+			}
+		}, nil},
+		{"bad a block with a container that stays", 0, []string{"10.10.1.0/26"}, func(_, want reconcile.State) {
+			delete(want, object.RouteKey("", netip.MustParsePrefix("10.10.1.0/26"), object.MainTable, 0))
+		}, []string{"it takes the block 10.10.1.0/26 from this node, in which a container lives: cni/1/eth0 (10.10.1.5)"}},
+		{"bad a block of one address, its container along", 0, []string{"10.10.2.7/32"}, func(_, want reconcile.State) { without(want, "file/db") },
+			[]string{"it takes the block 10.10.2.7/32 from this node, in which a container lives: file/db (10.10.2.7)"}},
+		{"OK an empty block", 0, []string{"10.10.3.0/26"}, func(_, _ reconcile.State) {}, nil},
+		{"OK a block whose container is gone", 0, []string{"10.10.2.7/32"}, func(have, want reconcile.State) { without(have, "file/db"); without(want, "file/db") }, nil},
+		{"OK a container goes and its block stays", 0, nil, func(_, want reconcile.State) { without(want, "file/db") }, nil},
+	} {
+		have, want := harmHost(c.remote), harmHost(c.remote)
+		c.change(have, want)
+		var lost []netip.Prefix
+		for _, l := range c.lost {
+			lost = append(lost, netip.MustParsePrefix(l))
+		}
+		w := reconcile.Want{State: want}
+		plan := reconcile.Diff(w, reconcile.Have{Own: have}, []string{object.KindLink, object.KindAddr, object.KindRoute}, nil)
+		if got, say := strings.Join(Harms(plan, w, lost), "\n"), strings.Join(c.say, "\n"); got != say {
+			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, say)
+		}
+	}
+}
+
+// TestHarmsOfReplaced: a link that is replaced takes all its routes along and they come back: nobody is asked.
+func TestHarmsOfReplaced(t *testing.T) {
+	state := func(vni uint32) reconcile.State {
+		s := reconcile.State{}
+		s.Add(object.VXLAN{Name: "vxlan.netd", VNI: vni})
+		for i := range 8 {
+			s.Add(object.Route{Dst: netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), Table: object.MainTable, Type: object.Unicast,
+				Via: netip.MustParseAddr("10.11.0.1"), Dev: "vxlan.netd", Onlink: true})
+		}
+		return s
+	}
+	w := reconcile.Want{State: state(2)}
+	plan := reconcile.Diff(w, reconcile.Have{Own: state(1)}, []string{object.KindLink, object.KindRoute}, nil)
+	if n := plan.Counts(); n.Destroy != 9 {
+		t.Fatalf("%s: the link is not replaced", n)
+	}
+	if got := Harms(plan, w, nil); got != nil {
+		t.Errorf("%q", got)
+	}
+	for i := range 5 {
+		delete(w.State, object.RouteKey("", netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), object.MainTable, 0))
+	}
+	plan = reconcile.Diff(w, reconcile.Have{Own: state(1)}, []string{object.KindLink, object.KindRoute}, nil)
+	if got := Harms(plan, w, nil); len(got) != 1 || !strings.HasPrefix(got[0], "it deletes 5 of 8 remote routes: ") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestCuts: what is said to somebody who is logged in over what a plan changes.
+func TestCuts(t *testing.T) {
+	addr := netip.MustParseAddr
+	old, moved := addr("192.168.170.137"), addr("192.168.171.137")
+	over := Session{Here: old, There: addr("192.168.1.9")}
+	tunnel := Session{Here: addr("10.10.40.128"), There: addr("10.11.3.4")}
+	plan := reconcile.Plan{Changes: []reconcile.Change{
+		{Op: reconcile.Delete, Key: reconcile.Key{Kind: "addr", Name: "a"}, Have: object.Addr{Link: "tunl0", Prefix: host(tunnel.Here)}},
+		{Op: reconcile.Delete, Key: reconcile.Key{Kind: "route", Name: "r"}, Have: object.Route{Type: object.Unicast, Dst: netip.MustParsePrefix("10.11.3.0/24")}},
+		{Op: reconcile.Delete, Key: reconcile.Key{Kind: "route", Name: "s"}, Have: object.Route{Type: object.Unicast, Dst: netip.MustParsePrefix("10.11.0.0/16")}},
+		{Op: reconcile.Create, Key: reconcile.Key{Kind: "route", Name: "s"}},
+	}}
+	for _, c := range []struct {
+		name string
+		plan reconcile.Plan
+		s    Session
+		is   netip.Addr
+		want string
+	}{
+		{"OK nobody is logged in", plan, Session{}, moved, ""},
+		{"OK the address stays", reconcile.Plan{}, over, old, ""},
+		{"bad the address goes", reconcile.Plan{}, over, moved, "you are logged in at 192.168.170.137, which this node's address no longer names: the session from 192.168.1.9 is cut when the host gives that address up; log in at 192.168.171.137 before, or keep a console at hand"},
+		{"OK logged in elsewhere", reconcile.Plan{}, Session{Here: addr("192.168.9.1"), There: over.There}, moved, ""},
+		{"bad the tunnel's own address and the way back", plan, tunnel, old, "you are logged in at 10.10.40.128 of tunl0, which it deletes: the session from 10.11.3.4 is cut\n" +
+			"you are logged in from 10.11.3.4, and it deletes the route to 10.11.3.0/24: the session is cut unless another route leads there"},
+	} {
+		if got := strings.Join(Cuts(c.plan, c.s, []netip.Addr{old, {}}, []netip.Addr{c.is, {}}), "\n"); got != c.want {
+			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
+		}
+	}
+}
