@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) applyCmd() *cobra.Command {
-	var yes, asJSON bool
+	var yes, asJSON, allow bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "apply",
@@ -19,9 +19,12 @@ func (a *app) applyCmd() *cobra.Command {
 		Long: `Show the plan, ask, carry it out once, and read everything back. Where a daemon runs it does the work; where none runs,
 apply does it by itself under the host's lock.
 
-Exits 0; 1 where something failed or a foreign object stood in the way; 64 where nobody can be asked and -y is not given;
+What deletes more than 30 % of this node's remote routes, and five or more, or takes a block from it in which containers live,
+is refused unless --allow-destroy says that it is meant.
+
+Exits 0; 1 where something failed, was refused, or a foreign object stood in the way; 64 where nobody can be asked and -y is not given;
 75 where someone else holds the lock.`,
-		Example: "  netd apply\n  netd apply -y\n  netd apply -y --json",
+		Example: "  netd apply\n  netd apply -y\n  netd apply -y --json\n  netd apply --allow-destroy",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -34,14 +37,17 @@ Exits 0; 1 where something failed or a foreign object stood in the way; 64 where
 			if err != nil {
 				return err
 			}
-			return a.carryOut(yes, asJSON, "Apply complete",
+			return a.carryOut(yes, asJSON, agreement{AllowDestroy: allow}, "Apply complete",
 				func() (planView, error) { return p.plan(ctx, a.config) },
-				func(id string, show func(planView)) (applyView, error) { return p.apply(ctx, a.config, id, show) })
+				func(agreed agreement, show func(planView)) (applyView, error) {
+					return p.apply(ctx, a.config, agreed, show)
+				})
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&allow, "allow-destroy", false, "also where that cuts many routes or living containers off")
 	f.DurationVar(&timeout, "timeout", 0, "give up after this time")
 	return cmd
 }
@@ -60,9 +66,11 @@ back to what they were before. Needs no valid file. A daemon does it, and rests 
 			if err != nil {
 				return err
 			}
-			return a.carryOut(yes, asJSON, "Destroyed",
+			return a.carryOut(yes, asJSON, agreement{}, "Destroyed",
 				func() (planView, error) { return p.planDestroy(cmd.Context()) },
-				func(id string, show func(planView)) (applyView, error) { return p.destroy(cmd.Context(), id, show) })
+				func(agreed agreement, show func(planView)) (applyView, error) {
+					return p.destroy(cmd.Context(), agreed.ID, show)
+				})
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -71,20 +79,24 @@ back to what they were before. Needs no valid file. A daemon does it, and rests 
 }
 
 // carryOut shows a plan, asks, and has it done. With -y the plan that is shown is the one that is being done.
-func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, error), do func(id string, show func(planView)) (applyView, error)) error {
+func (a *app) carryOut(yes, asJSON bool, agreed agreement, verb string, plan func() (planView, error),
+	do func(agreed agreement, show func(planView)) (applyView, error)) error {
 	show := func(v planView) {
 		if !asJSON {
 			v.write(a.out, a.colored(a.out))
 		}
 	}
-	var agreed planView
+	var seen planView
 	if !yes {
 		v, err := plan()
 		if err != nil {
 			return err
 		}
 		show(v)
-		show, agreed = nil, v
+		show, seen, agreed.ID = nil, v, v.ID
+		if agreed.refuses(v) {
+			return refused(v)
+		}
 		if len(v.Changes) > 0 {
 			if !isTerminal(a.in) {
 				return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
@@ -97,13 +109,13 @@ func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, err
 			}
 		}
 	}
-	out, err := do(agreed.ID, show)
+	out, err := do(agreed, show)
 	if err != nil {
 		return err
 	}
 	if out.Stale {
 		return fail(exitFailed, "the plan is stale and nothing was done; look at it again. Since it was shown this changed:\n  %s",
-			strings.Join(out.Plan.since(agreed), "\n  "))
+			strings.Join(out.Plan.since(seen), "\n  "))
 	}
 	if asJSON {
 		if err := printJSON(a.out, out); err != nil {
@@ -111,6 +123,9 @@ func (a *app) carryOut(yes, asJSON bool, verb string, plan func() (planView, err
 		}
 	} else {
 		out.write(a.out, verb)
+	}
+	if out.Refused {
+		return refused(out.Plan)
 	}
 	for _, e := range out.Errors {
 		fmt.Fprintf(a.talk, "netd: %s\n", e)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -117,17 +118,17 @@ type remote struct {
 	c *daemonClient
 }
 
-func (r remote) request(path, id string) (request, error) {
+func (r remote) request(path string, agreed agreement) (request, error) {
 	vars, err := r.a.variables()
 	if err != nil {
 		return request{}, err
 	}
 	abs, err := filepath.Abs(path)
-	return request{Config: abs, Vars: vars, Node: r.a.node, ID: id}, err
+	return request{Config: abs, Vars: vars, Node: r.a.node, Session: session(os.Getenv("SSH_CONNECTION")), agreement: agreed}, err
 }
 
 func (r remote) plan(ctx context.Context, path string) (v planView, err error) {
-	q, err := r.request(path, "")
+	q, err := r.request(path, agreement{})
 	if err != nil {
 		return v, err
 	}
@@ -135,8 +136,8 @@ func (r remote) plan(ctx context.Context, path string) (v planView, err error) {
 	return v, err
 }
 
-func (r remote) apply(ctx context.Context, path, id string, show func(planView)) (v applyView, err error) {
-	q, err := r.request(path, id)
+func (r remote) apply(ctx context.Context, path string, agreed agreement, show func(planView)) (v applyView, err error) {
+	q, err := r.request(path, agreed)
 	if err != nil {
 		return v, err
 	}
@@ -158,7 +159,7 @@ func (r remote) planDestroy(ctx context.Context) (v planView, err error) {
 }
 
 func (r remote) destroy(ctx context.Context, id string, show func(planView)) (v applyView, err error) {
-	err = r.change(ctx, "/v1/destroy", request{ID: id}, &v, show)
+	err = r.change(ctx, "/v1/destroy", request{agreement: agreement{ID: id}}, &v, show)
 	return v, err
 }
 

@@ -210,7 +210,10 @@ func (l *localAttacher) base(ctx context.Context) error {
 	if err != nil || p.Empty() {
 		return err
 	}
-	out, err := l.host.apply(ctx, l.site.Config, l.site.Node, "", nil, nil)
+	out, err := l.host.apply(ctx, l.site.Config, l.site.Node, agreement{}, nil, nil)
+	if err == nil && out.Refused {
+		err = refused(out.Plan)
+	}
 	if err == nil && len(out.Errors) > 0 {
 		err = fmt.Errorf("bringing the host in order: %s", strings.Join(out.Errors, "; "))
 	}

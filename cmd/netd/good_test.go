@@ -30,7 +30,7 @@ func TestLastGood(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return local{a}.apply(ctx, file, id, nil)
+		return local{a}.apply(ctx, file, agreement{ID: id}, nil)
 	}
 	first := fmt.Sprintf(walkthrough, "bgp")
 	bad := map[string]func() error{

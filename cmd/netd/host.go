@@ -36,6 +36,8 @@ type host struct {
 
 	docker *docker.Follower
 
+	session desired.Session // of who asks for a plan
+
 	speaker   *speaker.Client // nil: none can be asked
 	snapshot  func(context.Context) object.Speaker
 	secrets   map[string]string // fingerprint → password, of the files that were read
@@ -233,24 +235,47 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 		return now, p, v, err
 	}
 	v.Notes = append(v.Notes, outer...)
+	was := h.db.Applied()
+	v.Notes = append(v.Notes, desired.Cuts(p, h.session, was.Addresses, addressesOf(node))...)
+	v.Harms = append(v.Harms, desired.Harms(p, now.want, was.Blocks, node.Blocks)...)
 	v.Pending = append(v.Pending, now.pending...)
 	return now, p, v, nil
 }
 
-// apply carries a plan out if it is still the one with that id ("" for any). show, if any, is given the plan before; begin,
-// if any, is called when nothing but the changes themselves can fail any more.
-func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id string, show func(planView), begin func() error) (applyView, error) {
+// applied is what is remembered of an apply of c with these containers.
+func applied(c *config.Config, node config.Node, es []object.Endpoint) store.Applied {
+	out := store.Applied{Digest: c.Digest, Node: node.Name, Addresses: addressesOf(node), Blocks: node.Blocks}
+	for _, e := range es {
+		out.Workloads = append(out.Workloads, string(e.ID))
+	}
+	return out
+}
+
+func addressesOf(n config.Node) (out []netip.Addr) {
+	for _, p := range []netip.Prefix{n.Address, n.Address6} {
+		if p.IsValid() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+// apply carries a plan out if it is still the one that was agreed to. show, if any, is given the plan before; begin, if any,
+// is called when nothing but the changes themselves can fail any more.
+func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, agreed agreement, show func(planView), begin func() error) (applyView, error) {
 	now, p, v, err := h.plan(ctx, c, node)
 	if err != nil {
 		return applyView{}, err
 	}
 	out := applyView{SchemaVersion: 1, Plan: v, Errors: []string{}}
-	if id != "" && v.ID != id {
-		out.Stale = true
+	if out.Stale, out.Refused = agreed.stale(v), agreed.refuses(v); out.Stale {
 		return out, nil
 	}
 	if show != nil {
 		show(v)
+	}
+	if out.Refused {
+		return out, nil
 	}
 	if begin != nil {
 		if err := begin(); err != nil {
@@ -260,11 +285,7 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, id
 	if err := h.execute(ctx, now.want, p, &out); err != nil {
 		return out, err
 	}
-	var ids []string
-	for _, e := range now.facts.Endpoints {
-		ids = append(ids, string(e.ID))
-	}
-	if err := h.db.SetApplied(store.Applied{Digest: c.Digest, Node: node.Name, Workloads: ids}); err != nil {
+	if err := h.db.SetApplied(applied(c, node, now.facts.Endpoints)); err != nil {
 		out.Errors = append(out.Errors, err.Error())
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 
 	"netd/config"
 	"netd/reconcile"
@@ -24,6 +25,9 @@ func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.
 		return nil, nil, nil, err
 	}
 	h, err := l.a.openHost(readOnly)
+	if err == nil {
+		h.session = session(os.Getenv("SSH_CONNECTION"))
+	}
 	return h, src, c, err
 }
 
@@ -50,7 +54,7 @@ func (l local) look(ctx context.Context, path string) (planView, *config.Config,
 	return v, c, err
 }
 
-func (l local) apply(ctx context.Context, path, id string, show func(planView)) (applyView, error) {
+func (l local) apply(ctx context.Context, path string, agreed agreement, show func(planView)) (applyView, error) {
 	lock, err := store.TakeLock(l.a.runDir, "lock", "apply")
 	if err != nil {
 		return applyView{}, err
@@ -68,7 +72,7 @@ func (l local) apply(ctx context.Context, path, id string, show func(planView)) 
 	if err := refusePasswords(c, node); err != nil {
 		return applyView{}, err
 	}
-	return h.apply(ctx, c, node, id, show, func() error { return keep(h.db, src) })
+	return h.apply(ctx, c, node, agreed, show, func() error { return keep(h.db, src) })
 }
 
 // keep makes a configuration the last good one and ends a rest. Good is what has a plan on this host that is about to be

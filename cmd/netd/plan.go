@@ -9,7 +9,7 @@ import (
 // planner plans and applies on this host: through the daemon where one runs, by itself where none does.
 type planner interface {
 	plan(ctx context.Context, path string) (planView, error)
-	apply(ctx context.Context, path, id string, show func(planView)) (applyView, error)
+	apply(ctx context.Context, path string, agreed agreement, show func(planView)) (applyView, error)
 	planDestroy(ctx context.Context) (planView, error)
 	destroy(ctx context.Context, id string, show func(planView)) (applyView, error)
 	state(ctx context.Context) (stateView, error)

@@ -68,9 +68,13 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 	if err == nil {
 		err = d.settle(ctx, r)
 	}
+	d.refusal = err
 	if err == nil {
 		d.set(func(s *statusView) { s.ConfigError = "" })
 		return
+	}
+	if e := new(exit); !errors.As(err, &e) {
+		d.refusal = &exit{exitConfig, err}
 	}
 	if d.config == nil {
 		d.fallBack()
@@ -83,18 +87,25 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 }
 
 func (d *daemonState) settle(ctx context.Context, r reading) error {
-	if d.named {
-		n, ok := r.c.Node(d.node.Name)
-		if !ok {
-			return fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
+	node, ok := r.c.Node(d.node.Name)
+	if d.named && !ok {
+		return fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
+	}
+	if !d.named {
+		var err error
+		if node, _, err = d.host.identify(ctx, r.c, d.a.node); err != nil {
+			d.homeless = &r
+			return err
 		}
-		d.node = n
-	} else if _, _, err := d.host.identify(ctx, r.c, d.a.node); err != nil {
-		d.homeless = &r
-		return err
 	}
 	if d.config != nil && d.config.Digest == r.c.Digest && d.source.Path == r.src.Path {
 		return nil
+	}
+	if err := d.harmless(ctx, r, node); err != nil {
+		return err
+	}
+	if d.named {
+		d.node = node
 	}
 	b, err := r.src.Marshal()
 	if err != nil {
@@ -105,6 +116,23 @@ func (d *daemonState) settle(ctx context.Context, r reading) error {
 	}
 	d.take(r.src, r.c)
 	d.log.Info("configuration taken", zap.String("config", r.c.Digest[:7]))
+	return nil
+}
+
+// harmless refuses a configuration that cuts others off on this host. One that cannot be planned yet is tried again later, since
+// it would be carried out then; not the first on a host, which has nothing to lose.
+func (d *daemonState) harmless(ctx context.Context, r reading, node config.Node) error {
+	if d.host.db.Applied().Digest == r.c.Digest {
+		return nil
+	}
+	_, _, v, err := d.host.plan(ctx, r.c, node)
+	switch {
+	case err == nil && (agreement{}).refuses(v):
+		return refused(v)
+	case err != nil && d.host.db.Applied().Digest != "":
+		d.homeless = &r
+		return err
+	}
 	return nil
 }
 

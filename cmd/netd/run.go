@@ -83,6 +83,7 @@ type daemonState struct {
 	fileChanged chan struct{} // has room for one
 	reading     sync.Mutex
 	homeless    *reading // a good configuration that has no place for this host yet
+	refusal     error    // of the configuration that was read last
 	pokes       *reconcile.Pokes
 	calls       chan func(context.Context)
 
@@ -306,15 +307,12 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		return reconcile.Want{}, false, err
 	}
 	d.sweep(ctx, now.gone)
-	var ids []string
-	for _, e := range now.facts.Endpoints {
-		ids = append(ids, string(e.ID))
-	}
-	if !slices.Equal(ids, d.ids) || d.host.db.Applied().Digest != d.config.Digest {
-		if err := d.host.db.SetApplied(store.Applied{Digest: d.config.Digest, Node: d.node.Name, Workloads: ids}); err != nil {
+	made := applied(d.config, d.node, now.facts.Endpoints)
+	if !slices.Equal(made.Workloads, d.ids) || d.host.db.Applied().Digest != made.Digest {
+		if err := d.host.db.SetApplied(made); err != nil {
 			return reconcile.Want{}, false, err
 		}
-		d.ids = ids
+		d.ids = made.Workloads
 	}
 	d.mu.Lock()
 	d.netns = watchedFor(d.config, d.node)

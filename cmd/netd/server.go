@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netd/config"
+	"netd/reconcile/desired"
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
 )
@@ -23,12 +24,13 @@ const socketName = "netd.sock"
 
 // request is what a call to the daemon carries.
 type request struct {
-	Config string            `json:"config,omitempty"` // absolute path
-	Vars   map[string]string `json:"vars,omitempty"`
-	Node   string            `json:"node,omitempty"`
-	ID     string            `json:"id,omitempty"` // of the plan that was agreed to
-	Peer   string            `json:"peer,omitempty"`
-	Which  string            `json:"which,omitempty"` // routes of a peer
+	Config  string            `json:"config,omitempty"` // absolute path
+	Vars    map[string]string `json:"vars,omitempty"`
+	Node    string            `json:"node,omitempty"`
+	Session desired.Session   `json:"session,omitzero"` // that the user is logged in over
+	agreement
+	Peer  string `json:"peer,omitempty"`
+	Which string `json:"which,omitempty"` // routes of a peer
 }
 
 // failure is the answer where something went wrong.
@@ -70,6 +72,8 @@ func (d *daemonState) serve() (*http.Server, error) {
 		if usesBGP(c) == usesBGP(orEmpty(d.config)) {
 			d.bgpIfConfigured(ctx)
 		}
+		d.host.session = r.Session
+		defer func() { d.host.session = desired.Session{} }()
 		_, _, v, err := d.host.plan(ctx, c, node)
 		if warning != "" {
 			v.Notes = append(v.Notes, warning)
@@ -95,8 +99,8 @@ func (d *daemonState) serve() (*http.Server, error) {
 		var err error
 		cerr := d.reread(ctx, func(ctx context.Context) {
 			err = d.loop.Whole(ctx, "reload")
-			if v = d.statusNow(); v.ConfigError != "" {
-				err = &exit{exitConfig, errors.New(v.ConfigError)}
+			if v = d.statusNow(); d.refusal != nil {
+				err = d.refusal
 			}
 		})
 		return v, errors.Join(err, cerr)
@@ -226,16 +230,14 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 	if err := refusePasswords(c, node); err != nil {
 		return applyView{}, err
 	}
-	if r.ID != "" {
-		_, _, v, err := d.host.plan(ctx, c, node)
-		if err != nil {
-			return applyView{}, err
-		}
-		if v.ID != r.ID {
-			return applyView{SchemaVersion: 1, Plan: v, Errors: []string{}, Stale: true}, nil
-		}
-	} else if _, err := d.host.compile(ctx, c, node); err != nil {
-		return applyView{}, &exit{exitFailed, err}
+	d.host.session = r.Session
+	defer func() { d.host.session = desired.Session{} }()
+	_, _, v, err := d.host.plan(ctx, c, node)
+	if err != nil {
+		return applyView{}, err
+	}
+	if stale, refused := r.stale(v), r.refuses(v); stale || refused {
+		return applyView{SchemaVersion: 1, Plan: v, Errors: []string{}, Stale: stale, Refused: refused && !stale}, nil
 	}
 	if err := keep(d.host.db, src); err != nil {
 		return applyView{}, err
@@ -243,10 +245,11 @@ func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Sourc
 	d.take(src, c)
 	d.node, d.named = node, true
 	d.bgp(ctx)
-	out, err := d.host.apply(ctx, c, node, "", nil, nil)
+	out, err := d.host.apply(ctx, c, node, agreement{AllowDestroy: true}, nil, nil)
 	if err != nil {
 		return out, err
 	}
+	d.refusal = nil
 	d.set(func(s *statusView) { s.ConfigError, s.Resting = "", false; s.Node = node.Name })
 	_ = d.loop.Whole(ctx, "apply")
 	return out, nil

@@ -27,6 +27,7 @@ type planView struct {
 	Conflicts     []reconcile.Conflict `json:"conflicts"`
 	Pending       []workload.Pending   `json:"pending"`
 	Notes         []string             `json:"notes"`
+	Harms         []string             `json:"needs_allow_destroy"` // what of it cuts others off
 	Summary       reconcile.Counts     `json:"summary"`
 	ID            string               `json:"id"` // of the configuration and the changes: an apply names the plan that was agreed to
 }
@@ -50,7 +51,7 @@ type changeView struct {
 
 func newPlanView(c *config.Config, node string, plan reconcile.Plan) planView {
 	v := planView{SchemaVersion: 1, Node: node, Changes: []changeView{}, Outside: []changeView{}, Conflicts: plan.Conflicts, Summary: plan.Counts(),
-		Networks: []networkView{}, Pending: []workload.Pending{}, Notes: []string{}}
+		Networks: []networkView{}, Pending: []workload.Pending{}, Notes: []string{}, Harms: []string{}}
 	if v.Conflicts == nil {
 		v.Conflicts = []reconcile.Conflict{}
 	}
@@ -146,6 +147,27 @@ func (v planView) write(w io.Writer, color bool) {
 	fmt.Fprint(w, "\nnetd will:\n")
 	writeChanges(w, v.Changes, true, color)
 	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
+	if len(v.Harms) > 0 {
+		fmt.Fprint(w, "\nOnly with --allow-destroy:\n")
+		for _, h := range v.Harms {
+			fmt.Fprintf(w, "  %s\n", h)
+		}
+	}
+}
+
+// agreement is what the user agreed to.
+type agreement struct {
+	ID           string `json:"id,omitempty"`            // of the plan that was shown; empty for any
+	AllowDestroy bool   `json:"allow_destroy,omitempty"` // what cuts others off too
+}
+
+func (a agreement) stale(v planView) bool   { return a.ID != "" && a.ID != v.ID }
+func (a agreement) refuses(v planView) bool { return !a.AllowDestroy && len(v.Harms) > 0 }
+
+// refused is the error of a plan that is not carried out since it cuts others off.
+func refused(v planView) error {
+	return fail(exitFailed, "refused, and nothing was changed: the plan cuts others off. If that is meant, netd apply --allow-destroy does it:\n  %s",
+		strings.Join(v.Harms, "\n  "))
 }
 
 func writeConflicts(w io.Writer, conflicts []reconcile.Conflict) {
@@ -239,8 +261,9 @@ type applyView struct {
 	Done          int              `json:"done"`
 	Applied       reconcile.Counts `json:"applied"`
 	Errors        []string         `json:"errors"`
-	Note          string           `json:"note,omitempty"`  // a word on how the speaker ended
-	Stale         bool             `json:"stale,omitempty"` // nothing was done: the plan is not the one that was agreed to
+	Note          string           `json:"note,omitempty"`    // a word on how the speaker ended
+	Stale         bool             `json:"stale,omitempty"`   // nothing was done: the plan is not the one that was agreed to
+	Refused       bool             `json:"refused,omitempty"` // nothing was done: it needs --allow-destroy
 }
 
 func (v applyView) write(w io.Writer, verb string) {

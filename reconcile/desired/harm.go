@@ -17,9 +17,9 @@ const (
 	harmAtLeast = 5
 )
 
-// Harms says what of a plan's deletions cuts others off, one line each; none where nobody needs to be asked again. lost are
-// the blocks that this node had and does not have any more.
-func Harms(p reconcile.Plan, want reconcile.Want, lost []netip.Prefix) []string {
+// Harms says what of a plan's deletions cuts others off, one line each; none where nobody needs to be asked again. was and is
+// are this node's blocks before and after.
+func Harms(p reconcile.Plan, want reconcile.Want, was, is []netip.Prefix) []string {
 	built, gone := map[reconcile.Key]bool{}, map[reconcile.Key]reconcile.Resource{}
 	for _, c := range p.Changes { // what is torn down to be built again comes after it
 		switch c.Op {
@@ -27,20 +27,28 @@ func Harms(p reconcile.Plan, want reconcile.Want, lost []netip.Prefix) []string 
 			built[c.Key] = true
 			delete(gone, c.Key)
 		case reconcile.Delete:
-			gone[c.Key] = c.Have
+			if !c.Drift { // what somebody else put there is nobody's way
+				gone[c.Key] = c.Have
+			}
 		}
 	}
-	h := harm{built: built, gone: gone, want: want.State}
 	for _, c := range p.Changes {
 		if c.Op == reconcile.Delete { // and is there now
 			delete(built, c.Key)
 		}
 	}
+	for _, c := range p.Conflicts { // somebody else's is there
+		built[c.Key] = true
+		for _, k := range c.Without {
+			built[k] = true
+		}
+	}
+	h := harm{built: built, gone: gone, want: want.State}
 	var out []string
 	if line := h.routes(); line != "" {
 		out = append(out, line)
 	}
-	return append(out, h.blocks(lost)...)
+	return append(out, h.blocks(was, is)...)
 }
 
 type harm struct {
@@ -80,7 +88,8 @@ func (h harm) routes() string {
 
 // blocks names those that go although containers live in them: those that stay attached as strangers, and those that go
 // along.
-func (h harm) blocks(lost []netip.Prefix) []string {
+func (h harm) blocks(was, is []netip.Prefix) []string {
+	lost := slices.DeleteFunc(slices.Clone(was), func(b netip.Prefix) bool { return slices.Contains(is, b) })
 	if len(lost) == 0 {
 		return nil
 	}
@@ -92,9 +101,13 @@ func (h harm) blocks(lost []netip.Prefix) []string {
 		if !ok || !ours || route.In != "" || !route.Dst.IsSingleIP() {
 			return
 		}
+		a := route.Dst.Addr()
+		if slices.ContainsFunc(is, func(b netip.Prefix) bool { return b.Contains(a) }) { // in a block that took the other's place
+			return
+		}
 		for _, b := range lost {
-			if b.Contains(route.Dst.Addr()) {
-				live[b] = append(live[b], fmt.Sprintf("%s (%s)", name, route.Dst.Addr()))
+			if b.Contains(a) {
+				live[b] = append(live[b], fmt.Sprintf("%s (%s)", name, a))
 			}
 		}
 	}

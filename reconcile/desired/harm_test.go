@@ -46,7 +46,7 @@ func TestHarms(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		remote int
-		lost   []string
+		was    []string
 		change func(have, want reconcile.State)
 		say    []string // what the lines begin with
 	}{
@@ -74,19 +74,25 @@ func TestHarms(t *testing.T) {
 		}, []string{"it takes the block 10.10.1.0/26 from this node, in which a container lives: cni/1/eth0 (10.10.1.5)"}},
 		{"bad a block of one address, its container along", 0, []string{"10.10.2.7/32"}, func(_, want reconcile.State) { without(want, "file/db") },
 			[]string{"it takes the block 10.10.2.7/32 from this node, in which a container lives: file/db (10.10.2.7)"}},
+		{"OK a block that grows around its container", 0, []string{"10.10.4.0/26", "10.10.5.0/26"}, func(have, want reconcile.State) {
+			for _, s := range []reconcile.State{have, want} {
+				s.Add(object.Route{Dst: host(netip.MustParseAddr("10.10.4.9")), Table: object.MainTable, Type: object.Unicast, Dev: object.VethName("cni/1/eth0"), Scope: object.ScopeLink})
+			}
+		}, nil},
 		{"OK an empty block", 0, []string{"10.10.3.0/26"}, func(_, _ reconcile.State) {}, nil},
 		{"OK a block whose container is gone", 0, []string{"10.10.2.7/32"}, func(have, want reconcile.State) { without(have, "file/db"); without(want, "file/db") }, nil},
 		{"OK a container goes and its block stays", 0, nil, func(_, want reconcile.State) { without(want, "file/db") }, nil},
 	} {
 		have, want := harmHost(c.remote), harmHost(c.remote)
 		c.change(have, want)
-		var lost []netip.Prefix
-		for _, l := range c.lost {
-			lost = append(lost, netip.MustParsePrefix(l))
+		var was []netip.Prefix
+		for _, l := range c.was {
+			was = append(was, netip.MustParsePrefix(l))
 		}
+		is := []netip.Prefix{netip.MustParsePrefix("10.10.4.0/24"), netip.MustParsePrefix("10.10.5.0/26")}
 		w := reconcile.Want{State: want}
 		plan := reconcile.Diff(w, reconcile.Have{Own: have}, []string{object.KindLink, object.KindAddr, object.KindRoute}, nil)
-		if got, say := strings.Join(Harms(plan, w, lost), "\n"), strings.Join(c.say, "\n"); got != say {
+		if got, say := strings.Join(Harms(plan, w, was, is), "\n"), strings.Join(c.say, "\n"); got != say {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, say)
 		}
 	}
@@ -108,14 +114,14 @@ func TestHarmsOfReplaced(t *testing.T) {
 	if n := plan.Counts(); n.Destroy != 9 {
 		t.Fatalf("%s: the link is not replaced", n)
 	}
-	if got := Harms(plan, w, nil); got != nil {
+	if got := Harms(plan, w, nil, nil); got != nil {
 		t.Errorf("%q", got)
 	}
 	for i := range 5 {
 		delete(w.State, object.RouteKey("", netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), object.MainTable, 0))
 	}
 	plan = reconcile.Diff(w, reconcile.Have{Own: state(1)}, []string{object.KindLink, object.KindRoute}, nil)
-	if got := Harms(plan, w, nil); len(got) != 1 || !strings.HasPrefix(got[0], "it deletes 5 of 8 remote routes: ") {
+	if got := Harms(plan, w, nil, nil); len(got) != 1 || !strings.HasPrefix(got[0], "it deletes 5 of 8 remote routes: ") {
 		t.Errorf("%q", got)
 	}
 }
@@ -149,5 +155,31 @@ func TestCuts(t *testing.T) {
 		if got := strings.Join(Cuts(c.plan, c.s, []netip.Addr{old, {}}, []netip.Addr{c.is, {}}), "\n"); got != c.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
 		}
+	}
+}
+
+// TestHarmsOfOthers: what somebody else put there, and what stands in the way of a route, is none of this node's.
+func TestHarmsOfOthers(t *testing.T) {
+	order := []string{object.KindLink, object.KindRoute}
+	before := reconcile.Want{State: harmHost(2)}
+	if got := Harms(reconcile.Diff(before, reconcile.Have{Own: harmHost(20)}, order, before.State), before, nil, nil); got != nil {
+		t.Errorf("stray routes: %q", got)
+	}
+	// 16 are held of 40 wanted, since 24 have another's in their place: 5 that go are more than 30 % of what is there.
+	have, want := harmHost(21), reconcile.Want{State: harmHost(40)}
+	var foreign []reconcile.Holder
+	for i := range 40 {
+		k := object.RouteKey("", netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), object.MainTable, 0)
+		switch {
+		case i < 5:
+			delete(want.State, k)
+		case i >= 16:
+			delete(have, k)
+			foreign = append(foreign, reconcile.Holder{Key: k, What: "route", Who: "bird"})
+		}
+	}
+	plan := reconcile.Diff(want, reconcile.Have{Own: have, Foreign: foreign}, order, nil)
+	if got := Harms(plan, want, nil, nil); len(got) != 1 || !strings.HasPrefix(got[0], "it deletes 5 of 16 remote routes: ") {
+		t.Errorf("%q of %d conflicts", got, len(plan.Conflicts))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,9 +32,11 @@ var ErrBusy = errors.New("another process has it open")
 
 // Applied is what is remembered of the last apply.
 type Applied struct {
-	Digest    string   `json:"digest"` // of the configuration
-	Node      string   `json:"node"`
-	Workloads []string `json:"workloads"` // ids of those that were attached
+	Digest    string         `json:"digest"` // of the configuration
+	Node      string         `json:"node"`
+	Addresses []netip.Addr   `json:"addresses"` // of the node
+	Blocks    []netip.Prefix `json:"blocks"`    // of the node
+	Workloads []string       `json:"workloads"` // ids of those that were attached
 }
 
 // DB is an open database. Its methods serve one goroutine.
