@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -11,8 +13,9 @@ import (
 	"netd/reconcile/object"
 )
 
-// addrs is the kind of addresses. IFA_PROTO 142 (Linux 5.18) marks those of netd. An older kernel drops it: there an
-// address on a link of netd is netd's, and on tunl0 one with the label tunl0:netd.
+// addrs is the kind of addresses. IFA_PROTO 142 (Linux 5.18) marks those of netd. An older kernel drops it: there every
+// address on a link of netd is netd's, a container's end among them, and on the kernel's own tunl0 one with the label
+// tunl0:netd.
 type addrs struct{ k *Kernel }
 
 func (addrs) Name() string { return object.KindAddr }
@@ -32,9 +35,11 @@ type heldAddr struct {
 	label  string
 }
 
-func readAddrs(c *conn) ([]heldAddr, error) {
+// readAddrs reads the addresses of a link, 0 for those of all.
+func readAddrs(c *conn, index int) ([]heldAddr, error) {
 	var out []heldAddr
 	req := make([]byte, unix.SizeofIfAddrmsg)
+	native.PutUint32(req[4:], uint32(index))
 	err := c.dump(unix.RTM_GETADDR, req, func() { out = out[:0] }, func(body []byte) error { // of all families
 		if len(body) < unix.SizeofIfAddrmsg || body[0] != unix.AF_INET && body[0] != unix.AF_INET6 {
 			return nil
@@ -60,7 +65,9 @@ func readAddrs(c *conn) ([]heldAddr, error) {
 			local = address
 		}
 		h.prefix = netip.PrefixFrom(local, bits)
-		out = append(out, h)
+		if index == 0 || h.index == index {
+			out = append(out, h)
+		}
 		return nil
 	})
 	if err != nil {
@@ -69,10 +76,38 @@ func readAddrs(c *conn) ([]heldAddr, error) {
 	return out, nil
 }
 
-// owns reports whether an address on l is netd's. The link-local address that the kernel gives a link of netd is too: it does
-// so although it is told not to, when IPv6 comes back to a link whose MTU was too small for it.
-func (h heldAddr) owns(in object.Place, l link) bool {
-	return h.proto == object.Protocol || h.label == tunl0Label || in == "" && h.proto == ifaProtoKernelLL && l.isNetd()
+// marked reports whether this kernel tells of an address who put it there. Those since 5.18 do; some that are older by
+// their number do too, which then say so of the loopback's own address.
+func marked(release string, held []heldAddr) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major > 5 || major == 5 && minor >= 18) {
+		return true
+	}
+	return slices.ContainsFunc(held, func(h heldAddr) bool { return h.proto != 0 })
+}
+
+// release is the kernel's version.
+var release = sync.OnceValue(func() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // it fails for a bad pointer alone
+	return unix.ByteSliceToString(u.Release[:])
+})
+
+// owns reports whether an address on l is netd's, on a kernel whose addresses are marked or not. The link-local address
+// that the kernel gives a link of netd is too: it does so although it is told not to, when IPv6 comes back to a link whose
+// MTU was too small for it.
+func (h heldAddr) owns(in object.Place, l link, marked bool) bool {
+	switch {
+	case h.proto == object.Protocol || h.label == tunl0Label:
+		return true
+	case in == "" && h.proto == ifaProtoKernelLL:
+		return l.isNetd()
+	case marked:
+		return false
+	case in == "":
+		return l.isNetd()
+	}
+	return l.typ == "veth" && !h.prefix.Addr().IsLinkLocalUnicast() // the container's end is the one link looked at there
 }
 
 func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
@@ -96,12 +131,13 @@ func (s addrs) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Res
 }
 
 func listAddrs(p place, asked map[reconcile.Key]bool) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	held, err := readAddrs(p.c)
+	held, err := readAddrs(p.c, 0)
+	marks := marked(release(), held)
 	for _, h := range held {
 		l := p.links.byIndex[h.index]
 		r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
 		switch {
-		case (h.owns(p.in, l) || p.handed && asked[r.Key()]) && p.has(l.name):
+		case (h.owns(p.in, l, marks) || p.handed && asked[r.Key()]) && p.has(l.name):
 			own = append(own, r)
 		case asked[r.Key()]:
 			foreign = append(foreign, reconcile.Holder{Key: r.Key(), What: fmt.Sprintf("address %s on %s", h.prefix, l.name),
@@ -128,6 +164,16 @@ func encodeAddr(b *batch, p place, c reconcile.Change) error {
 	index, err := p.links.index(r.Link)
 	if err != nil {
 		return err
+	}
+	if c.Op == reconcile.Delete { // the kernel takes any address of that number, whoever put it there
+		held, err := readAddrs(p.c, index)
+		if err != nil {
+			return err
+		}
+		marks, l := marked(release(), held), p.links.byName[r.Link]
+		if !slices.ContainsFunc(held, func(h heldAddr) bool { return h.prefix == r.Prefix && (h.owns(p.in, l, marks) || p.handed) }) {
+			return errGone
+		}
 	}
 	b.begin(typ, flags)
 	var head [unix.SizeofIfAddrmsg]byte

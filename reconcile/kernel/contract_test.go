@@ -155,7 +155,7 @@ func (c *contract) wanted() reconcile.Want {
 	w := c.want()
 	var by object.Route
 	for _, r := range w.State {
-		if v, ok := r.(object.Route); ok && v.Onlink {
+		if v, ok := r.(object.Route); ok && v.Onlink && v.Dst.Addr().Is4() {
 			by = v
 		}
 	}

@@ -84,7 +84,7 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 				routes = append(routes, w)
 			}
 		}
-		f := foundRoutes{routeIndex: newRouteIndex(s.k, routes), same: make([]bool, len(routes))}
+		f := foundRoutes{routeIndex: newRouteIndex(s.k, routes), same: make([]bool, len(routes)), twice: map[int]bool{}}
 		if err := f.read(p); err != nil {
 			return err
 		}

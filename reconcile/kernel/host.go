@@ -25,7 +25,7 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 	if out.Name, err = os.Hostname(); err != nil {
 		return out, fmt.Errorf("reading the host's name: %w", err)
 	}
-	held, err := readAddrs(k.c)
+	held, err := readAddrs(k.c, 0)
 	if err != nil {
 		return out, err
 	}
@@ -145,12 +145,13 @@ func (k *Kernel) hostRoutes(h place, out *object.Host) error {
 // usedByOthers reports whether a link has an address that is not netd's or a route that is neither netd's nor the
 // kernel's.
 func (k *Kernel) usedByOthers(l link) (bool, error) {
-	held, err := readAddrs(k.c)
+	held, err := readAddrs(k.c, 0)
 	if err != nil {
 		return false, err
 	}
+	marks := marked(release(), held)
 	for _, a := range held {
-		if a.index == l.index && !a.owns("", l) {
+		if a.index == l.index && !a.owns("", l, marks) {
 			return true, nil
 		}
 	}

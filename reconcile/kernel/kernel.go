@@ -194,12 +194,16 @@ func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs [
 	sent := make([]int, 0, min(len(which), batchMost))
 	for part := range slices.Chunk(which, batchMost) { // as much as goes in one send, so that memory does not grow with the work
 		b.b, b.starts, sent = b.b[:0], b.starts[:0], sent[:0]
+		if p.links.c != nil {
+			clear(p.links.byName) // each send with the links of its moment
+		}
 		for _, i := range part {
 			undo := len(b.b)
 			starts := len(b.starts)
 			if err := encode(b, p, changes[i]); err != nil {
 				b.b, b.starts = b.b[:undo], b.starts[:starts]
-				if !(errors.Is(err, errNoLink) && changes[i].Op == reconcile.Delete) { // it went with its link
+				gone := errors.Is(err, errNoLink) || errors.Is(err, errGone) // it went, with its link or alone
+				if !gone || changes[i].Op != reconcile.Delete {
 					errs[i] = err
 				}
 				continue

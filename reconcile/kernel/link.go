@@ -218,9 +218,9 @@ func (s links) settleVXLAN(w object.VXLAN) error {
 	if err != nil {
 		return err
 	}
-	l, ok := t.byName[w.Name]
-	if !ok {
-		return fmt.Errorf("%w: %s", errNoLink, w.Name)
+	l, err := t.own(w.Name)
+	if err != nil {
+		return err
 	}
 	if !l.up() {
 		if err := noLinkLocal(w.Name); err != nil {
@@ -251,9 +251,9 @@ func (s links) adjustTunnel(w object.IPIP) error {
 	if err != nil {
 		return err
 	}
-	l, ok := t.byName[w.Name]
-	if !ok {
-		return fmt.Errorf("%w: %s", errNoLink, w.Name)
+	l, err := t.own(w.Name)
+	if err != nil {
+		return err
 	}
 	if !l.isNetdTunnel() {
 		if err := s.k.store.Keep(keepTunnelMTU, strconv.Itoa(l.mtu)); err != nil {
@@ -287,9 +287,9 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 		if err != nil {
 			return err
 		}
-		l, ok := t.byName[want.Name]
-		if !ok {
-			return fmt.Errorf("%w: %s", errNoLink, want.Name)
+		l, err := t.own(want.Name)
+		if err != nil {
+			return err
 		}
 		lower, err := t.index(want.Underlay)
 		if err != nil {

@@ -50,8 +50,11 @@ func isVethName(name string) bool {
 }
 
 func (l link) isNetdVXLAN() bool {
-	return l.typ == "vxlan" && l.group == object.LinkGroup && (l.name == "vxlan.netd" || strings.HasPrefix(l.name, "netdvx"))
+	return l.typ == "vxlan" && l.group == object.LinkGroup && isVXLANName(l.name)
 }
+
+// isVXLANName reports whether a name is one of object.VXLANName's.
+func isVXLANName(name string) bool { return name == "vxlan.netd" || strings.HasPrefix(name, "netdvx") }
 
 // isNetdTunnel is a tunl0 that netd made itself, where the kernel keeps its own out of the namespace.
 func (l link) isNetdTunnel() bool {
@@ -76,8 +79,13 @@ type linkTable struct {
 	c       *conn // where not nil, index asks it for links that are not in byName
 }
 
-var errNoLink = errors.New("no such link")
+var (
+	errNoLink = errors.New("no such link")
+	errGone   = errors.New("it is not there any more, or not netd's")
+)
 
+// index is the index of a link as it is now, asked for right before it is used: a link that was deleted meanwhile may have a
+// successor with its index. One with a name of netd's that somebody else made is no such link.
 func (t linkTable) index(name string) (int, error) {
 	l, ok := t.byName[name]
 	if !ok && t.c != nil {
@@ -92,7 +100,24 @@ func (t linkTable) index(name string) (int, error) {
 	if !ok {
 		return 0, fmt.Errorf("%w: %s", errNoLink, name)
 	}
-	return l.index, nil
+	return l.index, l.usurped()
+}
+
+// usurped is the error of a link that has a name of netd's and was made by somebody else.
+func (l link) usurped() error {
+	if (isVethName(l.name) || isVXLANName(l.name)) && !l.isNetd() {
+		return fmt.Errorf("%w of netd's: the %s that is there now was made by somebody else meanwhile", errNoLink, describeLink(l))
+	}
+	if l.name == "tunl0" && l.typ != "ipip" {
+		return fmt.Errorf("%w: %s is no ipip tunnel any more", errNoLink, describeLink(l))
+	}
+	return nil
+}
+
+// own is a link of netd's.
+func (t linkTable) own(name string) (link, error) {
+	_, err := t.index(name)
+	return t.byName[name], err
 }
 
 // getLink reads one link.

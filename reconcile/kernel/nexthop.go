@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -67,8 +68,30 @@ func nexthopHolder(n object.Nexthop, protocol uint8) reconcile.Holder {
 	return reconcile.Holder{Key: n.Key(), What: fmt.Sprintf("next hop object %d", n.ID), Who: protocolName(protocol)}
 }
 
-func (s nexthops) Batch(_ context.Context, changes []reconcile.Change) []error {
-	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNexthop, unix.ENOENT)
+// Batch carries out changes of next hop objects. The kernel changes and deletes them by number alone, whose ever they are, so
+// that they are looked at once more right before.
+func (s nexthops) Batch(ctx context.Context, changes []reconcile.Change) []error {
+	var keys []reconcile.Key
+	var there []reconcile.Resource
+	for _, c := range changes {
+		if c.Op != reconcile.Create {
+			keys, there = append(keys, c.Have.Key()), append(there, c.Have)
+		}
+	}
+	own := map[reconcile.Key]bool{}
+	if len(keys) > 0 {
+		held, _, err := s.Get(ctx, keys, there)
+		if err != nil {
+			return slices.Repeat([]error{err}, len(changes))
+		}
+		own = wanted(held)
+	}
+	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, func(b *batch, p place, c reconcile.Change) error {
+		if c.Op != reconcile.Create && !own[c.Have.Key()] {
+			return errGone
+		}
+		return encodeNexthop(b, p, c)
+	}, unix.ENOENT)
 }
 
 func encodeNexthop(b *batch, p place, c reconcile.Change) error {

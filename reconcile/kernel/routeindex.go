@@ -62,7 +62,7 @@ func newRouteIndex(k *Kernel, want []reconcile.Resource) *routeIndex {
 
 // Compare reads the routes of all namespaces.
 func (x *routeIndex) Compare(context.Context) (same []bool, own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	f := foundRoutes{routeIndex: x, same: make([]bool, len(x.want))}
+	f := foundRoutes{routeIndex: x, same: make([]bool, len(x.want)), twice: map[int]bool{}}
 	err = x.k.everywhere(f.read)
 	return f.same, f.own, f.foreign, err
 }
@@ -71,6 +71,7 @@ func (x *routeIndex) Compare(context.Context) (same []bool, own []reconcile.Reso
 type foundRoutes struct {
 	*routeIndex
 	same    []bool
+	twice   map[int]bool // wanted ones that another of netd's own routes is beside, or in the place of
 	own     []reconcile.Resource
 	foreign []reconcile.Holder
 }
@@ -98,10 +99,14 @@ func (f *foundRoutes) read(p place) error {
 		switch {
 		case (h.protocol == object.Protocol || p.handed && asked) && p.has(p.links.byIndex[h.oif].name):
 			r := h.value(p.in, p.links)
-			if asked && f.want[at].(object.Route) == r {
-				f.same[at] = true
-			} else {
+			switch {
+			case !asked || f.want[at].(object.Route) != r:
+				if asked { // a second one beside the wanted one is to be seen, whichever comes first
+					f.same[at], f.twice[at] = false, true
+				}
 				f.own = append(f.own, r)
+			case !f.twice[at]:
+				f.same[at] = true
 			}
 		case asked:
 			f.foreign = append(f.foreign, h.holder(p))
@@ -115,6 +120,7 @@ func (f *foundRoutes) read(p place) error {
 			for _, w := range wanted {
 				if w.dst.Addr().Is4() == (family == unix.AF_INET) {
 					f.same[w.at] = false
+					delete(f.twice, w.at)
 				}
 			}
 		}

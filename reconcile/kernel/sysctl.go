@@ -127,7 +127,15 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 	if !ok {
 		return fmt.Errorf("not a sysctl: %T", want)
 	}
-	if w.In == "" && !withLink(w) {
+	if w.In == "" && withLink(w) { // by the name; it is to be netd's now too
+		l, _, err := getLink(s.k.c, w.Link())
+		if err != nil {
+			return err
+		}
+		if err := l.usurped(); err != nil {
+			return err
+		}
+	} else if w.In == "" {
 		before, there, err := readSysctl(w)
 		if err != nil {
 			return err

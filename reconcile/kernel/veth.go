@@ -150,6 +150,9 @@ func (s links) settle(w object.Veth) error {
 	if !there {
 		return fmt.Errorf("%w: %s", errNoLink, w.Name)
 	}
+	if err := l.usurped(); err != nil {
+		return err
+	}
 	s.k.places.add(l.nsid, w.Workload) // what happens in its namespace is news from here on
 	if !l.up() {
 		if err := noLinkLocal(w.Name); err != nil {
