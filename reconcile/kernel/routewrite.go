@@ -142,6 +142,9 @@ func encodeRoute(b *batch, p place, c reconcile.Change) error {
 	var head [unix.SizeofRtMsg]byte
 	head[0], head[1], head[4], head[5] = family(r.Dst.Addr()), uint8(r.Dst.Bits()), unix.RT_TABLE_UNSPEC, object.Protocol
 	head[6], head[7] = uint8(r.Scope), uint8(r.Type)
+	if c.Op == reconcile.Delete && p.handed {
+		head[5] = 0 // any: the runtime put it there for netd, in its own name
+	}
 	if r.Onlink {
 		native.PutUint32(head[8:], unix.RTNH_F_ONLINK)
 	}
