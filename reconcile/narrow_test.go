@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"netd/reconcile"
 )
@@ -135,5 +136,56 @@ func TestEventsMayBeLost(t *testing.T) {
 	}
 	if wide == 0 || wide > narrow/2 {
 		t.Errorf("%d of %d narrow passes had to be whole ones", wide, narrow)
+	}
+}
+
+// TestHeldBelow has a stranger in the place of what others stand on, and events of those alone: who has it is told, whether it
+// is there now or was there before.
+func TestHeldBelow(t *testing.T) {
+	reads := 0
+	f := &fake{own: map[reconcile.Key]thing{}, foreign: map[reconcile.Key]string{}}
+	link, route := reconcile.Key{Kind: "link", Name: "0"}, reconcile.Key{Kind: "route", Name: "0"}
+	want := reconcile.Want{}
+	want.Put(thing{kind: "link", name: "0"}, reconcile.Cause{})
+	want.Put(thing{kind: "route", name: "0", on: [2]reconcile.Key{link}}, reconcile.Cause{})
+	l := &reconcile.Loop{Engine: &reconcile.Engine{Kinds: []reconcile.Kind{single{fakeKind{f, "link"}, &reads}, single{fakeKind{f, "route"}, &reads}}},
+		Pokes: reconcile.NewPokes(), Resync: time.Hour, Compile: func(context.Context) (reconcile.Want, bool, error) { return want, true, nil }}
+	passes := make(chan reconcile.Report, 100)
+	l.Report = func(r reconcile.Report) { passes <- r }
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	if r := <-passes; len(f.own) != 2 {
+		t.Fatalf("%+v", r)
+	}
+	clear(f.own)
+	f.foreign[link] = "a stranger"
+	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
+	r := <-passes
+	if len(r.Conflicts) != 1 || r.Conflicts[0].Key != link || !slices.Equal(r.Conflicts[0].Without, []reconcile.Key{route}) {
+		t.Errorf("conflicts: %+v", r.Conflicts)
+	}
+	clear(f.foreign)
+	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
+	for r = <-passes; len(r.Conflicts) > 0; r = <-passes {
+	}
+	if len(f.own) != 2 {
+		t.Errorf("not home: %v", f.state().Keys())
+	}
+}
+
+// TestNarrowPrunesNothing has an event of one object of a kind that can only be listed: what else of it is not wanted waits for a
+// whole pass.
+func TestNarrowPrunesNothing(t *testing.T) {
+	f := &fake{own: map[reconcile.Key]thing{}, foreign: map[reconcile.Key]string{}}
+	e := &reconcile.Engine{Kinds: []reconcile.Kind{fakeKind{f, "guard"}}}
+	wanted, other := thing{kind: "guard", name: "0", value: 1}, thing{kind: "guard", name: "1"}
+	want := reconcile.Want{}
+	want.Put(wanted, reconcile.Cause{})
+	f.own[wanted.Key()], f.own[other.Key()] = thing{kind: "guard", name: "0"}, other
+	n, err := e.PlanAt(context.Background(), &want, []reconcile.Key{wanted.Key()}, nil, nil)
+	if err != nil || len(n.Changes) != 1 || n.Changes[0].Key != wanted.Key() {
+		t.Errorf("%v:\n%s", err, words(n.Plan))
 	}
 }

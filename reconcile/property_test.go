@@ -138,12 +138,39 @@ func (k fakeKind) Delete(_ context.Context, have reconcile.Resource) error {
 	return nil
 }
 
+// many is a kind that takes many changes at a time, as nft does: what stands on one that failed is not begun.
+type many struct{ fakeKind }
+
+func (k many) Batch(ctx context.Context, changes []reconcile.Change) []error {
+	errs := make([]error, len(changes))
+	for i, c := range changes {
+		switch c.Op {
+		case reconcile.Create:
+			errs[i] = k.Create(ctx, c.Want)
+		case reconcile.Update:
+			errs[i] = k.Update(ctx, c.Have, c.Want)
+		case reconcile.Delete:
+			errs[i] = k.Delete(ctx, c.Have)
+		}
+		failed := slices.ContainsFunc(errs[:i], func(err error) bool { return err != nil })
+		if failed && errs[i] != nil && !errors.Is(errs[i], errFault) {
+			errs[i] = reconcile.ErrRolledBack
+		}
+	}
+	return errs
+}
+
 var fakeKinds = []string{"guard", "link", "addr", "route"}
 
 func (f *fake) engine() *reconcile.Engine {
 	e := &reconcile.Engine{}
-	for _, name := range fakeKinds {
-		e.Kinds = append(e.Kinds, fakeKind{f, name})
+	for i, name := range fakeKinds {
+		k := fakeKind{f, name}
+		if i%2 == 0 {
+			e.Kinds = append(e.Kinds, many{k})
+		} else {
+			e.Kinds = append(e.Kinds, k)
+		}
 	}
 	return e
 }
@@ -250,16 +277,17 @@ func TestOnePass(t *testing.T) {
 // faulty makes a pass in which operations fail, and says where it was not careful: nothing is built after what it needs has
 // failed, nothing is taken away once something has, and the error tells of it.
 func faulty(e *reconcile.Engine, w reconcile.Want) error {
-	trouble := false
+	trouble, early := false, false
 	var careless error
 	_, out, err := e.Converge(context.Background(), w, nil, func(ev reconcile.Event) {
 		switch {
-		case ev.Err == nil && trouble && ev.Change.Phase == reconcile.Leftover:
+		case ev.Err == nil && early && ev.Change.Phase == reconcile.Leftover:
 			careless = fmt.Errorf("%s %s, after something failed", ev.Change.Op, ev.Change.Key)
 		case ev.Err != nil && !ev.Skipped && ev.Change.Op != reconcile.Delete && !errors.Is(ev.Err, errFault):
 			careless = fmt.Errorf("%s %s: %w", ev.Change.Op, ev.Change.Key, ev.Err)
 		}
 		trouble = trouble || ev.Err != nil
+		early = early || ev.Err != nil && ev.Change.Phase != reconcile.Leftover
 	})
 	switch {
 	case careless != nil:

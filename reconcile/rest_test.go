@@ -1,7 +1,9 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +17,8 @@ type library struct {
 	compiled int
 	listed   int
 	reading  time.Duration // of everything
+	resync   time.Duration // 0: never
+	refuses  int           // so many creations
 	passes   chan reconcile.Report
 	pokes    *reconcile.Pokes
 }
@@ -36,6 +40,14 @@ func (l *library) Get(ctx context.Context, keys []reconcile.Key, _ []reconcile.R
 	return own, nil, nil
 }
 
+func (l *library) Create(ctx context.Context, want reconcile.Resource) error {
+	if l.refuses > 0 {
+		l.refuses--
+		return errFault
+	}
+	return l.shelf.Create(ctx, want)
+}
+
 // open runs a library until the test ends, and waits for its first pass.
 func open(t *testing.T, l *library) {
 	t.Helper()
@@ -49,7 +61,7 @@ func open(t *testing.T, l *library) {
 			}
 			return want, true, nil
 		},
-		Pokes: l.pokes, Resync: time.Hour, Report: func(r reconcile.Report) { l.passes <- r },
+		Pokes: l.pokes, Resync: cmp.Or(l.resync, time.Hour), Report: func(r reconcile.Report) { l.passes <- r },
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -105,5 +117,68 @@ func TestPauseIsForWholePasses(t *testing.T) {
 	}
 	if r := <-l.passes; !r.Whole {
 		t.Error("the whole pass did not come")
+	}
+}
+
+// A pass that failed is made again without anyone's asking, and again with a growing pause.
+func TestRetry(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}, refuses: 3}
+	open(t, l)
+	for range 2 {
+		if r := <-l.passes; r.Err == nil {
+			t.Error("what is refused is no error")
+		}
+	}
+	if r := <-l.passes; r.Err != nil || !r.Whole || r.Why != "retry" {
+		t.Errorf("the last pass: %+v", r)
+	}
+	if len(l.holds) != 1 {
+		t.Errorf("the shelf holds %v", l.holds.Keys())
+	}
+}
+
+// What no event tells of is found by the look at everything that comes by itself.
+func TestResync(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}, resync: 5 * time.Millisecond}
+	open(t, l)
+	if r := <-l.passes; r.Err != nil || !r.Whole || r.Why != "resync" {
+		t.Errorf("the pass: %+v", r)
+	}
+}
+
+// Who undoes every repair meets a pause, whether single places are looked at or everything, and is named. What else differs is
+// repaired meanwhile.
+func TestFights(t *testing.T) {
+	for name, poke := range map[string]func(*library){
+		"a place":    func(l *library) { l.pokes.Add(reconcile.Poke{Keys: []reconcile.Key{book{"Dune"}.Key()}}) },
+		"everything": func(l *library) { l.pokes.Whole() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &library{wanted: []book{{"Dune"}, {"Emma"}}}
+			open(t, l)
+			began, repairs := time.Now(), 0
+			var last reconcile.Report
+			for repairs < 7 { // the last three wait for 100, 200 and 400 ms
+				delete(l.holds, book{"Dune"}.Key())
+				poke(l)
+				for last = <-l.passes; len(last.Events) == 0; last = <-l.passes {
+				}
+				repairs++
+			}
+			if took := time.Since(began); took < 700*time.Millisecond {
+				t.Errorf("7 repairs in %s", took)
+			}
+			if !slices.Equal(last.Contested, []reconcile.Key{book{"Dune"}.Key()}) {
+				t.Errorf("contested: %v", last.Contested)
+			}
+			delete(l.holds, book{"Dune"}.Key())
+			delete(l.holds, book{"Emma"}.Key())
+			l.pokes.Whole()
+			for last = <-l.passes; len(last.Events) == 0; last = <-l.passes {
+			}
+			if len(last.Events) != 1 || last.Events[0].Change.Key != (book{"Emma"}.Key()) {
+				t.Errorf("the other one was not repaired at once: %+v", last.Events)
+			}
+		})
 	}
 }
