@@ -31,11 +31,15 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(glance); ; time.Sleep(time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
 			break
 		}
+		// Where it can be shared it is only looked at, however long a busy machine lets one who looks stand still.
+		if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+			break
+		}
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 	}
 	if err != nil {
 		defer f.Close()
@@ -97,8 +101,8 @@ func WaitLock(ctx context.Context, runDir, name, command string) (*Lock, error) 
 	return own(f, command)
 }
 
-// glance is for how long LookAt may stand in the way of TakeLock.
-const glance = 100 * time.Millisecond
+// patience is for how long those who look at a lock may stand in the way of TakeLock.
+const patience = 10 * time.Second
 
 // LookAt returns the *Held of a lock that someone holds, nil where nobody does, and fs.ErrNotExist where there never was
 // one. It leaves the lock to whoever wants it.

@@ -3,9 +3,14 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLookers has many look at a lock while one takes it and gives it back: who looks never stands in the way, and sees who
@@ -54,4 +59,19 @@ func TestLookers(t *testing.T) {
 	}
 	close(stop)
 	lookers.Wait()
+
+	// One that stands still while it looks, as on a busy machine.
+	f, err := os.Open(filepath.Join(dir, "daemon.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Second, func() { _ = f.Close() })
+	l, err := TakeLock(dir, "daemon.lock", "run")
+	if err != nil {
+		t.Fatal("while it is looked at:", err)
+	}
+	l.Release()
 }
