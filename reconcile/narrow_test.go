@@ -156,19 +156,19 @@ func TestHeldBelow(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- l.Run(ctx) }()
 	defer func() { stop(); <-done }()
-	if r := <-passes; len(f.own) != 2 {
+	if r := next(t, passes); len(f.own) != 2 {
 		t.Fatalf("%+v", r)
 	}
 	clear(f.own)
 	f.foreign[link] = "a stranger"
 	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
-	r := <-passes
+	r := next(t, passes)
 	if len(r.Conflicts) != 1 || r.Conflicts[0].Key != link || !slices.Equal(r.Conflicts[0].Without, []reconcile.Key{route}) {
 		t.Errorf("conflicts: %+v", r.Conflicts)
 	}
 	clear(f.foreign)
 	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
-	for r = <-passes; len(r.Conflicts) > 0; r = <-passes {
+	for r = next(t, passes); len(r.Conflicts) > 0; r = next(t, passes) {
 	}
 	if len(f.own) != 2 {
 		t.Errorf("not home: %v", f.state().Keys())

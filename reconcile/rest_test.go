@@ -120,16 +120,28 @@ func TestPauseIsForWholePasses(t *testing.T) {
 	}
 }
 
+// next is the report that comes next.
+func next(t *testing.T, passes <-chan reconcile.Report) reconcile.Report {
+	t.Helper()
+	select {
+	case r := <-passes:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("no pass comes")
+	}
+	return reconcile.Report{}
+}
+
 // A pass that failed is made again without anyone's asking, and again with a growing pause.
 func TestRetry(t *testing.T) {
 	l := &library{wanted: []book{{"Dune"}}, refuses: 3}
 	open(t, l)
 	for range 2 {
-		if r := <-l.passes; r.Err == nil {
+		if r := next(t, l.passes); r.Err == nil {
 			t.Error("what is refused is no error")
 		}
 	}
-	if r := <-l.passes; r.Err != nil || !r.Whole || r.Why != "retry" {
+	if r := next(t, l.passes); r.Err != nil || !r.Whole || r.Why != "retry" {
 		t.Errorf("the last pass: %+v", r)
 	}
 	if len(l.holds) != 1 {
@@ -141,7 +153,7 @@ func TestRetry(t *testing.T) {
 func TestResync(t *testing.T) {
 	l := &library{wanted: []book{{"Dune"}}, resync: 5 * time.Millisecond}
 	open(t, l)
-	if r := <-l.passes; r.Err != nil || !r.Whole || r.Why != "resync" {
+	if r := next(t, l.passes); r.Err != nil || !r.Whole || r.Why != "resync" {
 		t.Errorf("the pass: %+v", r)
 	}
 }
@@ -161,7 +173,7 @@ func TestFights(t *testing.T) {
 			for repairs < 7 { // the last three wait for 100, 200 and 400 ms
 				delete(l.holds, book{"Dune"}.Key())
 				poke(l)
-				for last = <-l.passes; len(last.Events) == 0; last = <-l.passes {
+				for last = next(t, l.passes); len(last.Events) == 0; last = next(t, l.passes) {
 				}
 				repairs++
 			}
@@ -174,7 +186,7 @@ func TestFights(t *testing.T) {
 			delete(l.holds, book{"Dune"}.Key())
 			delete(l.holds, book{"Emma"}.Key())
 			l.pokes.Whole()
-			for last = <-l.passes; len(last.Events) == 0; last = <-l.passes {
+			for last = next(t, l.passes); len(last.Events) == 0; last = next(t, l.passes) {
 			}
 			if len(last.Events) != 1 || last.Events[0].Change.Key != (book{"Emma"}.Key()) {
 				t.Errorf("the other one was not repaired at once: %+v", last.Events)

@@ -49,19 +49,16 @@ func TestReadBack(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- l.Run(ctx) }()
 	defer func() { stop(); <-done }()
-	if r := <-passes; r.Err != nil {
+	if r := next(t, passes); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	l.Pokes.Add(reconcile.Poke{Wanted: true}) // what is wanted otherwise is led to by a narrow pass
-	r := <-passes
+	r := next(t, passes)
 	named("a narrow pass", r.Err)
 	if r.Whole {
 		t.Error("the narrow pass was a whole one")
 	}
-	for r = range passes { // the retry
-		if r.Whole {
-			break
-		}
+	for r = next(t, passes); !r.Whole; r = next(t, passes) { // the retry
 	}
 	named("a whole pass", r.Err)
 }
