@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/big"
 	"net/netip"
@@ -48,6 +49,7 @@ func (p *parser) open(b *hcl.Block) *block {
 		}
 	}
 	p.report.hcl(diags)
+	p.expanded(len(content.Blocks), b.DefRange)
 	for _, a := range doc.Attributes {
 		if _, ok := content.Attributes[a.Name]; a.Required && !ok {
 			p.report.errorf(b.DefRange, title+": "+a.Name+" is missing", "Every %s needs %s, %s.", b.Type, a.Name, article(a.Type))
@@ -169,7 +171,7 @@ func (b *block) list(name string) []string {
 	if !ok {
 		return nil
 	}
-	var out []string
+	out := []string{} // an empty list is not none
 	for _, e := range v.AsValueSlice() {
 		if e.IsNull() {
 			b.fail(name, "The list has a null in it.")
@@ -258,6 +260,15 @@ func (b *block) addr(name string) netip.Addr {
 	return a
 }
 
+// id reads a number of 32 bits that is written as an IPv4 address, as BGP's identifiers are. 0.0.0.0 is none (RFC 6286).
+func (b *block) id(name, what string) netip.Addr {
+	a := b.addr(name)
+	if a.IsValid() && (!a.Is4() || a.IsUnspecified()) {
+		b.fail(name, "%s is written as an IPv4 address other than 0.0.0.0.", what)
+	}
+	return a
+}
+
 // addresses reads one address, or a list with one of each family.
 func (b *block) addresses(name string) []netip.Addr {
 	a, there := b.attrs[name]
@@ -333,6 +344,9 @@ func (b *block) underlay(name string, v6 bool) netip.Prefix {
 	case p.Addr().IsUnspecified() || p.Addr().IsMulticast() || p.Addr().IsLoopback():
 		b.fail(name, "%q is not an address of a host.", s)
 		return netip.Prefix{}
+	case !v6 && p.Bits() < 31 && (p.Addr() == p.Masked().Addr() || p.Addr() == last(p)):
+		b.fail(name, "%q is the first or last address of its subnet, which no host has. Is it the host's own address?", s)
+		return netip.Prefix{}
 	}
 	return p
 }
@@ -396,6 +410,12 @@ func (b *block) name(label string) string {
 		b.p.report.errorf(b.rng, b.title+": wrong name", "A name has 1 to 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.")
 	}
 	return label
+}
+
+// last is the last address of an IPv4 subnet.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(b[:])|(1<<(32-p.Bits())-1))))
 }
 
 var linkForm = regexp.MustCompile(`^[^\s/:"]{1,15}$`)

@@ -209,12 +209,16 @@ func (p *parser) checkWorkloads() {
 	c := &p.config
 	addrs := map[netip.Addr]Workload{}
 	containers := map[string]Workload{}
+	var networks []string
+	for _, n := range c.Networks {
+		networks = append(networks, n.Name)
+	}
 	for i := range c.Workloads {
 		w := &c.Workloads[i]
 		title := fmt.Sprintf("workload %q: ", w.Name)
 		node, ok := c.Node(w.Node)
 		if !ok {
-			p.report.errorf(w.nodeRange, title+"unknown node", "The file has no node %q.%s", w.Node, didYouMean(w.Node, c.Nodes))
+			p.report.errorf(w.nodeRange, title+"unknown node", "The file has no node %q.%s", w.Node, c.nearestNode(w.Node))
 		}
 		container := strings.Join([]string{w.Node, w.Docker, w.Containerd, w.Netns}, "\x00")
 		if other, twice := containers[container]; twice {
@@ -251,8 +255,8 @@ func (p *parser) checkWorkloads() {
 			}
 		}
 		switch {
-		case given != "" && !slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Name == given }):
-			p.report.errorf(w.networkRange, title+"unknown network", "The file has no network %q.", given)
+		case given != "" && !slices.Contains(networks, given):
+			p.report.errorf(w.networkRange, title+"unknown network", "The file has no network %q.%s", given, didYouMean(given, networks))
 		case !fits && ok && w.Network != given:
 			p.report.errorf(w.networkRange, title+"another network", "Its address lies in a pool of network %q, not %q.", w.Network, given)
 		}
@@ -282,15 +286,27 @@ func prefixList(list []netip.Prefix) string {
 	return strings.Join(out, ", ")
 }
 
-// didYouMean proposes the node whose name is nearest, if one is near.
-func didYouMean(name string, nodes []Node) string {
-	if len(nodes) > 1000 {
+// nearestNode proposes the node whose name is nearest, if one is near.
+func (c *Config) nearestNode(name string) string {
+	if len(c.Nodes) > 1000 {
+		return ""
+	}
+	var all []string
+	for _, n := range c.Nodes {
+		all = append(all, n.Name)
+	}
+	return didYouMean(name, all)
+}
+
+// didYouMean proposes the nearest of some names, if one is near.
+func didYouMean(name string, of []string) string {
+	if len(of) > 1000 {
 		return ""
 	}
 	best, distance := "", 3
-	for _, n := range nodes {
-		if d := edits(name, n.Name); d < distance {
-			best, distance = n.Name, d
+	for _, n := range of {
+		if d := edits(name, n); d < distance {
+			best, distance = n, d
 		}
 	}
 	if best == "" {

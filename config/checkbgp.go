@@ -23,20 +23,9 @@ func (p *parser) checkBGP() {
 		if net.Mode != ModeBGP {
 			continue
 		}
-		var first *Node
-		for i := range c.Nodes {
-			n := &c.Nodes[i]
-			if len(c.BlocksIn(*n, net.Name)) == 0 || !n.Address.IsValid() {
-				continue
-			}
-			if first == nil {
-				first = n
-			}
-			if n.Address.Masked() != first.Address.Masked() && len(c.Peers) == 0 {
-				p.report.errorf(n.addressRange, fmt.Sprintf("node %q: no way to node %q", n.Name, first.Name), "Network %q is routed without a tunnel, but %s (%s) and %s (%s) are in different subnets: the routers between must know the blocks. Add a peer block for them, or use mode \"ipip\" or \"vxlan\".",
-					net.Name, n.Name, n.Address.Masked(), first.Name, first.Address.Masked())
-				break
-			}
+		if len(c.Peers) == 0 {
+			p.checkSubnets(net, false)
+			p.checkSubnets(net, true)
 		}
 	}
 	for _, n := range c.Nodes {
@@ -49,15 +38,46 @@ func (p *parser) checkBGP() {
 	}
 	ids := map[netip.Addr]Node{}
 	for _, n := range c.Nodes {
+		if n.addressUnsure && !n.RouterID.IsValid() {
+			continue // it follows from the address, which is reported
+		}
 		if !n.RouterID.IsValid() {
 			p.report.errorf(n.rng, fmt.Sprintf("node %q: no router_id", n.Name), "BGP needs an identifier of 32 bits: give router_id, since the node has no address.")
 			continue
 		}
 		if other, twice := ids[n.RouterID]; twice && other.Name != n.Name {
+			if n.RouterID == n.Address.Addr() && other.Address.Addr() == n.Address.Addr() {
+				continue // two nodes with one address: reported
+			}
 			p.report.errorf(n.rng, fmt.Sprintf("node %q: router_id taken", n.Name), "Node %q (%s) has the BGP identifier %s already.", other.Name, where(other.rng), n.RouterID)
 			continue
 		}
 		ids[n.RouterID] = n
+	}
+}
+
+// checkSubnets finds the first node that has no way to the others of a network without tunnels: packets of a family go to the
+// next hop's address of that family, which must be on the link.
+func (p *parser) checkSubnets(net Network, v6 bool) {
+	c := &p.config
+	var first Node
+	var subnet netip.Prefix
+	for _, n := range c.Nodes {
+		at := n.Address
+		if v6 {
+			at = n.Address6
+		}
+		if !at.IsValid() || !slices.ContainsFunc(c.BlocksIn(n, net.Name), func(b netip.Prefix) bool { return b.Addr().Is6() == v6 }) {
+			continue
+		}
+		if !subnet.IsValid() {
+			first, subnet = n, at.Masked()
+		}
+		if at.Masked() != subnet {
+			p.report.errorf(n.addressRange, fmt.Sprintf("node %q: no way to node %q", n.Name, first.Name), "Network %q is routed without a tunnel, but %s (%s) and %s (%s) are in different subnets: the routers between must know the blocks. Add a peer block for them, or use mode \"ipip\" or \"vxlan\".",
+				net.Name, n.Name, at.Masked(), first.Name, subnet)
+			return
+		}
 	}
 }
 
@@ -84,7 +104,7 @@ func (p *parser) checkPeers() {
 		x.Nodes = nil
 		for _, name := range given {
 			if _, ok := c.Node(name); !ok {
-				p.report.errorf(x.nodesRange, title+"unknown node", "The file has no node %q.%s", name, didYouMean(name, c.Nodes))
+				p.report.errorf(x.nodesRange, title+"unknown node", "The file has no node %q.%s", name, c.nearestNode(name))
 			}
 		}
 		for _, n := range c.Nodes {
@@ -103,8 +123,12 @@ func (p *parser) checkPeers() {
 			}
 			taken[e] = *x
 		}
-		if len(x.Nodes) == 0 && len(x.MatchLabels) > 0 {
+		switch {
+		case len(x.Nodes) > 0:
+		case len(x.MatchLabels) > 0:
 			p.report.warnf(x.rng, title+"no node matches", "No node has all of match_labels: nobody has this session.")
+		case given != nil && len(given) == 0:
+			p.report.warnf(x.nodesRange, title+"no node", "nodes is empty: nobody has this session.")
 		}
 	}
 }

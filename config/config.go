@@ -17,7 +17,8 @@ type Config struct {
 	Peers     []Peer
 	Workloads []Workload
 	Daemon    Daemon
-	Digest    string // SHA-256 of everything read (bytes, variables, files), hex; people are shown its first 7 digits
+	Variables []string // the names of those that the files declare, sorted: what else is set from outside has no effect
+	Digest    string   // SHA-256 of everything read (bytes, variables, files), hex; people are shown its first 7 digits
 
 	nodes map[string]int // position in Nodes
 	pools []poolOf       // sorted

@@ -148,10 +148,13 @@ network "lab"`, "A link-local address can be a neighbour's on one link only"},
 
 // TestNoFollowers: what only follows from a fault is not reported beside it.
 func TestNoFollowers(t *testing.T) {
-	for _, to := range []string{`"192.168.170.138"`, `"fe80::1/64"`, `7`} {
-		_, ds := parse(t, "netd.hcl", strings.Replace(smallest, `"192.168.170.138/24"`, to, 1), nil)
-		if len(ds) != 1 || ds[0].Summary != `node "baihl-node": wrong address` {
-			t.Errorf("%s: %v", to, ds)
+	for _, mode := range []string{"ipip", "bgp"} {
+		for to, want := range map[string]string{`"192.168.170.138"`: "wrong address", `"fe80::1/64"`: "wrong address", `7`: "wrong address", `"192.168.170.137/24"`: "address taken"} {
+			text := strings.NewReplacer(`"192.168.170.138/24"`, to, `"ipip"`, `"`+mode+`"`).Replace(smallest)
+			_, ds := parse(t, "netd.hcl", text, nil)
+			if len(ds) != 1 || ds[0].Summary != `node "baihl-node": `+want {
+				t.Errorf("%s, %s: %+v", mode, to, []Diagnostic(ds))
+			}
 		}
 	}
 }
@@ -161,6 +164,31 @@ func TestUndeclaredVariable(t *testing.T) {
 	_, ds := parse(t, "netd.hcl", smallest, map[string]string{"regoin": "eu"})
 	if len(ds) != 1 || ds.HasErrors() || !strings.Contains(ds[0].Detail, `"regoin"`) {
 		t.Errorf("%v", ds)
+	}
+	plain, _ := parse(t, "netd.hcl", smallest, nil)
+	if c, _ := parse(t, "netd.hcl", smallest, map[string]string{"regoin": "eu"}); c.Digest != plain.Digest {
+		t.Error("a variable that nobody declares makes another configuration")
+	}
+}
+
+// TestVariables: what is set from outside has the kind of the default.
+func TestVariables(t *testing.T) {
+	for _, x := range []struct{ def, set, want string }{
+		{`"eu"`, "us", ""},
+		{`3`, "7", ""},
+		{`3`, "seven", "which is no number"},
+		{`true`, "false", ""},
+		{`["a"]`, `["b", "c"]`, ""},
+		{`["a"]`, `b`, "what is no expression"},
+		{`["a"]`, `{ b = 1 }`, "which is no list"},
+		{`["a"]`, `7`, "which is no list"},
+		{`{ a = 1 }`, `{ b = 1 }`, ""},
+		{`{ a = 1 }`, `["b"]`, "which is no map"},
+	} {
+		_, ds := parse(t, "netd.hcl", "variable \"x\" { default = "+x.def+" }\n"+smallest, map[string]string{"x": x.set})
+		if x.want == "" && len(ds) > 0 || x.want != "" && (len(ds) != 1 || !strings.Contains(ds[0].Detail, x.want)) {
+			t.Errorf("%s set to %s: %+v, want %q", x.def, x.set, []Diagnostic(ds), x.want)
+		}
 	}
 }
 
@@ -384,38 +412,39 @@ func TestSourceLines(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	seen := map[string]bool{}
 	for expr, want := range map[string]string{
-		`cidrsubnet("10.10.0.0/16", 10, 3)`:                  "10.10.0.192/26",
-		`cidrsubnet("fd00:fd12:3456:7890::/56", 16, 162)`:    "fd00:fd12:3456:7800:a200::/72",
-		`cidrhost("10.12.112.0/20", 268)`:                    "10.12.113.12",
-		`cidrhost("10.12.112.0/20", -1)`:                     "10.12.127.255",
-		`cidrnetmask("172.16.0.0/12")`:                       "255.240.0.0",
-		`join(" ", cidrsubnets("10.1.0.0/16", 4, 4, 8, 4))`:  "10.1.0.0/20 10.1.16.0/20 10.1.32.0/24 10.1.48.0/20",
-		`join(",", range(3))`:                                "0,1,2",
-		`join(",", range(1, 8, 2))`:                          "1,3,5,7",
-		`join(",", range(4, 1))`:                             "4,3,2",
-		`format("web-%03d", 7)`:                              "web-007",
-		`join(" ", formatlist("%s-%s", ["a", "b"], "x"))`:    "a-x b-x",
-		`join("/", split(",", "a,b,,c"))`:                    "a/b//c",
-		`join(",", concat(["a"], ["b", "c"]))`:               "a,b,c",
-		`merge({ a = "b", c = "d" }, { c = "z" }).c`:         "z",
-		`lookup({ a = "1" }, "b", "none")`:                   "none",
-		`join(",", keys({ b = 1, a = 2 }))`:                  "a,b",
-		`join(",", values({ b = 1, a = 2 }))`:                "2,1",
-		`length("héé") + length([1, 2]) + length({ a = 1 })`: "6",
-		`min(12, 54, 3)`:                                     "3",
-		`max([12, 54, 3]...)`:                                "54",
-		`join(",", flatten([["a", "b"], [], [["c"]]]))`:      "a,b,c",
-		`join(",", distinct(["a", "b", "a"]))`:               "a,b",
-		`join(",", sort(["e", "d", "a"]))`:                   "a,d,e",
-		`join(",", toset(["b", "a", "b"]))`:                  "a,b",
-		`tolist(toset(["a"]))[0]`:                            "a",
-		`upper("héllo")`:                                     "HÉLLO",
-		`lower("HÉLLO")`:                                     "héllo",
-		`replace("1 + 2 + 3", "+", "-")`:                     "1 - 2 - 3",
-		`replace("hello world", "/w.*d/", "everybody")`:      "hello everybody",
-		`trimspace("  hello\n\n")`:                           "hello",
-		`jsondecode("{\"hello\": [\"world\"]}").hello[0]`:    "world",
-		`trimspace(file("greeting"))`:                        "hello",
+		`cidrsubnet("10.10.0.0/16", 10, 3)`:                       "10.10.0.192/26",
+		`cidrsubnet("fd00:fd12:3456:7890::/56", 16, 162)`:         "fd00:fd12:3456:7800:a200::/72",
+		`cidrhost("10.12.112.0/20", 268)`:                         "10.12.113.12",
+		`cidrhost("10.12.112.0/20", -1)`:                          "10.12.127.255",
+		`cidrnetmask("172.16.0.0/12")`:                            "255.240.0.0",
+		`join(" ", cidrsubnets("10.1.0.0/16", 4, 4, 8, 4))`:       "10.1.0.0/20 10.1.16.0/20 10.1.32.0/24 10.1.48.0/20",
+		`join(",", range(3))`:                                     "0,1,2",
+		`join(",", range(1, 8, 2))`:                               "1,3,5,7",
+		`join(",", range(4, 1))`:                                  "4,3,2",
+		`format("web-%03d", 7)`:                                   "web-007",
+		`join(" ", formatlist("%s-%s", ["a", "b"], "x"))`:         "a-x b-x",
+		`join("/", split(",", "a,b,,c"))`:                         "a/b//c",
+		`join(",", concat(["a"], ["b", "c"]))`:                    "a,b,c",
+		`merge({ a = "b", c = "d" }, { c = "z" }).c`:              "z",
+		`lookup({ a = "1" }, "b", "none")`:                        "none",
+		`lookup({ a = "1" }, "a")`:                                "1",
+		`join(",", keys({ b = 1, a = 2 }))`:                       "a,b",
+		`join(",", values({ b = 1, a = 2 }))`:                     "2,1",
+		`length("héé👨‍👩‍👧") + length([1, 2]) + length({ a = 1 })`: "7",
+		`min(12, 54, 3)`:                                          "3",
+		`max([12, 54, 3]...)`:                                     "54",
+		`join(",", flatten([["a", "b"], [], [["c"]]]))`:           "a,b,c",
+		`join(",", distinct(["a", "b", "a"]))`:                    "a,b",
+		`join(",", sort(["e", "d", "a"]))`:                        "a,d,e",
+		`join(",", toset(["b", "a", "b"]))`:                       "a,b",
+		`tolist(toset(["a"]))[0]`:                                 "a",
+		`upper("héllo")`:                                          "HÉLLO",
+		`lower("HÉLLO")`:                                          "héllo",
+		`replace("1 + 2 + 3", "+", "-")`:                          "1 - 2 - 3",
+		`replace("hello world", "/w.*d/", "everybody")`:           "hello everybody",
+		`trimspace("  hello\n\n")`:                                "hello",
+		`jsondecode("{\"hello\": [\"world\"]}").hello[0]`:         "world",
+		`trimspace(file("greeting"))`:                             "hello",
 	} {
 		dir := t.TempDir()
 		for name, text := range map[string]string{"greeting": "hello\n", "netd.hcl": "locals {\n  x = " + expr + "\n}\n" + smallest + "node \"x\" {\n  address = \"192.168.170.139/24\"\n  blocks = []\n  labels = { x = local.x }\n}\n"} {

@@ -52,6 +52,9 @@ func (p *parser) decodeBGP(blocks hcl.Blocks) {
 		if g.GracefulRestart > 4095*time.Second {
 			b.fail("graceful_restart", "The restart time has 12 bits (RFC 4724): \"4095s\" at most.")
 		}
+		if g.GracefulRestart%time.Second != 0 {
+			b.fail("graceful_restart", "Whole seconds are wanted (RFC 4724).")
+		}
 		g.HoldTime = b.holdTime(g.HoldTime)
 		g.Multipath = b.boolean("multipath", true)
 		if b.has("advertise") {
@@ -132,10 +135,7 @@ func (p *parser) decodeNode(hb *hcl.Block) {
 		n.addressUnsure = true
 		p.report.errorf(b.rng, b.title+": no address", "Give the host's underlay address with its prefix length: address = \"192.168.170.137/24\".")
 	}
-	n.RouterID = b.addr("router_id")
-	if n.RouterID.IsValid() && !n.RouterID.Is4() {
-		b.fail("router_id", "A router id is written as an IPv4 address.")
-	}
+	n.RouterID = b.id("router_id", "A router id")
 	if !b.has("router_id") && n.Address.IsValid() {
 		n.RouterID = n.Address.Addr()
 	}
@@ -145,10 +145,7 @@ func (p *parser) decodeNode(hb *hcl.Block) {
 		b.fail("interface", "%q is no name of a network interface.", n.Interface)
 	}
 	n.ASN = b.asn("asn", p.config.BGP.ASN)
-	n.RouteReflector = b.addr("route_reflector")
-	if n.RouteReflector.IsValid() && !n.RouteReflector.Is4() {
-		b.fail("route_reflector", "A cluster id is written as an IPv4 address.")
-	}
+	n.RouteReflector = b.id("route_reflector", "A cluster id")
 	n.Labels = b.stringMap("labels")
 	n.rng, n.blocksRange, n.addressRange = b.rng, b.at("blocks"), b.at("address")
 	p.config.Nodes = append(p.config.Nodes, n)
@@ -158,6 +155,9 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	b := p.open(hb)
 	x := Peer{Name: b.name(hb.Labels[0]), Pos: b.pos(), LocalPref: -1}
 	x.Address = b.addr("address")
+	if x.Address.IsUnspecified() || x.Address.IsMulticast() {
+		b.fail("address", "%q is not an address of a router.", x.Address)
+	}
 	x.ASN = b.asn("asn", 0)
 	x.Nodes = b.list("nodes")
 	x.MatchLabels = b.stringMap("match_labels")
@@ -223,7 +223,7 @@ func (p *parser) decodeWorkload(hb *hcl.Block) {
 	if given != 1 {
 		p.report.errorf(b.rng, b.title+": which container?", "Give one of docker = \"NAME\", containerd = \"NAMESPACE/ID\" and netns = \"/run/netns/NAME\".")
 	}
-	if w.Containerd != "" && strings.Count(w.Containerd, "/") != 1 {
+	if space, id, _ := strings.Cut(w.Containerd, "/"); w.Containerd != "" && (space == "" || id == "" || strings.Contains(id, "/")) {
 		b.fail("containerd", "%q is not \"NAMESPACE/ID\".", w.Containerd)
 	}
 	if w.Netns != "" && !strings.HasPrefix(w.Netns, "/") {
@@ -235,7 +235,7 @@ func (p *parser) decodeWorkload(hb *hcl.Block) {
 	}
 	if s := b.str("mac", ""); s != "" {
 		raw, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
-		if err != nil || len(raw) != 6 || raw[0]&1 != 0 || len(s) != 17 {
+		if err != nil || len(raw) != 6 || raw[0]&1 != 0 || len(s) != 17 || [6]byte(raw) == [6]byte{} {
 			b.fail("mac", "%q is no unicast MAC address such as \"02:00:00:00:00:01\".", s)
 		} else {
 			w.MAC = [6]byte(raw)

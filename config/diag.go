@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -197,6 +198,9 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 	if kind, ok := strings.CutPrefix(d.Summary, "Missing name for "); ok {
 		return d.Summary, fmt.Sprintf("It is written %s \"NAME\" { … }.", kind)
 	}
+	if d.Summary == "Invalid single-argument block definition" {
+		return "several attributes on one line", "A block on one line has one attribute at most, vxlan { vni = 7 }; write each of several on a line of its own, without commas."
+	}
 	if d.Summary == "Unsupported attribute" && d.Expression != nil {
 		for _, t := range d.Expression.Variables() {
 			root := t.RootName()
@@ -207,13 +211,24 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 			if !ok || step.SrcRange.Start.Line != d.Subject.Start.Line || root != "local" && root != "var" {
 				continue
 			}
+			hint := didYouMean(step.Name, known(d.EvalContext, root))
 			if root == "var" {
-				return "Unknown variable", fmt.Sprintf("var.%s is not declared: variable %q { default = … } does it.", step.Name, step.Name)
+				return "Unknown variable", fmt.Sprintf("var.%s is not declared: variable %q { default = … } does it.%s", step.Name, step.Name, hint)
 			}
-			return "Unknown local", fmt.Sprintf("local.%s is not defined: locals { %s = … } does it.", step.Name, step.Name)
+			return "Unknown local", fmt.Sprintf("local.%s is not defined: locals { %s = … } does it.%s", step.Name, step.Name, hint)
 		}
 	}
 	return d.Summary, d.Detail
+}
+
+// known is the names of the variables or of the locals.
+func known(ctx *hcl.EvalContext, root string) []string {
+	for ; ctx != nil; ctx = ctx.Parent() {
+		if v, ok := ctx.Variables[root]; ok && v.Type().IsObjectType() {
+			return slices.Sorted(maps.Keys(v.Type().AttributeTypes()))
+		}
+	}
+	return nil
 }
 
 // result sorts, drops repetitions and cuts what nobody would read.

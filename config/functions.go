@@ -39,7 +39,7 @@ func (p *parser) functions() map[string]function.Function {
 		"split":       stdlib.SplitFunc,
 		"concat":      stdlib.ConcatFunc,
 		"merge":       stdlib.MergeFunc,
-		"lookup":      stdlib.LookupFunc,
+		"lookup":      lookupFunction,
 		"keys":        stdlib.KeysFunc,
 		"values":      stdlib.ValuesFunc,
 		"length":      lengthFunction,
@@ -81,7 +81,7 @@ var lengthFunction = function.New(&function.Spec{
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 		v := args[0]
 		if v.Type() == cty.String {
-			return cty.NumberIntVal(int64(utf8.RuneCountInString(v.AsString()))), nil
+			return stdlib.Strlen(v) // what a reader takes for one character is one
 		}
 		if !v.CanIterateElements() {
 			return cty.NilVal, errors.New("the argument is neither a collection nor a string")
@@ -89,6 +89,35 @@ var lengthFunction = function.New(&function.Spec{
 		return cty.NumberIntVal(int64(v.LengthInt())), nil
 	},
 })
+
+// lookupFunction is an element of a map or object by its key: the default where there is none, an error without one.
+var lookupFunction = function.New(&function.Spec{
+	Params:   []function.Parameter{{Name: "map", Type: cty.DynamicPseudoType}, stringParam("key")},
+	VarParam: &function.Parameter{Name: "default", Type: cty.DynamicPseudoType, AllowNull: true},
+	Type: func(args []cty.Value) (cty.Type, error) {
+		v, err := lookup(args)
+		return v.Type(), err
+	},
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return lookup(args) },
+})
+
+func lookup(args []cty.Value) (cty.Value, error) {
+	if len(args) > 3 {
+		return cty.DynamicVal, errors.New("takes a map, a key, and a default")
+	}
+	m, key := args[0], args[1].AsString()
+	switch t := m.Type(); {
+	case t.IsObjectType() && t.HasAttribute(key):
+		return m.GetAttr(key), nil
+	case t.IsMapType() && m.HasIndex(args[1]).True():
+		return m.Index(args[1]), nil
+	case !t.IsObjectType() && !t.IsMapType():
+		return cty.DynamicVal, function.NewArgErrorf(0, "a map is wanted")
+	case len(args) == 3:
+		return args[2], nil
+	}
+	return cty.DynamicVal, function.NewArgErrorf(1, "the map has no key %q, and no default is given", key)
+}
 
 // replaceFunction replaces every occurrence of a text, or of what a regular expression in RE2's syntax matches, which is
 // written between slashes.

@@ -18,7 +18,7 @@ func (c *Config) Identify(named string, local Local) (node Node, warning string,
 	if named != "" {
 		n, ok := c.Node(named)
 		if !ok {
-			return Node{}, "", fmt.Errorf("the file has no node %q (--node); it has %s.%s", named, c.nodeNames(), didYouMean(named, c.Nodes))
+			return Node{}, "", fmt.Errorf("the file has no node %q (--node); it has %s.%s", named, c.nodeNames(), c.nearestNode(named))
 		}
 		return n, "", nil
 	}

@@ -24,6 +24,7 @@ type parser struct {
 	report reporter
 	ctx    *hcl.EvalContext
 	bodies int // evaluations of `for` bodies left
+	blocks int // decoded, or to be
 	config Config
 
 	poolsUnsure bool // a network's pools are not known whole: what lies in none may lie in one of these
@@ -41,7 +42,7 @@ func (s *Source) Parse() (*Config, Diagnostics) {
 	if p.report.list.HasErrors() {
 		return nil, p.report.result()
 	}
-	p.config.Digest = s.digest()
+	p.config.Digest = s.digest(p.config.Variables)
 	return &p.config, p.report.result()
 }
 
@@ -154,13 +155,16 @@ func (c counter) Exit(n hclsyntax.Node) hcl.Diagnostics {
 	return nil
 }
 
-// exhausted ends an evaluation in the middle: where the budget of `for` bodies ran out. Parse recovers it.
-type exhausted hcl.Range
+// exhausted ends an evaluation in the middle: where the budget of `for` bodies or of blocks ran out. Parse recovers it.
+type exhausted struct {
+	at              hcl.Range
+	summary, detail string
+}
 
 // Value implements hcl.Expression.
 func (c counted) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	if *c.left--; *c.left < 0 {
-		panic(exhausted(c.Range())) // the library would go on with the rest of the loop, a diagnostic for each round
+		panic(exhausted{c.Range(), "too much to compute", fmt.Sprintf("The for expressions of the file evaluate their bodies more than %d times.", maxBodies)}) // the library would go on with the rest of the loop, a diagnostic for each round
 	}
 	v, diags := c.Expression.Value(ctx)
 	if tooLong(v) {
@@ -192,11 +196,11 @@ var variableSchema = &hcl.BodySchema{Blocks: rootSchema.Blocks[:2]}
 func (p *parser) runBounded(body hcl.Body) {
 	defer func() {
 		if r := recover(); r != nil {
-			rng, ok := r.(exhausted)
+			e, ok := r.(exhausted)
 			if !ok {
 				panic(r)
 			}
-			p.report.errorf(hcl.Range(rng), "too much to compute", "The for expressions of the file evaluate their bodies more than %d times.", maxBodies)
+			p.report.add("error", e.summary, e.detail, e.at)
 		}
 	}()
 	p.run(body)
@@ -214,15 +218,21 @@ func (p *parser) run(body hcl.Body) {
 	}
 	expanded, diags := dynblock.Expand(rest, p.ctx).Content(&hcl.BodySchema{Blocks: rootSchema.Blocks[2:]})
 	p.report.hcl(diags)
-	if n := len(expanded.Blocks); n > maxBlocks {
-		p.report.errorf(expanded.Blocks[0].DefRange, "too many blocks", "The file expands to %d blocks; netd takes %d.", n, maxBlocks)
-		return
+	if n := len(expanded.Blocks); n > 0 {
+		p.expanded(n, expanded.Blocks[0].DefRange)
 	}
 	p.decode(expanded.Blocks)
 	if p.report.list.HasErrors() && len(p.config.Networks)+len(p.config.Nodes) == 0 {
 		return
 	}
 	p.check()
+}
+
+// expanded counts blocks, those within others too: a dynamic block within one multiplies.
+func (p *parser) expanded(n int, rng hcl.Range) {
+	if p.blocks += n; p.blocks > maxBlocks {
+		panic(exhausted{rng, "too many blocks", fmt.Sprintf("The file expands to more than %d blocks.", maxBlocks)})
+	}
 }
 
 func (p *parser) variables(blocks hcl.Blocks) {
@@ -235,6 +245,10 @@ func (p *parser) variables(blocks hcl.Blocks) {
 			continue
 		}
 		declared[name] = b.DefRange
+		if !hclsyntax.ValidIdentifier(name) {
+			p.report.errorf(b.DefRange, "wrong name of a variable", "%q cannot be written as var.NAME; letters, digits, dashes and underscores can.", name)
+			continue
+		}
 		content, diags := b.Body.Content(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "default"}, {Name: "description"}}})
 		p.report.hcl(diags)
 		v := cty.NilVal
@@ -257,6 +271,7 @@ func (p *parser) variables(blocks hcl.Blocks) {
 			p.report.warnf(p.start(), "variable not declared", "Variable %q is set from outside, and the file has no variable %q { }.", name, name)
 		}
 	}
+	p.config.Variables = slices.Sorted(maps.Keys(declared))
 	p.ctx.Variables["var"] = cty.ObjectVal(vars)
 }
 
@@ -283,6 +298,10 @@ func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) ct
 	expr, diags := hclsyntax.ParseExpression([]byte(text), "NETD_VAR_"+name, hcl.InitialPos)
 	if !diags.HasErrors() {
 		if v, diags = expr.Value(nil); !diags.HasErrors() {
+			if isMap := def.Type().IsObjectType(); v.IsNull() || v.Type().IsPrimitiveType() || v.Type().IsObjectType() != isMap {
+				p.report.errorf(rng, "wrong value of a variable", "Variable %q is set to %q from outside, which is no %s.", name, text, map[bool]string{false: "list", true: "map"}[isMap])
+				return def
+			}
 			return v
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -134,15 +133,17 @@ func (s *Source) Watch() []string {
 	return paths
 }
 
-// digest is over everything that the outcome depends on.
-func (s *Source) digest() string {
+// digest is over everything that the outcome depends on, of the variables those that are declared.
+func (s *Source) digest(declared []string) string {
 	h := sha256.New()
 	put := func(label string, b []byte) { fmt.Fprintf(h, "%s %d\n%s\n", label, len(b), b) }
 	for _, f := range s.Files {
 		put(filepath.Base(f.Name), f.Bytes)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Vars)) {
-		put("var "+name, []byte(s.Vars[name]))
+	for _, name := range declared {
+		if value, set := s.Vars[name]; set {
+			put("var "+name, []byte(value))
+		}
 	}
 	inputs := slices.Clone(s.Inputs)
 	slices.SortFunc(inputs, func(a, b File) int { return strings.Compare(a.Name, b.Name) })

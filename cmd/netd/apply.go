@@ -25,7 +25,7 @@ is refused unless --allow-destroy says that it is meant.
 Exits 0; 1 where something failed, was refused, or a foreign object stood in the way; 64 where nobody can be asked and -y is not given;
 75 where someone else holds the lock.`,
 		Example: "  netd apply\n  netd apply -y\n  netd apply -y --json\n  netd apply --allow-destroy",
-		Args:    cobra.NoArgs,
+		Args:    noPlanFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			if timeout > 0 {

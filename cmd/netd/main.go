@@ -153,11 +153,12 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	f.StringVar(&a.logFormat, "log-format", "console", "console or json")
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the file: `x=value` (also NETD_VAR_x)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
+	root.SetFlagErrorFunc(flagError)
 	setHelp(root)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
 		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.cniCmd(), a.labCmd(), a.versionCmd())
+	addLater(root)
 	return root
 }
 

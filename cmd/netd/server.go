@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -195,25 +197,39 @@ func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *co
 	}
 	b := *d.a
 	b.config = path
-	vars, err := d.a.variables()
-	if err != nil {
-		return nil, nil, err
-	}
-	for k, v := range vars {
-		if r.Vars[k] != v {
-			return nil, nil, fail(exitUsage, "variable %q is %q for the daemon and %q here; where a daemon runs, its variables count", k, v, r.Vars[k])
-		}
-	}
-	for k := range r.Vars {
-		if _, ok := vars[k]; !ok {
-			return nil, nil, fail(exitUsage, "variable %q is set here and not for the daemon; where a daemon runs, its variables count", k)
-		}
-	}
 	src, c, err := b.readAgain(ctx)
 	if err != nil {
+		for name := range r.Vars { // who reads that a variable lacks a value has perhaps just given it one
+			if strings.Contains(err.Error(), fmt.Sprintf("Variable %q has no default", name)) {
+				err = fmt.Errorf("%w\nWhere a daemon runs, its variables count: it has no %s.", err, name)
+			}
+		}
+		return nil, nil, err
+	}
+	if err := sameVariables(c.Variables, src.Vars, r.Vars); err != nil {
 		return nil, nil, err
 	}
 	return src, c, refuse(c)
+}
+
+// sameVariables refuses a caller who sets a variable of the file to something else than the daemon has. What the caller does
+// not set is the daemon's, and what the file does not declare has no effect, whoever sets it.
+func sameVariables(declared []string, daemon, caller map[string]string) error {
+	var errs []error
+	for _, name := range declared {
+		here, set := caller[name]
+		switch there, has := daemon[name]; {
+		case !set || has && here == there:
+		case has:
+			errs = append(errs, fmt.Errorf("variable %q is %q for the daemon and %q here; where a daemon runs, its variables count", name, there, here))
+		default:
+			errs = append(errs, fmt.Errorf("variable %q is set here, to %q, and not for the daemon; where a daemon runs, its variables count", name, here))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &exit{exitUsage, err}
+	}
+	return nil
 }
 
 func (d *daemonState) bgpIfConfigured(ctx context.Context) {
