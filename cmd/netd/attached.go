@@ -104,6 +104,16 @@ func addresses(as []netip.Addr) string {
 	return strings.Join(out, ",")
 }
 
+// splitAddresses is the inverse of addresses.
+func splitAddresses(s string) (out []netip.Addr) {
+	for one := range strings.SplitSeq(s, ",") {
+		if a, err := netip.ParseAddr(one); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // attachedHere is what the daemon says, or this process sees where none runs. ok is false where only the file can be read:
 // without rights.
 func (a *app) attachedHere(ctx context.Context, c *config.Config) (v attachedView, ok bool, err error) {

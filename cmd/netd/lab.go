@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -197,17 +197,15 @@ type pingView struct {
 	To      string     `json:"to"`
 	Address netip.Addr `json:"address"`
 	OK      bool       `json:"ok"`
-	RTT     float64    `json:"rtt,omitempty"` // seconds, of three the mean
+	RTT     float64    `json:"rtt,omitempty"` // seconds, the mean
+	Result  string     `json:"result"`        // as `test --json` has it
 }
 
 func (v pingView) result() string {
-	switch {
-	case !v.OK:
-		return "lost"
-	case v.RTT == 0:
-		return "ok"
+	if v.RTT == 0 {
+		return v.Result
 	}
-	return fmt.Sprintf("ok, %.3f ms", v.RTT*1000)
+	return fmt.Sprintf("%s, %.3f ms", v.Result, v.RTT*1000)
 }
 
 func (a *app) labTest(asJSON bool) error {
@@ -225,28 +223,34 @@ func (a *app) labTest(asJSON bool) error {
 		return fail(exitFailed, "%s has %s with a netns: a ping needs two", l.File, count(len(inside), "workload"))
 	}
 	for _, from := range inside {
+		ask := []string{"netd", "test", "--json"}
+		of := len(pings)
 		for _, to := range inside {
-			if from.Name == to.Name {
-				continue
-			}
 			for _, addr := range to.Addresses {
-				if !slices.ContainsFunc(from.Addresses, func(own netip.Addr) bool { return own.Is4() == addr.Is4() }) {
-					continue // they have no family in common
+				common := slices.ContainsFunc(from.Addresses, func(own netip.Addr) bool { return own.Is4() == addr.Is4() })
+				if from.Name != to.Name && common {
+					ask, pings = append(ask, addr.String()), append(pings, pingView{From: from.Name, To: to.Name, Address: addr})
 				}
-				cmd, err := l.Command(from.Name, "ping", "-n", "-q", "-c", "3", "-i", "0.1", "-W", "1", addr.String())
-				if err != nil {
-					return err
-				}
-				out, err := cmd.Output()
-				ping := pingView{From: from.Name, To: to.Name, Address: addr, OK: err == nil}
-				if _, rtt, ok := strings.Cut(string(out), "mdev = "); ok && ping.OK {
-					if parts := strings.Split(rtt, "/"); len(parts) > 1 {
-						ms, _ := strconv.ParseFloat(parts[1], 64)
-						ping.RTT = ms / 1000
-					}
-				}
-				pings = append(pings, ping)
 			}
+		}
+		if len(pings) == of {
+			continue
+		}
+		cmd, err := l.Command(from.Name, ask...)
+		if err != nil {
+			return err
+		}
+		var e *exec.ExitError
+		out, err := cmd.Output()
+		if err != nil && !(errors.As(err, &e) && e.ExitCode() == exitDegraded) {
+			return fail(exitFailed, "%s: %w", strings.Join(cmd.Args, " "), err)
+		}
+		var said testView
+		if err := json.Unmarshal(out, &said); err != nil || len(said.Targets) != len(pings)-of {
+			return fail(exitFailed, "%s: it says %q", strings.Join(cmd.Args, " "), out)
+		}
+		for i, t := range said.Targets {
+			pings[of+i].OK, pings[of+i].RTT, pings[of+i].Result = !t.bad(), t.RTT, t.Result
 		}
 	}
 	if asJSON {

@@ -157,7 +157,7 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	setHelp(root)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
-		a.statusCmd(), a.driftCmd(), a.showCmd(), a.speakerCmd(), a.cniCmd(), a.labCmd(), a.versionCmd())
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.speakerCmd(), a.cniCmd(), a.labCmd(), a.versionCmd())
 	addLater(root)
 	return root
 }

@@ -18,7 +18,7 @@ func TestSession(t *testing.T) {
 	}
 	for _, address := range []string{"192.0.2.1", "2001:db8::1"} {
 		a := netip.MustParseAddr(address)
-		netns.Run(t, "ip addr add "+netip.PrefixFrom(a, a.BitLen()).String()+" dev lo nodad")
+		netns.Run(t, "ip addr replace "+netip.PrefixFrom(a, a.BitLen()).String()+" dev lo nodad")
 		l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 		if err != nil {
 			t.Fatal(err)

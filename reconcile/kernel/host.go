@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -170,19 +169,11 @@ func (k *Kernel) usedByOthers(l link) (bool, error) {
 func (k *Kernel) OuterSources(_ context.Context, remotes []netip.Addr) ([]netip.Addr, error) {
 	out := make([]netip.Addr, len(remotes))
 	for i, remote := range remotes {
-		var req encoder
-		head := make([]byte, unix.SizeofRtMsg)
-		head[0], head[1] = unix.AF_INET, 32
-		req.raw(head...)
-		req.addr(unix.RTA_DST, remote)
-		err := k.c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
-			r, _ := decodeRoute(body)
-			out[i] = r.src
-			return nil
-		})
-		if err != nil && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.EINVAL) {
-			return nil, fmt.Errorf("asking for the route to %s: %w", remote, err)
+		r, _, err := askRoute(k.c, remote, 0)
+		if err != nil {
+			return nil, err
 		}
+		out[i] = r.src
 	}
 	return out, nil
 }

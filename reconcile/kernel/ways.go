@@ -42,14 +42,20 @@ func (k *Kernel) Ways(_ context.Context, to []netip.Addr) ([]object.Way, error) 
 }
 
 // routeTo asks the kernel which route an address takes.
-func routeTo(c *conn, a netip.Addr) (r heldRoute, ok bool, err error) {
+func routeTo(c *conn, a netip.Addr) (heldRoute, bool, error) {
+	return askRoute(c, a, unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
+}
+
+// askRoute asks the kernel for the way of a packet to an address; ok is false where it has none. Without flags the answer is
+// the packet's own: its link and its source, whatever the route says of them.
+func askRoute(c *conn, a netip.Addr, flags uint32) (r heldRoute, ok bool, err error) {
 	var req encoder
 	head := make([]byte, unix.SizeofRtMsg)
 	head[0], head[1] = unix.AF_INET, uint8(a.BitLen())
 	if a.Is6() {
 		head[0] = unix.AF_INET6
 	}
-	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
+	native.PutUint32(head[8:], flags)
 	req.raw(head...)
 	req.addr(unix.RTA_DST, a)
 	err = c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
@@ -61,7 +67,7 @@ func routeTo(c *conn, a netip.Addr) (r heldRoute, ok bool, err error) {
 		errors.Is(err, unix.EAFNOSUPPORT):
 		return r, false, nil
 	case err != nil:
-		return r, false, fmt.Errorf("looking up the next hop %s: %w", a, err)
+		return r, false, fmt.Errorf("looking up the route to %s: %w", a, err)
 	}
 	return r, ok, nil
 }
