@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"netd/config"
 	"netd/reconcile"
@@ -35,6 +36,8 @@ type host struct {
 	moved   func()                             // a declared container of Docker started or ended
 
 	docker *docker.Follower
+
+	lately lately
 
 	session desired.Session // of who asks for a plan
 
@@ -125,6 +128,7 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	if out.facts.Host, err = h.kernel.Host(ctx); err != nil {
 		return out, err
 	}
+	out.facts.Host.Lately = h.lately.names(time.Now())
 	h.facts = out.facts.Host
 	if h.speaker != nil {
 		out.facts.Sessions = true
@@ -140,6 +144,7 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	if err != nil {
 		return out, err
 	}
+	h.lately.keep(r.Leaves, h.moved)
 	out.want = r.Want
 	out.notes = append(out.notes, r.Notes...)
 	if h.speaker == nil {

@@ -44,11 +44,22 @@ type Result struct {
 	Want     reconcile.Want
 	Underlay object.HostLink
 	Notes    []string // one line each, for people: what the plan cannot show
+	Leaves   []string // tunnels that a network of mode bgp has left in the file and still needs
 }
 
 // Compile returns the state that self should have. The error is about the host, not the file: the file was checked.
 func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
 	b := newBuilder(c, self, f)
+	r, err := b.compile()
+	if err == nil && len(b.left) > 0 && len(b.leaves) == 0 && !b.late() { // BGP gives all that they led to
+		f.Host.TunnelRoutes = nil
+		return newBuilder(c, self, f).compile()
+	}
+	return r, err
+}
+
+func (b *builder) compile() (Result, error) {
+	c, self := b.c, b.self
 	if err := b.findUnderlays(); err != nil {
 		return Result{}, err
 	}
@@ -73,7 +84,7 @@ func Compile(c *config.Config, self config.Node, f Facts) (Result, error) {
 	b.onAddresses()
 	firewall(b)
 	sessions(b)
-	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes}, nil
+	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes, Leaves: b.leaves}, nil
 }
 
 // network puts what a network is made of besides its containers.
@@ -109,6 +120,10 @@ type builder struct {
 	want      reconcile.Want
 	notes     []string
 
+	left   []left           // tunnels that are still needed, though the file no longer has them
+	stays  map[through]bool // the kernel's routes by tunnels, where some are left
+	leaves []string         // devices of left ones that blocks go by
+
 	neighbours   []neighbour // BGP
 	admission    *admission  // nil: no neighbours
 	learnedLinks map[family][]string
@@ -116,7 +131,12 @@ type builder struct {
 }
 
 func newBuilder(c *config.Config, self config.Node, f Facts) *builder {
-	return &builder{c: c, self: self, facts: f, underlays: map[family]object.HostLink{}, learnedLinks: map[family][]string{},
+	var gone []left
+	var stays map[through]bool
+	if c != nil {
+		c, gone, stays = leaving(c, self, f.Host)
+	}
+	return &builder{c: c, self: self, facts: f, left: gone, stays: stays, underlays: map[family]object.HostLink{}, learnedLinks: map[family][]string{},
 		learnedBare: map[family][]netip.Prefix{}}
 }
 

@@ -49,17 +49,22 @@ func (b *builder) untilLearned(n config.Network) {
 		if !ok {
 			continue
 		}
+		gone := slices.Contains(b.left, left{n.Name, m})
 		var rest []remote
 		for _, r := range b.remotes(n.Name) {
 			r.blocks = slices.DeleteFunc(slices.Clone(r.blocks), func(p netip.Prefix) bool {
 				_, there := b.want.State[object.RouteKey("", p, object.MainTable, 0)]
-				return there
+				return there || gone && !b.stays[through{p, t.dev}]
 			})
 			if len(r.blocks) > 0 {
 				rest = append(rest, r)
 			}
 		}
 		b.tunnelRoutes(n, t, rest)
+		if gone && len(rest) > 0 {
+			b.leaves = append(b.leaves, t.dev)
+			b.note("network %s: %s still by %s, until BGP gives %s", n.Name, count(len(rest), "node"), t.dev, map[bool]string{true: "its route", false: "their routes"}[len(rest) == 1])
+		}
 	}
 }
 

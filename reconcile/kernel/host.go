@@ -112,8 +112,8 @@ func (k *Kernel) hostRoutes(h place, out *object.Host) error {
 		if f == unix.AF_INET6 {
 			links = &out.DefaultLinks6
 		}
-		var learned []object.Learned
-		err := dumpRoutes(h.c, f, func() { *links, learned = nil, nil }, func(body []byte) error {
+		var learned, tunnelled []object.Learned
+		err := dumpRoutes(h.c, f, func() { *links, learned, tunnelled = nil, nil, nil }, func(body []byte) error {
 			if body[1] != 0 && body[5] != object.Protocol { // neither a default route nor netd's: 100,000 foreign ones cost nothing
 				return nil
 			}
@@ -126,8 +126,12 @@ func (k *Kernel) hostRoutes(h place, out *object.Host) error {
 				if r.dst.Bits() == 0 && l.name != "" && !slices.Contains(*links, l.name) {
 					*links = append(*links, l.name)
 				}
-				if r.protocol == object.Protocol && hop.via.IsValid() && r.nexthop == 0 && !l.isNetd() && l.name != "tunl0" {
-					learned = append(learned, object.Learned{Prefix: r.dst, NextHop: hop.via, Link: l.name})
+				switch way := (object.Learned{Prefix: r.dst, NextHop: hop.via, Link: l.name}); {
+				case r.protocol != object.Protocol || !hop.via.IsValid():
+				case l.isNetdVXLAN() || l.name == "tunl0":
+					tunnelled = append(tunnelled, way)
+				case r.nexthop == 0 && !l.isNetd():
+					learned = append(learned, way)
 				}
 			}
 			return nil
@@ -137,6 +141,7 @@ func (k *Kernel) hostRoutes(h place, out *object.Host) error {
 		}
 		slices.Sort(*links)
 		out.LearnedRoutes = append(out.LearnedRoutes, learned...)
+		out.TunnelRoutes = append(out.TunnelRoutes, tunnelled...)
 	}
 	return nil
 }

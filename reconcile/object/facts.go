@@ -14,6 +14,8 @@ type Host struct {
 	HasTunl0      bool     // tunl0 is there: the ipip module is loaded
 	IPv6          bool     // the kernel speaks IPv6 at all: it has net.ipv6
 	LearnedRoutes []Learned
+	TunnelRoutes  []Learned    // of netd in the main table, by one of its tunnels
+	Lately        []string     // tunnels that a network of mode bgp still needed a moment ago; whoever keeps the time says so
 	Filter        string       // the chain of iptables in which what is forwarded has to be accepted; empty: none drops it
 	Filter6       string       // likewise ip6tables
 	Ways          []Way        // to next hops that the speaker gave
