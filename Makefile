@@ -39,7 +39,7 @@ vm: guest ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
 	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
-	$(call guest,./cmd/netd,TestReceive)
+	$(call guest,./cmd/netd,TestReceive TestModeAlone)
 
 # Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there.
 space := $(subst ,, )
