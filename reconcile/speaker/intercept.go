@@ -12,6 +12,11 @@ import (
 func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	s.api.RLock()
 	defer s.api.RUnlock()
+	switch req.(type) {
+	case *api.AddPeerRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
+		s.list.Lock() // one at a time: see expect
+		defer s.list.Unlock()
+	}
 	switch r := req.(type) {
 	case *api.AddPeerRequest:
 		undo, err := s.added(r.GetPeer())
@@ -21,6 +26,9 @@ func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 		resp, err := handle(ctx, req)
 		if err != nil && s.look(mustAddr(r.GetPeer().GetConf().GetNeighborAddress())) == nil {
 			undo()
+		}
+		if err == nil {
+			s.awaits(r.GetPeer())
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:

@@ -96,8 +96,8 @@ func (s *sessions) renew(addr netip.Addr) {
 		x.stopDial = nil
 	}
 	s.mu.Unlock()
-	if g := conf.GetGracefulRestart(); g != nil {
-		g.LocalRestarting = false
+	if g := conf.GetGracefulRestart(); g != nil { // until gobgp has heard all, what it tells the others waits for this one too
+		g.LocalRestarting = s.look(addr).GetGracefulRestart().GetLocalRestarting()
 	}
 	name := addr.String()
 	if err := s.bgp.DeletePeer(s.ctx, &api.DeletePeerRequest{Address: name}); err != nil {
@@ -106,5 +106,7 @@ func (s *sessions) renew(addr netip.Addr) {
 	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
 		s.removed(addr) // it is missing now, and the next pass will find that
+		return
 	}
+	s.awaits(conf)
 }

@@ -32,6 +32,8 @@ type sessions struct {
 	// request ever sees it missing or shut down.
 	api sync.RWMutex
 
+	list sync.Mutex // held while a request changes which neighbours gobgp has
+
 	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
 
 	mu    sync.Mutex
