@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -118,6 +119,20 @@ func ReadBounded(r io.Reader, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d MiB, which no configuration is", name, maxBytes>>20)
 	}
 	return b, nil
+}
+
+// Same reports whether what o was parsed from, with all that file() read then, is what is there now for s, which was only
+// read: parsing it would give the same.
+func (s *Source) Same(o *Source) bool {
+	now := *s
+	now.Inputs = nil
+	for _, f := range o.Inputs {
+		if _, err := now.input(f.Name); err != nil {
+			return false
+		}
+	}
+	same := func(a, b File) bool { return a.Name == b.Name && bytes.Equal(a.Bytes, b.Bytes) }
+	return now.Path == o.Path && maps.Equal(now.Vars, o.Vars) && slices.EqualFunc(now.Files, o.Files, same) && slices.EqualFunc(now.Inputs, o.Inputs, same)
 }
 
 // Watch lists the paths whose change may change the configuration.

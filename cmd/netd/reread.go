@@ -19,14 +19,27 @@ import (
 // then given to the loop, which owns the configuration. reading is held from before the read until the loop has taken it, so
 // that what was read later is never replaced by what was read before.
 
+// again is how long a file that is refused is left alone: what is wrong with it may be what it refers to, which nothing tells of.
+const again = 10 * time.Second
+
 // follow reads the file whenever it changes.
 func (d *daemonState) follow(ctx context.Context) {
+	var retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.fileChanged:
-			_ = d.reread(ctx, func(context.Context) { d.pokes.Whole() })
+		case <-retry:
+		}
+		refused := false
+		_ = d.reread(ctx, func(context.Context) {
+			refused = d.last.err != nil
+			d.pokes.Whole()
+		})
+		retry = nil
+		if refused {
+			retry = time.After(again)
 		}
 	}
 }
@@ -49,12 +62,20 @@ type reading struct {
 	err error
 }
 
+// read reads the file. One that holds what it held is not parsed again, unless it was refused.
 func (d *daemonState) read(ctx context.Context) reading {
-	src, c, err := d.a.readAgain(ctx)
-	if err == nil {
-		err = refuse(c)
+	src, err := d.a.read(d.a.config)
+	if err == nil && d.last.err == nil && d.last.src != nil && src.Same(d.last.src) {
+		return d.last
 	}
-	return reading{src, c, err}
+	d.last = reading{err: err}
+	if err == nil {
+		d.last.src = src
+		if d.last.c, d.last.err = d.a.parseAgain(ctx, src); d.last.err == nil {
+			d.last.err = refuse(d.last.c)
+		}
+	}
+	return d.last
 }
 
 // accept takes a configuration if it is good and this host is in it; else what was good last stays. One that has no place for
@@ -164,13 +185,19 @@ func (d *daemonState) fallBack() {
 	}
 }
 
-// readAgain reads the file for a daemon: a process of its own parses it first, so that what the parser cannot survive
-// kills that process alone.
+// readAgain reads a daemon's file and parses it.
 func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, error) {
 	src, err := a.read(a.config)
 	if err != nil {
 		return nil, nil, err
 	}
+	c, err := a.parseAgain(ctx, src)
+	return src, c, err
+}
+
+// parseAgain parses what was read for a daemon: a process of its own does so first, so that what the parser cannot survive
+// kills that process alone.
+func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, parseWait+time.Second) // its own watchdog says why, before
 	defer cancel()
 	args := []string{"validate", a.config}
@@ -188,11 +215,11 @@ func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, er
 		if text == "" {
 			text = err.Error()
 		}
-		return nil, nil, &exit{exitConfig, errors.New(text)}
+		return nil, &exit{exitConfig, errors.New(text)}
 	}
 	c, ds := src.Parse()
 	if ds.HasErrors() {
-		return nil, nil, &exit{exitConfig, ds}
+		return nil, &exit{exitConfig, ds}
 	}
-	return src, c, nil
+	return c, nil
 }

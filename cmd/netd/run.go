@@ -82,6 +82,7 @@ type daemonState struct {
 
 	fileChanged chan struct{} // has room for one
 	reading     sync.Mutex
+	last        reading  // what was read last; reading is held
 	homeless    *reading // a good configuration that has no place for this host yet
 	refusal     error    // of the configuration that was read last
 	pokes       *reconcile.Pokes
@@ -142,6 +143,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
 	d.paths = []string{a.config}
 
+	d.reading.Lock() // until the loop runs, nobody is to wait for it with a file in hand
 	server, err := d.serve()
 	if err != nil {
 		return err
@@ -206,6 +208,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		}
 	}
 	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
+	d.reading.Unlock()
 	err = d.loop.Run(ctx)
 	if errors.Is(err, context.Canceled) {
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)

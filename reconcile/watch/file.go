@@ -2,9 +2,12 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -13,12 +16,13 @@ import (
 // Pauses of the file watcher.
 const (
 	quiet = 100 * time.Millisecond // an editor writes in several steps
-	look  = 10 * time.Second       // what inotify does not see: network file systems, a lost event
+	look  = 10 * time.Second       // for what inotify does not see: network file systems, a lost event
 )
 
-// Paths calls changed some moments after anything happened at one of the paths, or on the way to one: every folder of the
-// symbolic links that lead there is watched, so that a renamed file, a swapped link and a folder that appears later are all
-// seen. paths is asked again after each event. It ends with ctx.
+// Paths calls changed some moments after anything happened at one of the paths, in a folder that one is, or on the way to one:
+// every folder of the symbolic links that lead there is watched, so that a renamed file, a swapped link and a folder that
+// appears later are all seen. What happens beside the paths is no news. paths is asked again after each event. It ends with
+// ctx.
 func Paths(ctx context.Context, paths func() []string, pause time.Duration, changed func(), trouble func(error)) {
 	for ctx.Err() == nil {
 		if err := watchPaths(ctx, paths, pause, changed); err != nil && ctx.Err() == nil {
@@ -43,15 +47,18 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 		return err
 	}
 	defer w.Close()
-	var folders, names []string
+	var folders, names, inside []string
+	seen := ""
 	renew := func() {
-		wanted, of := trail(paths())
+		at := paths()
+		seen = glance(at)
+		wanted, of, in := trail(at)
 		for _, f := range folders {
 			if !slices.Contains(wanted, f) {
 				_ = w.Remove(f)
 			}
 		}
-		folders, names = folders[:0], of
+		folders, names, inside = folders[:0], of, in
 		for _, f := range wanted {
 			if w.Add(f) == nil {
 				folders = append(folders, f)
@@ -72,7 +79,7 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 			if !ok {
 				return nil
 			}
-			if !slices.Contains(names, ev.Name) && !slices.Contains(names, filepath.Dir(ev.Name)) {
+			if !slices.Contains(names, ev.Name) && !slices.Contains(inside, filepath.Dir(ev.Name)) {
 				continue
 			}
 			settle.Reset(pause)
@@ -86,14 +93,53 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 			renew()
 			changed()
 		case <-poll.C:
-			renew()
-			changed()
+			before := seen
+			if renew(); seen != before {
+				changed()
+			}
 		}
 	}
 }
 
-// trail lists the folders to watch for paths, and the names in them that matter.
-func trail(paths []string) (folders, names []string) {
+// glance is what is at paths, and in the folders among them, as far as it can be told without reading: another text, another
+// state.
+func glance(paths []string) string {
+	var b strings.Builder
+	tell := func(name string, info os.FileInfo, err error) {
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", name, err)
+			return
+		}
+		fmt.Fprintf(&b, "%s: %v %d", name, info.Mode(), info.Size())
+		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintf(&b, " %d %d", sys.Dev, sys.Ino)
+			if sys.Size > 0 { // what is empty was not written; and a namespace in /proc is as old as the last look at it
+				fmt.Fprintf(&b, " %d %d", sys.Mtim.Nano(), sys.Ctim.Nano())
+			}
+		}
+		b.WriteByte('\n')
+	}
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		tell(p, info, err)
+		if err != nil || !info.IsDir() {
+			continue
+		}
+		entries, err := os.ReadDir(p)
+		if err != nil {
+			tell(p, nil, err)
+		}
+		for _, e := range entries {
+			name := filepath.Join(p, e.Name())
+			info, err := os.Stat(name)
+			tell(name, info, err)
+		}
+	}
+	return b.String()
+}
+
+// trail lists the folders to watch for paths, the names in them that matter, and the folders of which every name does.
+func trail(paths []string) (folders, names, inside []string) {
 	add := func(list *[]string, s string) {
 		if !slices.Contains(*list, s) {
 			*list = append(*list, s)
@@ -115,6 +161,7 @@ func trail(paths []string) (folders, names []string) {
 			}
 			if info, err := os.Stat(p); err == nil && info.IsDir() {
 				add(&folders, p)
+				add(&inside, p)
 			}
 			next, ok := readlink(p)
 			if !ok {
@@ -123,7 +170,7 @@ func trail(paths []string) (folders, names []string) {
 			p = next
 		}
 	}
-	return folders, names
+	return folders, names, inside
 }
 
 // readlink resolves the first symbolic link on a path by one step.

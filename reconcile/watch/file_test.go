@@ -138,3 +138,55 @@ func TestFiles(t *testing.T) {
 		})
 	}
 }
+
+// TestBeside: what is written beside the file, in any folder on the way to it, is no news.
+func TestBeside(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "etc", "netd.hcl")
+	write(t, file, "old")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	told := make(chan string, 100)
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		watch.Paths(ctx, func() []string { return []string{file} }, time.Millisecond, func() {
+			b, _ := os.ReadFile(file)
+			told <- string(b)
+		}, func(err error) { t.Error(err) })
+	}()
+	defer func() { cancel(); wg.Wait() }()
+	tell := func(text string) {
+		t.Helper()
+		deadline := time.After(5 * time.Second)
+		for got := ""; got != text; {
+			write(t, file, text) // again, until it is watched
+			select {
+			case got = <-told:
+			case <-time.After(50 * time.Millisecond):
+			case <-deadline:
+				t.Fatal("nothing was told of it")
+			}
+		}
+	}
+	tell("watched")
+	for len(told) > 0 {
+		<-told
+	}
+	write(t, file, "quiet")
+	for got := ""; got != "quiet"; got = <-told {
+	}
+	time.Sleep(20 * time.Millisecond) // an event of that write may be late: it only makes the test see less
+	for len(told) > 0 {
+		<-told
+	}
+	for i := range 20 {
+		write(t, filepath.Join(dir, "etc", "beside"), string(rune('a'+i)))
+		write(t, filepath.Join(dir, "above"), string(rune('a'+i)))
+		time.Sleep(3 * time.Millisecond) // three times the pause: what would be told is
+	}
+	if len(told) > 0 {
+		t.Errorf("told of %d writes beside the file", len(told))
+	}
+	tell("new")
+}
