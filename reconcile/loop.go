@@ -46,6 +46,7 @@ type Loop struct {
 	ready     bool         // want is of a whole pass that succeeded
 	wanted    sync.RWMutex // for those who ask Wants: next is read by any goroutine, written by Run's
 	next      State        // the wanted state that was asked for last
+	footings  map[Key]bool // what that stands on; nil: nobody asked yet
 	conflicts map[Key]Conflict
 	fights    fights
 	alarm     alarm
@@ -167,7 +168,23 @@ func (l *Loop) Wants(k Key) bool {
 	return ok
 }
 
+// Bears reports whether something that is wanted says of itself that it stands on k. Any goroutine may ask.
+func (l *Loop) Bears(k Key) bool {
+	l.wanted.Lock()
+	defer l.wanted.Unlock()
+	if l.footings == nil {
+		l.footings = map[Key]bool{}
+		for _, r := range l.next {
+			for _, footing := range r.Requires() {
+				l.footings[footing] = true
+			}
+		}
+	}
+	return l.footings[k]
+}
+
 func (l *Loop) whole(ctx context.Context, why string, by map[Key]string) error {
+	by = l.covers(by)
 	began := time.Now()
 	want, ok, err := l.compile(ctx)
 	if !ok {
@@ -183,7 +200,7 @@ func (l *Loop) compile(ctx context.Context) (want Want, ok bool, err error) {
 		return want, false, err
 	}
 	l.wanted.Lock()
-	l.next = want.State // before the host is observed: an event after that must be known as news
+	l.next, l.footings = want.State, nil // before the host is observed: an event after that must be known as news
 	l.wanted.Unlock()
 	if !ok { // nothing is in force: an event must not bring back what was
 		l.want, l.ready, l.fights = Want{}, false, fights{}
@@ -219,7 +236,7 @@ func (l *Loop) renew(ctx context.Context, by map[Key]string) {
 		return
 	}
 	keys := changed(l.want.State, want.State)
-	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed {
+	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed || len(l.conflicts) > 0 { // who was in the way may be gone
 		_ = l.all(ctx, "event", want, by, began)
 		return
 	}

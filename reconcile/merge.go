@@ -9,7 +9,7 @@ func (l *Loop) Merge(want Want) {
 		delete(l.want.Stands, k)
 		l.want.Put(r, want.Why[k], want.Stands[k]...)
 	}
-	l.want.above, l.want.listings = nil, nil
+	l.want.above, l.want.listings, l.footings = nil, nil, nil
 }
 
 // Drop is Merge's opposite.
@@ -21,5 +21,5 @@ func (l *Loop) Drop(keys []Key) {
 		delete(l.want.Why, k)
 		delete(l.want.Stands, k)
 	}
-	l.want.above, l.want.listings = nil, nil
+	l.want.above, l.want.listings, l.footings = nil, nil, nil
 }

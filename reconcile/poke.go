@@ -21,6 +21,9 @@ type Poke struct {
 // wide reports whether the pass costs as much as the host has objects, however little may have changed.
 func (p Poke) wide() bool { return p.Whole || p.All || p.Wanted }
 
+// Empty reports whether the poke asks for nothing.
+func (p Poke) Empty() bool { return !p.wide() && len(p.Keys)+len(p.Kinds) == 0 }
+
 // pokeMost is how many places a narrow pass looks at. Beyond it a pass over everything is cheaper, and memory stays bounded
 // however long the loop is busy.
 const pokeMost = 4096

@@ -32,8 +32,8 @@ func (l *Loop) woken(ctx context.Context, poke Poke) {
 	if len(l.late.By)+len(poke.By) <= pokeMost {
 		maps.Copy(l.late.By, poke.By)
 	}
-	if len(poke.Keys)+len(poke.Kinds) > 0 {
-		l.pass(ctx, Poke{Keys: poke.Keys, Kinds: poke.Kinds, By: poke.By})
+	if now := (Poke{Keys: poke.Keys, Kinds: poke.Kinds, By: poke.By}); !now.Empty() {
+		l.pass(ctx, now)
 	}
 }
 
@@ -42,4 +42,16 @@ func (l *Loop) rested() Poke {
 	poke := *l.late
 	l.late = nil
 	return poke
+}
+
+// covers takes what is asked for when a pass over everything begins, which will see to all of it. It returns who made those
+// changes besides those of by.
+func (l *Loop) covers(by map[Key]string) map[Key]string {
+	also := l.Pokes.take().By
+	if l.late != nil {
+		maps.Copy(also, l.rested().By)
+	}
+	l.fights.seen(also)
+	maps.Copy(also, by)
+	return also
 }

@@ -49,9 +49,12 @@ func (l *library) Create(ctx context.Context, want reconcile.Resource) error {
 }
 
 // open runs a library until the test ends, and waits for its first pass.
-func open(t *testing.T, l *library) {
+func open(t *testing.T, l *library, early ...reconcile.Poke) {
 	t.Helper()
 	l.shelf, l.passes, l.pokes = shelf{reconcile.State{}}, make(chan reconcile.Report, 1000), reconcile.NewPokes()
+	for _, p := range early {
+		l.pokes.Add(p)
+	}
 	loop := &reconcile.Loop{
 		Engine: &reconcile.Engine{Kinds: []reconcile.Kind{l}},
 		Compile: func(context.Context) (want reconcile.Want, ok bool, err error) {
@@ -68,6 +71,22 @@ func open(t *testing.T, l *library) {
 	go func() { done <- loop.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
 	<-l.passes
+}
+
+// What was asked for before a pass over everything begins is a part of it.
+func TestCovered(t *testing.T) {
+	for range 20 { // the loop takes what is ready in any order
+		l := &library{wanted: []book{{"Dune"}}}
+		open(t, l, reconcile.Poke{Whole: true}, reconcile.Poke{Keys: []reconcile.Key{book{"Emma"}.Key()}})
+		l.pokes.Add(reconcile.Poke{Keys: []reconcile.Key{book{"Dune"}.Key()}})
+		r := <-l.passes
+		for ; r.Whole; r = <-l.passes {
+			t.Errorf("a pass over everything: %s", r.Why)
+		}
+		if l.compiled != 1 {
+			t.Errorf("it was asked %d times what is wanted", l.compiled)
+		}
+	}
 }
 
 // What is wanted otherwise than before is made and removed without reading anything else.

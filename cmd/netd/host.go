@@ -46,7 +46,8 @@ type host struct {
 	secrets   map[string]string // fingerprint → password, of the files that were read
 	passwords map[string]string // password_file → fingerprint
 
-	far atomic.Pointer[[]netip.Addr] // next hops of learned paths that are on no link
+	far  atomic.Pointer[[]netip.Addr] // next hops of learned paths that are on no link
+	self atomic.Pointer[config.Node]  // of the last compile
 }
 
 // openHost opens the host's kernel and store. A reader changes neither.
@@ -100,6 +101,12 @@ func (h *host) leads(p netip.Prefix) bool {
 	return far != nil && slices.ContainsFunc(*far, p.Contains)
 }
 
+// sends reports whether the node's packets have an address. Any goroutine may ask.
+func (h *host) sends(a netip.Addr) bool {
+	n := h.self.Load()
+	return n != nil && (a == n.Address.Addr() || a == n.Address6.Addr())
+}
+
 // attachSpeaker makes the speaker's objects part of what the engine sees.
 func (h *host) attachSpeaker(c *speaker.Client, snapshot func(context.Context) object.Speaker) {
 	h.speaker, h.snapshot = c, snapshot
@@ -117,6 +124,7 @@ type compiled struct {
 
 // compile computes the desired state of a node on this host.
 func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) (compiled, error) {
+	h.self.Store(&node)
 	declared := h.declared(ctx, c, node)
 	out := compiled{}
 	var attached []object.Endpoint

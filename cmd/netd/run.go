@@ -169,7 +169,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Leads: h.leads, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Moved: d.moved.Set, Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, Leads: h.leads, Sends: h.sends, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Moved: d.moved.Set, Poke: d.pokes.Add, Trouble: trouble}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
 		watch.Files(ctx, d.watched(&d.paths), func() {

@@ -43,7 +43,7 @@ func (h *host) daemon(ctx context.Context, wg *sync.WaitGroup) *daemon {
 			defer d.mu.Unlock()
 			d.reports = append(d.reports, r)
 		}}
-	w := watch.Kernel{Own: h.k.PortIDs(), Wants: d.loop.Wants, PlacesOf: h.k.PlacesOf, Filter: func() string { return "" }, Poke: d.poke, Trouble: func(err error) { h.t.Log(err) }}
+	w := watch.Kernel{Own: h.k.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, PlacesOf: h.k.PlacesOf, Filter: func() string { return "" }, Poke: d.poke, Trouble: func(err error) { h.t.Log(err) }}
 	wg.Add(2)
 	go func() { defer wg.Done(); w.Follow(ctx) }()
 	go func() { defer wg.Done(); _ = d.loop.Run(ctx) }()

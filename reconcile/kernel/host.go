@@ -46,15 +46,8 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 			}
 		}
 		if !hl.Loopback && l.master == 0 { // a bridge's or bond's port neither routes nor listens to routers by itself
-			forwarding, err := k.before(object.LinkSysctl("ipv4", "conf", l.name, "forwarding"))
-			if err != nil {
-				return out, err
-			}
-			acceptRA, err := k.before(object.LinkSysctl("ipv6", "conf", l.name, "accept_ra"))
-			if err != nil {
-				return out, err
-			}
-			hl.Forwarding, hl.AcceptRA = forwarding == 1, acceptRA
+			hl.Forwarding = k.kept(object.LinkSysctl("ipv4", "conf", l.name, "forwarding"), l.forwarding) == 1
+			hl.AcceptRA = k.kept(object.LinkSysctl("ipv6", "conf", l.name, "accept_ra"), l.acceptRA)
 		}
 		out.Links = append(out.Links, hl)
 	}
@@ -92,17 +85,22 @@ func end(b []byte) netip.Addr {
 	return a
 }
 
-// before is a setting as it is without netd: what it was before netd first wrote it, else what it is; 0 where there is none.
-func (k *Kernel) before(name string) (int, error) {
-	v, kept := k.store.Before(name)
-	if !kept {
-		var err error
-		if v, _, err = readSysctl(object.Sysctl{Name: name}); err != nil {
-			return 0, err
-		}
+// kept is a setting as it is without netd: what it was before netd first wrote it, else what it is.
+func (k *Kernel) kept(name string, is int) int {
+	if v, ok := k.store.Before(name); ok {
+		is, _ = strconv.Atoi(v)
 	}
-	n, _ := strconv.Atoi(v)
-	return n, nil
+	return is
+}
+
+// before is kept of a setting that has to be read; 0 where there is none.
+func (k *Kernel) before(name string) (int, error) {
+	v, _, err := readSysctl(object.Sysctl{Name: name})
+	if err != nil {
+		return 0, err
+	}
+	is, _ := strconv.Atoi(v)
+	return k.kept(name, is), nil
 }
 
 // hostRoutes finds the links that default routes leave by, and the routes that BGP gave.

@@ -25,6 +25,8 @@ type link struct {
 	nsid   int // IFLA_LINK_NETNSID: the namespace of peer; -1: this one
 	vxlan  vxlanData
 	tunnel tunnelData
+
+	forwarding, acceptRA int // its settings net.ipv4.conf.….forwarding and net.ipv6.conf.….accept_ra; 0 where it has none
 }
 
 type vxlanData struct {
@@ -189,9 +191,32 @@ func decodeLink(body []byte) link {
 			l.nsid = int(int32(a.u32()))
 		case unix.IFLA_LINKINFO:
 			decodeLinkInfo(&l, a.data)
+		case unix.IFLA_AF_SPEC:
+			decodeSettings(&l, a.data)
 		}
 	}
 	return l
+}
+
+// decodeSettings reads what IFLA_AF_SPEC holds: for each family its settings of the link, in the order of the enumerations of
+// include/uapi/linux/ip.h, without the 0 that is none there, and ipv6.h.
+func decodeSettings(l *link, b []byte) {
+	setting := func(b []byte, typ uint16, at int) int {
+		for a := range attributes(b) {
+			if a.typ == typ && len(a.data) >= 4*at+4 {
+				return int(int32(native.Uint32(a.data[4*at:])))
+			}
+		}
+		return 0
+	}
+	for a := range attributes(b) {
+		switch a.typ {
+		case unix.AF_INET:
+			l.forwarding = setting(a.data, 1 /* IFLA_INET_CONF */, 0 /* IPV4_DEVCONF_FORWARDING */)
+		case unix.AF_INET6:
+			l.acceptRA = setting(a.data, 2 /* IFLA_INET6_CONF */, 3 /* DEVCONF_ACCEPT_RA */)
+		}
+	}
 }
 
 func decodeLinkInfo(l *link, b []byte) {

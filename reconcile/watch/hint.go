@@ -21,6 +21,7 @@ type hints struct {
 var (
 	nothing = reconcile.Poke{}
 	whole   = reconcile.Poke{Whole: true}
+	facts   = reconcile.Poke{Wanted: true} // what is wanted may be something else now
 )
 
 // moved tells of a container's end that a runtime may be done with.
@@ -67,19 +68,40 @@ func (h hints) link(m message) reconcile.Poke {
 	if m.body[0] == unix.AF_BRIDGE { // a bridge port's state
 		return nothing
 	}
+	name, kind, group := "", "", uint32(0)
 	for a := range attributes(m.body[unix.SizeofIfInfomsg:]) {
-		if a.typ == unix.IFLA_IFNAME {
-			name := text(a.data)
-			if key := object.LinkKey("", name); h.Wants(key) {
-				return at(key)
-			}
-			if strings.HasPrefix(name, object.PeerPrefix) { // a container's end, on its way there or back
-				h.moved()
-				return nothing
+		switch a.typ {
+		case unix.IFLA_IFNAME:
+			name = text(a.data)
+		case unix.IFLA_GROUP:
+			group = a.u32()
+		case unix.IFLA_LINKINFO:
+			for a := range attributes(a.data) {
+				if a.typ == unix.IFLA_INFO_KIND {
+					kind = text(a.data)
+				}
 			}
 		}
 	}
-	return whole
+	switch key := object.LinkKey("", name); {
+	case h.Wants(key):
+		return at(key)
+	case strings.HasPrefix(name, object.PeerPrefix): // a container's end, on its way there or back
+		h.moved()
+		return nothing
+	case group == object.LinkGroup, kind == "vxlan", kind == "ipip": // one of netd's by another name, or in the way of one
+		return whole
+	}
+	return h.foreign(name)
+}
+
+// foreign is what news of a link that is not netd's asks for, or of its addresses. Its routes go with it and with its last
+// address, without an event of their own.
+func (h hints) foreign(name string) reconcile.Poke {
+	if name == "" || h.Bears(object.LinkKey("", name)) {
+		return whole
+	}
+	return facts
 }
 
 func (h hints) addr(m message) reconcile.Poke {
@@ -87,14 +109,25 @@ func (h hints) addr(m message) reconcile.Poke {
 		return whole
 	}
 	name, ok := h.names.of(native.Uint32(m.body[4:]))
-	if !ok || !h.Wants(object.LinkKey("", name)) {
-		return whole
+	if !ok { // the link's own event tells when it went
+		return facts
 	}
-	// With a link's last address its routes go, without an event of their own.
-	return at(object.LinkKey("", name), addrOf("", name, m.body).Key())
+	a, protocol := addrOf(name, m.body)
+	if h.Wants(object.LinkKey("", name)) {
+		// With a link's last address its routes go, without an event of their own.
+		return at(object.LinkKey("", name), a.Key())
+	}
+	p := h.foreign(name)
+	switch {
+	case h.Sends != nil && h.Sends(a.Prefix.Addr()): // routes that prefer a source go with it, without an event of their own
+		return whole
+	case protocol == object.Protocol:
+		p.Keys = append(p.Keys, a.Key())
+	}
+	return p
 }
 
-func addrOf(in object.Place, link string, body []byte) object.Addr {
+func addrOf(link string, body []byte) (_ object.Addr, protocol uint8) {
 	var local, address netip.Addr
 	for a := range attributes(body[unix.SizeofIfAddrmsg:]) {
 		switch a.typ {
@@ -102,13 +135,19 @@ func addrOf(in object.Place, link string, body []byte) object.Addr {
 			local, _ = netip.AddrFromSlice(a.data)
 		case unix.IFA_ADDRESS:
 			address, _ = netip.AddrFromSlice(a.data)
+		case ifaProto:
+			if len(a.data) > 0 {
+				protocol = a.data[0]
+			}
 		}
 	}
 	if !local.IsValid() {
 		local = address
 	}
-	return object.Addr{In: in, Link: link, Prefix: netip.PrefixFrom(local, int(body[1]))}
+	return object.Addr{Link: link, Prefix: netip.PrefixFrom(local, int(body[1]))}, protocol
 }
+
+const ifaProto = 11 // IFA_PROTO
 
 // route: those of others are no news except where netd wants one, or had one; a default route is a fact.
 func (h hints) route(m message) reconcile.Poke {

@@ -52,6 +52,7 @@ func FuzzHint(f *testing.F) {
 		object.KindSysctl: true, object.KindNexthop: true, object.KindNft: true, object.KindAccept: true}
 	wanted := Kernel{
 		Wants:    func(k reconcile.Key) bool { return k.Name != "" && len(k.Name)%2 == 0 },
+		Bears:    func(k reconcile.Key) bool { return k.Name == "lo" },
 		PlacesOf: func(nsid int) []object.Place { return []object.Place{"file/nginx-master"}[:nsid&1] },
 	}
 	links, err := newNames() // of lo at least, whose index is 1

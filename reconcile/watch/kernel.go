@@ -27,7 +27,9 @@ const buffer = 16 << 20
 type Kernel struct {
 	Own      []uint32                      // netlink addresses of netd's own writers, whose events are not news
 	Wants    func(reconcile.Key) bool      // whether something is wanted in a place
+	Bears    func(reconcile.Key) bool      // whether something that is wanted stands on what is in a place
 	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
+	Sends    func(netip.Addr) bool         // whether an address that is not netd's is one that it sends from; nil: there is none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
 	Filter   func() string                 // which chains of iptables decide what is forwarded
 	Moved    func()                        // is told that a runtime may be done with a link that it moves into a container; nil: nobody is; does not wait
@@ -201,7 +203,7 @@ func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcil
 			}
 			// An address is netd's in the host's namespace alone: in another one it may be anyone's.
 			if own := nsid < 0 && slices.Contains(k.Own, h.Pid); !own {
-				if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); p.Whole || len(p.Keys)+len(p.Kinds) > 0 {
+				if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); !p.Empty() {
 					k.Poke(p)
 				}
 			}
