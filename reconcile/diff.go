@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"cmp"
+	"encoding/binary"
 	"iter"
 	"maps"
 	"net/netip"
@@ -32,7 +33,8 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 	}
 	plan := Plan{Conflicts: d.conflicts(), stands: want.Stands}
 
-	var create, update, replace []placed
+	var update, replace []placed
+	create := make([]placed, 0, have.missing())
 	met := 0
 	for k, w := range have.open(want.State) {
 		h, there := have.Own[k]
@@ -78,7 +80,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		}
 	}
 	room := makeRoom(create, leftover)
-	for _, p := range d.ordered(build) {
+	for _, p := range d.ordered(build, want.footing) {
 		k := p.Key
 		for _, h := range room[k] {
 			if _, gone := torn.why[h.Key]; !gone {
@@ -185,7 +187,7 @@ func (d *differ) conflicts() []Conflict {
 	// Whatever stands on a conflict, on what stands on one, and so on, is left out with it.
 	on := map[Key][]Key{}
 	for k, w := range d.want.State {
-		for _, footing := range d.want.requires(k, w) {
+		for _, footing := range d.want.footing(k, w) {
 			on[footing] = append(on[footing], k)
 		}
 	}
@@ -245,26 +247,14 @@ func (d *differ) closure(roots []placed) closure {
 	return c
 }
 
-// ordered sorts by the soft order, and puts everything behind what it stands on.
-func (d *differ) ordered(ps []placed) []placed {
-	byKind := make([][]placed, len(d.rank)+1) // what no kind of the engine answers for comes first, as it always failed
-	for _, p := range ps {
-		i := 0
-		if rank, known := d.rank[p.Kind]; known {
-			i = rank + 1
-		}
-		byKind[i] = append(byKind[i], p)
-	}
-	sorted := make([]placed, 0, len(ps))
-	for _, of := range byKind {
-		slices.SortFunc(of, func(a, b placed) int { return a.Compare(b.Key) })
-		sorted = append(sorted, of...)
-	}
+// ordered sorts by the soft order and by name, and puts everything behind what it stands on.
+func (d *differ) ordered(ps []placed, requires func(Key, Resource) []Key) []placed {
+	sorted := d.sorted(ps)
 	// Many stand on few: only the few are looked for.
 	on := make([][]Key, len(sorted))
 	at := map[Key]int{}
 	for i, p := range sorted {
-		on[i] = d.want.requires(p.Key, p.r)
+		on[i] = requires(p.Key, p.r)
 		for _, footing := range on[i] {
 			at[footing] = -1
 		}
@@ -295,9 +285,47 @@ func (d *differ) ordered(ps []placed) []placed {
 	return out
 }
 
+// rank is where a resource comes in a plan, as numbers: those of a million routes are compared by their numbers alone.
+type rank struct {
+	kind       int
+	head, tail uint64 // the name's first bytes
+	at         int
+}
+
+// sorted sorts by the soft order and by name. What no kind of the engine answers for comes first.
+func (d *differ) sorted(ps []placed) []placed {
+	ranks := make([]rank, len(ps))
+	for i, p := range ps {
+		r := rank{kind: -1, at: i}
+		if kind, known := d.rank[p.Kind]; known {
+			r.kind = kind
+		}
+		var name [16]byte
+		copy(name[:], p.Name)
+		r.head, r.tail = binary.BigEndian.Uint64(name[:8]), binary.BigEndian.Uint64(name[8:])
+		ranks[i] = r
+	}
+	slices.SortFunc(ranks, func(a, b rank) int {
+		switch {
+		case a.kind != b.kind:
+			return a.kind - b.kind
+		case a.head != b.head:
+			return cmp.Compare(a.head, b.head)
+		case a.tail != b.tail:
+			return cmp.Compare(a.tail, b.tail)
+		}
+		return ps[a.at].Compare(ps[b.at].Key)
+	})
+	sorted := make([]placed, len(ps))
+	for i, r := range ranks {
+		sorted[i] = ps[r.at]
+	}
+	return sorted
+}
+
 // reversed is ordered backwards: what stands on something comes before it.
 func (d *differ) reversed(ps []placed) []placed {
-	out := d.ordered(ps)
+	out := d.ordered(ps, d.want.requires)
 	slices.Reverse(out)
 	return out
 }

@@ -203,7 +203,7 @@ func (w *Want) below(keys []Key) []Key {
 		if !ok {
 			return nil
 		}
-		for _, footing := range w.requires(k, r) {
+		for _, footing := range w.footing(k, r) {
 			if _, ok := w.State[footing]; ok {
 				on = append(on, footing)
 			}
@@ -238,7 +238,7 @@ func (w *Want) index() {
 	}
 	w.above = map[Key][]Key{}
 	for k, r := range w.State {
-		for _, footing := range w.requires(k, r) {
+		for _, footing := range w.footing(k, r) {
 			w.above[footing] = append(w.above[footing], k)
 		}
 	}

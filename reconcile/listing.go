@@ -72,6 +72,19 @@ func (h *Have) open(want State) iter.Seq2[Key, Resource] {
 	return h.compared(false)
 }
 
+// missing is how many of the wanted resources are not there, at least: of a large table that does not exist yet, all.
+func (h *Have) missing() int {
+	n := -len(h.Own)
+	for _, s := range h.same {
+		for i := range s.want {
+			if s.is == nil || !s.is[i] {
+				n++
+			}
+		}
+	}
+	return max(n, 0)
+}
+
 func (h *Have) compared(equal bool) iter.Seq2[Key, Resource] {
 	return func(yield func(Key, Resource) bool) {
 		for _, s := range h.same {

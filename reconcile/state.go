@@ -124,6 +124,13 @@ func (w *Want) requires(k Key, r Resource) []Key {
 	if twin, ok := w.State[k]; ok && twin != r {
 		on = append(on[:len(on):len(on)], twin.Requires()...)
 	}
+	return w.also(k, on)
+}
+
+// footing is requires of a wanted resource.
+func (w *Want) footing(k Key, r Resource) []Key { return w.also(k, r.Requires()) }
+
+func (w *Want) also(k Key, on []Key) []Key {
 	if more := w.Stands[k]; len(more) > 0 {
 		on = append(on[:len(on):len(on)], more...)
 	}

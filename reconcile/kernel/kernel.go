@@ -154,21 +154,29 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 	encode func(b *batch, p place, c reconcile.Change) error, absent ...error) []error {
 	errs := make([]error, len(changes))
 	var places []object.Place
-	at := map[object.Place][]int{}
+	at := map[object.Place]*[]int{}
+	var last object.Place
+	var which *[]int // those of last
 	for i, c := range changes {
 		r := c.Want
 		if r == nil {
 			r = c.Have
 		}
-		in := where(r)
-		if at[in] == nil {
-			places = append(places, in)
+		if in := where(r); which == nil || in != last { // most follow one of the same place
+			last, which = in, at[in]
+			if which == nil {
+				which = new([]int)
+				if len(at) == 0 { // and most batches are of one
+					*which = make([]int, 0, len(changes))
+				}
+				at[in], places = which, append(places, in)
+			}
 		}
-		at[in] = append(at[in], i)
+		*which = append(*which, i)
 	}
 	for _, in := range places {
 		send := func(p place) error {
-			k.sendAt(p, changes, at[in], errs, encode, absent)
+			k.sendAt(p, changes, *at[in], errs, encode, absent)
 			return nil
 		}
 		gone, err := false, error(nil)
@@ -178,7 +186,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 			err = fmt.Errorf("the network namespace of %s is gone", in)
 		}
 		if err != nil {
-			for _, i := range at[in] {
+			for _, i := range *at[in] {
 				if !(gone && changes[i].Op == reconcile.Delete) {
 					errs[i] = err
 				}

@@ -22,7 +22,10 @@ type routeKey struct {
 // compare orders routes as the kernel tells of those of IPv4 (net/ipv4/fib_trie.c): by address, of one address the longest
 // prefix first.
 func (a routeKey) compare(b routeKey) int {
-	return cmp.Or(a.dst.Addr().Compare(b.dst.Addr()), cmp.Compare(b.dst.Bits(), a.dst.Bits()), cmp.Compare(a.metric, b.metric))
+	if c := a.dst.Addr().Compare(b.dst.Addr()); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(b.dst.Bits(), a.dst.Bits()), cmp.Compare(a.metric, b.metric))
 }
 
 // routeIndex is the wanted routes in the order in which the kernel tells of them, so that the next one that is read is
