@@ -181,9 +181,64 @@ func BenchmarkDaemon(b *testing.B) {
 		within("repair: a deleted route of 200 is back, p99", quantile(took, 0.99), 100*time.Millisecond)
 	})
 	b.Run("flush", flushed)
+	b.Run("strangers", strangers)
 	for _, n := range []int{1_000, 10_000} {
 		b.Run("node"+strconv.Itoa(n), func(b *testing.B) { oneMore(b, n) })
 	}
+}
+
+// worked is the processor time that the daemon has had, in steps of 10 ms.
+func (d *daemon) worked() time.Duration {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(text), ") ")
+	f := strings.Fields(rest) // from the third field on: utime and stime are the 14th and 15th
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// rests waits until the daemon has done what its start, or an event, left to do.
+func (d *daemon) rests(b testing.TB) {
+	b.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for before, since := d.worked(), time.Now(); time.Since(since) < time.Second; time.Sleep(10 * time.Millisecond) {
+		if now := d.worked(); now != before {
+			before, since = now, time.Now()
+		}
+		if time.Now().After(deadline) {
+			b.Fatal("the daemon does not come to rest")
+		}
+	}
+}
+
+// strangers has others make and remove links on which nothing of netd's stands, and tells what that costs the daemon.
+func strangers(b *testing.B) {
+	const n = 200
+	h := newHost(b, fileOf(2))
+	d, _ := h.start(b)
+	var add, del bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&add, "link add x%d type veth peer name y%d\nlink set x%d up\nlink set y%d up\naddr add 10.200.%d.1/24 dev x%d\n", i, i, i, i, i, i)
+		fmt.Fprintf(&del, "link del x%d\n", i)
+	}
+	d.rests(b)
+	began, used := time.Now(), d.worked()
+	theirs := time.Duration(0)
+	for i, text := range [][]byte{add.Bytes(), del.Bytes()} {
+		name := h.file("strangers" + strconv.Itoa(i))
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		cmd := exec.Command("ip", "-batch", name)
+		timed(b, h.NS, cmd)
+		theirs += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	took := time.Since(began)
+	d.rests(b)
+	against(fmt.Sprintf("daemon: %d veth pairs of others come and go in %s: processor time", n, show(took)), d.worked()-used, theirs, "ip -batch", 0)
 }
 
 // idle looks at a process that has nothing to do. A wake-up is a voluntary switch of one of its threads.
@@ -245,8 +300,9 @@ func flushed(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	d.rests(b)
 	// One flush: a second one would be a fight, which the daemon slows down on purpose.
-	began := time.Now()
+	began, used := time.Now(), d.worked()
 	say.remove(b, dsts...)
 	gone := time.Since(began)
 	back := 0
@@ -262,6 +318,7 @@ func flushed(b *testing.B) {
 		}
 	}
 	repair := time.Since(began)
+	used = d.worked() - used
 	if now, err := say.dump(); err != nil || now != before {
 		b.Fatalf("%d routes, %d before: %v", now, before, err)
 	}
@@ -286,7 +343,10 @@ func flushed(b *testing.B) {
 		}
 		adding = append(adding, time.Since(began))
 	}
-	against(fmt.Sprintf("repair: %d routes flushed in %s, all back", n, show(gone)), repair, median(adding), "adding them, answered", 2)
+	what := fmt.Sprintf("repair: %d routes flushed in %s, all back", n, show(gone))
+	against(what+", from the last deletion on", repair-gone, median(adding), "adding them, answered", 2)
+	against(what+", from the first", repair, median(adding), "adding them, answered", 0)
+	table.add(figure{what: what + ": the daemon's processor time", netd: show(used), none: true})
 }
 
 // oneMore adds a node to a file that a daemon follows, and takes it away: what is touched, and how long after the file was
