@@ -139,15 +139,16 @@ func TestEventsMayBeLost(t *testing.T) {
 	}
 }
 
-// TestHeldBelow has a stranger in the place of what others stand on, and events of those alone: who has it is told, whether it
-// is there now or was there before.
-func TestHeldBelow(t *testing.T) {
+// watched is a loop over a fake with a link and two routes on it, that hears of single places alone.
+func watched(t *testing.T) (*fake, func(...reconcile.Key) reconcile.Report) {
+	t.Helper()
 	reads := 0
 	f := &fake{own: map[reconcile.Key]thing{}, foreign: map[reconcile.Key]string{}}
-	link, route := reconcile.Key{Kind: "link", Name: "0"}, reconcile.Key{Kind: "route", Name: "0"}
 	want := reconcile.Want{}
 	want.Put(thing{kind: "link", name: "0"}, reconcile.Cause{})
-	want.Put(thing{kind: "route", name: "0", on: [2]reconcile.Key{link}}, reconcile.Cause{})
+	for _, name := range []string{"0", "1"} {
+		want.Put(thing{kind: "route", name: name, on: [2]reconcile.Key{{Kind: "link", Name: "0"}}}, reconcile.Cause{})
+	}
 	l := &reconcile.Loop{Engine: &reconcile.Engine{Kinds: []reconcile.Kind{single{fakeKind{f, "link"}, &reads}, single{fakeKind{f, "route"}, &reads}}},
 		Pokes: reconcile.NewPokes(), Resync: time.Hour, Compile: func(context.Context) (reconcile.Want, bool, error) { return want, true, nil }}
 	passes := make(chan reconcile.Report, 100)
@@ -155,23 +156,50 @@ func TestHeldBelow(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- l.Run(ctx) }()
-	defer func() { stop(); <-done }()
-	if r := next(t, passes); len(f.own) != 2 {
+	t.Cleanup(func() { stop(); <-done })
+	if r := next(t, passes); len(f.own) != 3 {
 		t.Fatalf("%+v", r)
 	}
+	return f, func(keys ...reconcile.Key) reconcile.Report {
+		if len(keys) > 0 {
+			l.Pokes.Add(reconcile.Poke{Keys: keys})
+		}
+		return next(t, passes)
+	}
+}
+
+// TestHeldBelow has a stranger in the place of what others stand on, and events of those alone: who has it is told, whether it
+// is there now or was there before.
+func TestHeldBelow(t *testing.T) {
+	f, after := watched(t)
+	link, route, other := reconcile.Key{Kind: "link", Name: "0"}, reconcile.Key{Kind: "route", Name: "0"}, reconcile.Key{Kind: "route", Name: "1"}
 	clear(f.own)
 	f.foreign[link] = "a stranger"
-	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
-	r := next(t, passes)
-	if len(r.Conflicts) != 1 || r.Conflicts[0].Key != link || !slices.Equal(r.Conflicts[0].Without, []reconcile.Key{route}) {
+	r := after(route)
+	if len(r.Conflicts) != 1 || r.Conflicts[0].Key != link || !slices.Equal(r.Conflicts[0].Without, []reconcile.Key{route, other}) {
 		t.Errorf("conflicts: %+v", r.Conflicts)
 	}
 	clear(f.foreign)
-	l.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{route}})
-	for r = next(t, passes); len(r.Conflicts) > 0; r = next(t, passes) {
+	for r = after(route); len(r.Conflicts) > 0; r = after() {
 	}
-	if len(f.own) != 2 {
+	if len(f.own) != 3 {
 		t.Errorf("not home: %v", f.state().Keys())
+	}
+}
+
+// TestWrongBelow has what others stand on replaced, and the event of one of those alone: all that goes with it is put back with it.
+func TestWrongBelow(t *testing.T) {
+	f, after := watched(t)
+	route := reconcile.Key{Kind: "route", Name: "0"}
+	x := f.own[reconcile.Key{Kind: "link", Name: "0"}]
+	x.fixed++
+	f.own[x.Key()] = x
+	delete(f.own, route)
+	if r := after(route); r.Err != nil || !r.Whole {
+		t.Errorf("the pass: %+v", r)
+	}
+	if len(f.own) != 3 || f.own[x.Key()].fixed != 0 {
+		t.Errorf("not home: %v", f.own)
 	}
 }
 

@@ -166,7 +166,7 @@ func (f *fake) engine() *reconcile.Engine {
 	e := &reconcile.Engine{}
 	for i, name := range fakeKinds {
 		k := fakeKind{f, name}
-		if i%2 == 0 {
+		if i%2 == 1 { // the last one too, whose building and removing follow each other
 			e.Kinds = append(e.Kinds, many{k})
 		} else {
 			e.Kinds = append(e.Kinds, k)
