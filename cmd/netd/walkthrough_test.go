@@ -507,15 +507,21 @@ func TestDaemonBGP(t *testing.T) {
 		t.Errorf("peers:\n%s", out)
 	}
 
-	// The daemon's death costs the sessions nothing.
-	master.stop(syscall.SIGKILL)
-	if out := master.Run(t, "ip route"); !strings.Contains(out, route) {
-		t.Errorf("the route went with the daemon:\n%s", out)
-	}
-	master.start()
-	l.settled()
-	if out := master.Run(t, "ip route"); !strings.Contains(out, route) {
-		t.Errorf("the route went with the restart:\n%s", out)
+	// The daemon's end costs the sessions nothing, however it comes: they are the ones that they were.
+	before := master.sessions(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		master.stop(sig)
+		if out := master.Run(t, "ip route"); !strings.Contains(out, route) {
+			t.Errorf("%s: the route went with the daemon:\n%s", sig, out)
+		}
+		master.start()
+		l.settled()
+		if out := master.Run(t, "ip route"); !strings.Contains(out, route) {
+			t.Errorf("%s: the route went with the restart:\n%s", sig, out)
+		}
+		if now := master.sessions(t); now != before {
+			t.Errorf("%s: the sessions were\n%s\nand are\n%s", sig, before, now)
+		}
 	}
 
 	// To vxlan and back by the file alone.
@@ -541,6 +547,20 @@ func TestDaemonBGP(t *testing.T) {
 	})
 	l.settled()
 	l.reach()
+}
+
+// sessions are the speaker's process and its sessions, each with the time since which it is what it is.
+func (h *labHost) sessions(t *testing.T) string {
+	t.Helper()
+	var v statusView
+	if err := json.Unmarshal([]byte(h.must(0, "status", "--json")), &v); err != nil {
+		t.Fatal(err)
+	}
+	out := v.Speaker
+	for _, p := range v.Peers {
+		out += fmt.Sprintf("\n%s %s since %s", p.Who(), p.State, p.Since)
+	}
+	return out
 }
 
 // TestLab is the story of `netd lab`: up, reach, a changed mode, down, and nothing left.
