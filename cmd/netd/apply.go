@@ -58,7 +58,9 @@ func (a *app) destroyCmd() *cobra.Command {
 		Use:   "destroy",
 		Short: "Remove everything netd made, and nothing else",
 		Long: `Remove everything netd made on this host, and nothing else: links, routes, addresses and rules of its own go, settings go
-back to what they were before. Needs no valid file. A daemon does it, and rests afterwards until the next apply.`,
+back to what they were before. Needs no valid file. A daemon does it, and rests afterwards until the next apply.
+
+Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not given; 75 where someone else holds the lock.`,
 		Example: "  netd destroy\n  netd destroy -y",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -82,8 +84,11 @@ back to what they were before. Needs no valid file. A daemon does it, and rests 
 func (a *app) carryOut(yes, asJSON bool, agreed agreement, verb string, plan func() (planView, error),
 	do func(agreed agreement, show func(planView)) (applyView, error)) error {
 	show := func(v planView) {
-		if !asJSON {
-			v.write(a.out, a.colored(a.out))
+		switch {
+		case !asJSON:
+			v.write(a.page(a.out))
+		case !yes && isTerminal(a.in): // who is asked sees of what
+			v.write(a.page(a.talk))
 		}
 	}
 	var seen planView

@@ -193,7 +193,7 @@ func (a *app) showBlocks(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.out, map[string]any{"schema_version": 1, "blocks": list})
 	}
-	table(a.out, rows)
+	table(a.page(a.out), rows)
 	return nil
 }
 
@@ -239,7 +239,7 @@ func (a *app) showWorkloads(ctx context.Context, asJSON bool) error {
 		}
 		rows = append(rows, row)
 	}
-	table(a.out, rows)
+	table(a.page(a.out), rows)
 	if known && len(list) == 0 {
 		fmt.Fprintln(a.talk, "No workload is attached here, and the file declares none.")
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"netd/reconcile/store"
@@ -123,8 +124,13 @@ func (r remote) request(path string, agreed agreement) (request, error) {
 	if err != nil {
 		return request{}, err
 	}
+	var given []string
+	for _, v := range r.a.vars {
+		name, _, _ := strings.Cut(v, "=")
+		given = append(given, name)
+	}
 	abs, err := filepath.Abs(path)
-	return request{Config: abs, Vars: vars, Node: r.a.node, Session: session(os.Getenv("SSH_CONNECTION")), agreement: agreed}, err
+	return request{Config: abs, Vars: vars, Given: given, Node: r.a.node, Session: session(os.Getenv("SSH_CONNECTION")), agreement: agreed}, err
 }
 
 func (r remote) plan(ctx context.Context, path string) (v planView, err error) {

@@ -112,7 +112,7 @@ kernel. Exits 0, or 78 where the file has faults.`,
 				if err := printJSON(a.out, v); err != nil {
 					return err
 				}
-			} else if err := ds.Write(a.talk, a.mark); err != nil {
+			} else if err := ds.Write(a.page(a.talk), a.mark); err != nil {
 				return err
 			}
 			if ds.HasErrors() {
@@ -218,7 +218,7 @@ func (a *app) format(file string, write, check bool) (changed bool, err error) {
 	}
 	out, ds := config.Format(file, src)
 	if ds.HasErrors() {
-		_ = ds.Write(a.talk, a.mark)
+		_ = ds.Write(a.page(a.talk), a.mark)
 		return false, fmt.Errorf("%s does not parse; it is left as it is", file)
 	}
 	changed = !bytes.Equal(src, out)

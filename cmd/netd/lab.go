@@ -31,7 +31,8 @@ Needs root, ip and nsenter.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return fail(exitUsage, "lab what? up, exec, test or down") },
 	}
-	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
+	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up",
+		Long: "Bring every host of the file up as a network namespace with netd in it, and wait until each is in sync. The file is followed where it\nlies. One lab is up at a time; a second is refused.", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.labUp(cmd.Context(), args[0]) }}
 	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -262,7 +263,7 @@ func (a *app) labTest(asJSON bool) error {
 		for _, p := range pings {
 			rows = append(rows, []string{p.From, p.To, p.Address.String(), p.result()})
 		}
-		table(a.out, rows)
+		table(a.page(a.out), rows)
 	}
 	if slices.ContainsFunc(pings, func(p pingView) bool { return !p.OK }) {
 		return &exit{code: exitDegraded}

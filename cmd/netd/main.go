@@ -88,10 +88,10 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	}
 	switch text := strings.TrimSpace(err.Error()); {
 	case strings.HasPrefix(text, "Error: "), strings.HasPrefix(text, "Warning: "):
-		fmt.Fprintln(talk, text) // a file's faults as the daemon found them
+		fmt.Fprintln(a.page(talk), text) // a file's faults as the daemon found them
 	default:
 		for line := range strings.Lines(text) {
-			fmt.Fprintf(talk, "netd: %s\n", strings.TrimSuffix(line, "\n"))
+			fmt.Fprintf(a.page(talk), "netd: %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
 	switch code {
@@ -130,7 +130,18 @@ func (a *app) root() *cobra.Command {
 		Short: "A network for containers on bare hosts, from one file",
 		Long: `netd makes the containers of many hosts one network, as one file says that is the same on every host.
 
-Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd apply, and leave netd run to keep it so.`,
+Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd apply, and leave netd run to keep it so.
+
+Exit codes:
+  0   done
+  1   failed: what had been changed was undone, or is named
+  2   plan --detailed-exitcode found changes
+  3   degraded (status, drift, lab test)
+  64  the command line is wrong
+  69  no daemon runs
+  75  someone else holds the host's lock
+  77  no permission
+  78  the configuration is bad`,
 		Example:       "  netd validate\n  netd plan\n  netd apply\n  netd run",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -153,6 +164,11 @@ Edit /etc/netd.hcl, look at what would change with netd plan, do it with netd ap
 	f.StringVar(&a.logFormat, "log-format", "console", "console or json")
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the file: `x=value` (also NETD_VAR_x)")
+	f.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "var" { // whose twins are NETD_VAR_x
+			f.Usage += " (" + twin(f) + ")"
+		}
+	})
 	root.SetFlagErrorFunc(flagError)
 	setHelp(root)
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -239,7 +255,7 @@ func (a *app) load(path string) (*config.Source, *config.Config, error) {
 	}
 	c, ds := parse(s)
 	if len(ds) > 0 {
-		_ = ds.Write(a.talk, a.mark)
+		_ = ds.Write(a.page(a.talk), a.mark)
 	}
 	if ds.HasErrors() {
 		return nil, nil, &exit{code: exitConfig}

@@ -314,7 +314,7 @@ func (a *app) showPeers(ctx context.Context, name string, asJSON bool) error {
 		rows = append(rows, []string{p.Name, p.Addr.String(), strconv.FormatUint(uint64(p.ASN), 10), p.State, p.Since.Format(time.RFC3339),
 			strconv.Itoa(p.Received), strconv.Itoa(p.Accepted), strconv.Itoa(p.Rejected), strconv.Itoa(p.Advertised), p.LastError()})
 	}
-	table(a.out, rows)
+	table(a.page(a.out), rows)
 	return nil
 }
 
@@ -347,6 +347,6 @@ func (a *app) showRoutes(ctx context.Context, r request, asJSON bool) error {
 		}
 		rows = append(rows, []string{prefix, hop, x.From, x.Text, x.Reason}[:len(head)])
 	}
-	table(a.out, rows)
+	table(a.page(a.out), rows)
 	return nil
 }

@@ -60,7 +60,7 @@ Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2
 					return err
 				}
 			} else {
-				v.write(a.out, a.colored(a.out))
+				v.write(a.page(a.out))
 			}
 			switch {
 			case len(v.Conflicts) > 0:

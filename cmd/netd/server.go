@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ const socketName = "netd.sock"
 type request struct {
 	Config  string            `json:"config,omitempty"` // absolute path
 	Vars    map[string]string `json:"vars,omitempty"`
+	Given   []string          `json:"given,omitempty"` // the names of those variables that --var sets
 	Node    string            `json:"node,omitempty"`
 	Session desired.Session   `json:"session,omitzero"` // that the user is logged in over
 	agreement
@@ -206,24 +208,25 @@ func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *co
 		}
 		return nil, nil, err
 	}
-	if err := sameVariables(c.Variables, src.Vars, r.Vars); err != nil {
+	if err := sameVariables(append(slices.Clone(c.Variables), r.Given...), src.Vars, r.Vars); err != nil {
 		return nil, nil, err
 	}
 	return src, c, refuse(c)
 }
 
-// sameVariables refuses a caller who sets a variable of the file to something else than the daemon has. What the caller does
-// not set is the daemon's, and what the file does not declare has no effect, whoever sets it.
-func sameVariables(declared []string, daemon, caller map[string]string) error {
+// sameVariables refuses a caller who has one of some variables, those of the file and those of --var, set to something else than
+// the daemon. What the caller does not set is the daemon's; what else an environment holds has no effect.
+func sameVariables(names []string, daemon, caller map[string]string) error {
 	var errs []error
-	for _, name := range declared {
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		here, set := caller[name]
 		switch there, has := daemon[name]; {
 		case !set || has && here == there:
 		case has:
 			errs = append(errs, fmt.Errorf("variable %q is %q for the daemon and %q here; where a daemon runs, its variables count", name, there, here))
 		default:
-			errs = append(errs, fmt.Errorf("variable %q is set here, to %q, and not for the daemon; where a daemon runs, its variables count", name, here))
+			errs = append(errs, fmt.Errorf("variable %q is set here and not for the daemon; where a daemon runs, its variables count", name))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

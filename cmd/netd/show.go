@@ -35,14 +35,16 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 	}
 	var asJSON bool
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
-	for _, x := range [][2]string{
-		{"state", "Everything that netd owns on this host"},
-		{"routes", "The routes that netd owns here and in its containers"},
-		{"links", "The links and addresses that netd owns here and in its containers"},
+	for _, x := range [][3]string{
+		{"state", "Everything that netd owns on this host", "Everything that netd owns on this host, as the kernel holds it now: what each object is and why it is wanted."},
+		{"routes", "The routes that netd owns here and in its containers",
+			"The routes and next hops that netd owns on this host and in its containers (@WORKLOAD/…), as the kernel holds them now, each with\nwhat wants it: a node, a block, a workload, or the neighbours that told it."},
+		{"links", "The links and addresses that netd owns here and in its containers",
+			"The links that netd made on this host and the addresses it gave them, and those in its containers (@WORKLOAD/…), as the kernel holds\nthem now."},
 	} {
 		name, bgp := x[0], false
 		one := &cobra.Command{
-			Use: name, Short: x[1], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: cobra.NoArgs,
+			Use: name, Short: x[1], Long: x[2], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				if bgp {
 					return a.showRoutes(cmd.Context(), request{Which: string(speaker.LocRIB)}, asJSON)
@@ -100,7 +102,7 @@ func (a *app) showState(v stateView, name string, asJSON bool) error {
 	case len(rows) == 1:
 		fmt.Fprintln(a.out, "netd owns nothing of this on this host.")
 	default:
-		table(a.out, rows)
+		table(a.page(a.out), rows)
 	}
 	return nil
 }

@@ -237,9 +237,9 @@ Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 					var screen bytes.Buffer // in one write, so that nothing flickers
 					screen.WriteString(clearScreen)
 					v.write(&screen)
-					_, err = a.out.Write(screen.Bytes())
+					_, err = a.page(a.out).Write(screen.Bytes())
 				default:
-					v.write(a.out)
+					v.write(a.page(a.out))
 				}
 				switch {
 				case err != nil:
@@ -350,14 +350,14 @@ func (a *app) driftCmd() *cobra.Command {
 			} else if len(v.Outside)+len(v.Conflicts) == 0 {
 				fmt.Fprintln(a.out, "No drift.")
 			} else {
-				writeChanges(a.out, v.Outside, false, a.colored(a.out))
-				writeConflicts(a.out, v.Conflicts)
+				writeChanges(a.page(a.out), v.Outside, false)
+				writeConflicts(a.page(a.out), v.Conflicts)
 			}
 			if !asJSON {
 				for _, k := range slices.Sorted(maps.Keys(v.ChangedBy)) {
 					fmt.Fprintf(a.out, "%s was changed last by %s\n", k, v.ChangedBy[k])
 				}
-				writeRepairs(a.out, v.Repairs)
+				writeRepairs(a.page(a.out), v.Repairs)
 			}
 			if len(v.Outside)+len(v.Conflicts) > 0 {
 				return &exit{code: exitDegraded}
@@ -392,7 +392,7 @@ func (a *app) reloadCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(a.out, v)
 			}
-			v.write(a.out)
+			v.write(a.page(a.out))
 			return nil
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -114,7 +115,7 @@ func (v *resourceView) UnmarshalJSON(b []byte) error {
 var symbols = map[string]string{"create": "+", "update": "~", "delete": "-"}
 
 // write prints the plan for people.
-func (v planView) write(w io.Writer, color bool) {
+func (v planView) write(w page) {
 	host := v.Node
 	if v.ThisHost {
 		host += " (this host)"
@@ -132,7 +133,7 @@ func (v planView) write(w io.Writer, color bool) {
 	writePending(w, v.Pending)
 	if len(v.Outside) > 0 {
 		fmt.Fprint(w, "\nChanged outside netd:\n")
-		writeChanges(w, v.Outside, false, color)
+		writeChanges(w, v.Outside, false)
 	}
 	writeConflicts(w, v.Conflicts)
 	if len(v.Changes) == 0 {
@@ -145,8 +146,11 @@ func (v planView) write(w io.Writer, color bool) {
 		return
 	}
 	fmt.Fprint(w, "\nnetd will:\n")
-	writeChanges(w, v.Changes, true, color)
+	left := writeChanges(w, v.Changes, true)
 	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
+	if left {
+		fmt.Fprintln(w, "Some causes do not fit here: a wider terminal, a pipe or --json shows them.")
+	}
 	if len(v.Harms) > 0 {
 		fmt.Fprint(w, "\nOnly with --allow-destroy:\n")
 		for _, h := range v.Harms {
@@ -203,29 +207,46 @@ func keyList(keys []reconcile.Key) string {
 // widest is how far a column may push the next one to the right.
 const widest = 44
 
-func writeChanges(w io.Writer, changes []changeView, causes, color bool) {
-	kind, name, text := 6, 0, 0
-	for _, c := range changes {
-		kind = max(kind, len(c.Kind))
-		if n := utf8.RuneCountInString(c.Name); n <= widest {
-			name = max(name, n)
-		}
-		if n := utf8.RuneCountInString(c.Text); n <= widest {
-			text = max(text, n)
+// writeChanges prints changes in columns, all of one width. On a terminal that is too narrow for that each kind has columns of
+// its own or none, and a cause that does not fit is left out; left says that one was.
+func writeChanges(w page, changes []changeView, causes bool) (left bool) {
+	kind, names, texts := 6, map[string]int{}, map[string]int{}
+	column := func(widths map[string]int, kind, text string) {
+		if n := utf8.RuneCountInString(text); n <= widest {
+			widths[kind], widths[""] = max(widths[kind], n), max(widths[""], n)
 		}
 	}
-	// What is very wide takes of the next column's room, so that the causes stay in one column where they can.
 	for _, c := range changes {
-		line := fmt.Sprintf("  %s %-*s %-*s  %s", symbols[c.Op], kind, c.Kind, name, c.Name, c.Text)
+		kind = max(kind, len(c.Kind))
+		column(names, c.Kind, c.Name)
+		column(texts, c.Kind, c.Text)
+	}
+	// What is very wide takes of the next column's room, so that the causes stay in one column where they can.
+	row := func(c changeView, of string) string {
+		line := fmt.Sprintf("  %s %-*s %-*s  %s", symbols[c.Op], kind, c.Kind, names[of], c.Name, c.Text)
 		if causes && c.Because.Text != "" {
-			line = fmt.Sprintf("%-*s  # %s", 4+kind+1+name+2+text, line, c.Because.Text)
+			line = fmt.Sprintf("%-*s  # %s", 4+kind+1+names[of]+2+texts[of], line, c.Because.Text)
 		}
-		line = strings.TrimRight(line, " ")
-		if color {
+		return strings.TrimRight(line, " ")
+	}
+	narrow := w.width > 0 && slices.ContainsFunc(changes, func(c changeView) bool { return columns(row(c, "")) > w.width })
+	for _, c := range changes {
+		line, cut := row(c, ""), false
+		if narrow {
+			if line = row(c, c.Kind); columns(line) > w.width {
+				line, _, cut = strings.Cut(line, "  # ")
+				line, left = strings.TrimRight(line, " "), left || cut
+			}
+			if columns(line) > w.width {
+				line = fmt.Sprintf("  %s %-*s %s  %s", symbols[c.Op], kind, c.Kind, c.Name, c.Text)
+			}
+		}
+		if w.color {
 			line = map[string]string{"create": green, "update": yellow, "delete": red}[c.Op] + line + plain
 		}
 		fmt.Fprintln(w, line)
 	}
+	return left
 }
 
 // since says in what a plan differs from the one that was agreed to.

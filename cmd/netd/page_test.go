@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"netd/reconcile"
+)
+
+// TestFolded: a line breaks between words, keeps its colours, and loses nothing but blanks.
+func TestFolded(t *testing.T) {
+	for in, want := range map[string]string{
+		"a route that fits\n":                                         "a route that fits\n",
+		"  Write each of several on a line of its own\n":              "  Write each of several on a line of\n    its own\n",
+		"\x1b[32m  + link   vxlan.netd  vxlan, vni 4096, up\x1b[0m\n": "\x1b[32m  + link   vxlan.netd  vxlan, vni\n    4096, up\x1b[0m\n",
+		"    1 | blocks = [\"10.10.40.160/27\", \"10.11.0.0/26\"]\n":  "    1 | blocks = [\"10.10.40.160/27\", \"10.11.0.0/26\"]\n",
+		"0123456789012345678901234567890123456789\n":                  "0123456789012345678901234567890123456789\n",
+	} {
+		if got := folded(in, 36); got != want {
+			t.Errorf("%q\nbecomes %q\nwant    %q", in, got, want)
+		}
+	}
+}
+
+// TestNarrowPlan: a plan on a terminal of 80 columns keeps every value and leaves out the causes that do not fit; elsewhere it
+// has everything on one line.
+func TestNarrowPlan(t *testing.T) {
+	changes := []changeView{
+		{Op: "create", Kind: "nft", Name: "inet netd set inside element 192.168.170.137", Because: reconcile.Cause{Text: "guards"}},
+		{Op: "create", Kind: "route", Name: "10.10.194.128/26", Text: "via 10.10.194.128 dev vxlan.netd onlink", Because: reconcile.Cause{Text: "node baihl-node"}},
+		{Op: "create", Kind: "route", Name: "@file/nginx-master/169.254.1.1/32", Text: "dev eth0 scope link", Because: reconcile.Cause{Text: "workload nginx-master"}},
+		{Op: "delete", Kind: "route", Name: "10.10.77.0/26", Text: "blackhole", Because: reconcile.Cause{Text: "no node has it"}},
+	}
+	for width, want := range map[int]string{
+		0: `
+  + nft    inet netd set inside element 192.168.170.137                                           # guards
+  + route  10.10.194.128/26                              via 10.10.194.128 dev vxlan.netd onlink  # node baihl-node
+  + route  @file/nginx-master/169.254.1.1/32             dev eth0 scope link                      # workload nginx-master
+  - route  10.10.77.0/26                                 blackhole                                # no node has it
+`,
+		80: `
+  + nft    inet netd set inside element 192.168.170.137    # guards
+  + route  10.10.194.128/26  via 10.10.194.128 dev vxlan.netd onlink
+  + route  @file/nginx-master/169.254.1.1/32  dev eth0 scope link
+  - route  10.10.77.0/26                      blackhole
+`,
+	} {
+		var out bytes.Buffer
+		if left := writeChanges(page{Writer: &out, width: width}, changes, true); left != (width > 0) {
+			t.Errorf("%d columns: a cause is left out: %v", width, left)
+		}
+		if got := "\n" + out.String(); got != want {
+			t.Errorf("%d columns:%s\nwant:%s", width, got, strings.ReplaceAll(want, " ", "·"))
+		}
+	}
+}
