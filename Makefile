@@ -81,9 +81,10 @@ soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,0
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 
 .PHONY: fuzz
-fuzz: ## the parsers of what others give: the configuration, the speaker's frames and paths, the CNI plugin, the kernel; a minute each
+fuzz: ## the parsers of what others give: the configuration, the speaker's frames and paths, the CNI plugin, Docker, the kernel; a minute each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s -fuzzminimizetime 1s ./config
 	$(GO) test -run '^$$' -fuzz FuzzFrames -fuzztime 60s ./reconcile/speaker
 	$(GO) test -run '^$$' -fuzz FuzzPath -fuzztime 60s ./reconcile/speaker
 	$(GO) test -run "^$$" -fuzz FuzzRun -fuzztime 60s ./reconcile/workload/cni
+	$(GO) test -run '^$$' -fuzz FuzzCall -fuzztime 60s ./reconcile/workload/docker
 	$(GO) test -run '^$$' -fuzz FuzzHint -fuzztime 60s ./reconcile/watch

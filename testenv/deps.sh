@@ -15,6 +15,7 @@ want bird bird2
 want sysctl procps
 want containerd containerd
 want dockerd docker.io
+want docker-compose docker-compose
 want iptables iptables
 [ -x /usr/lib/cni/ptp ] || need+=(containernetworking-plugins)
 [ -x /usr/bin/busybox ] && ! ldd /usr/bin/busybox >/dev/null 2>&1 || need+=(busybox-static)

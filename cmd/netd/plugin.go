@@ -86,24 +86,32 @@ const quiet = 100 * time.Millisecond
 // settler hears of what Docker does with containers' ends: one that is put into its namespace is looked at at once, and what
 // else may have changed there a moment later. Nothing is polled.
 func (d *daemonState) settler(ctx context.Context) {
+	var later <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.moved:
-		}
-		waiting := false
-		_ = d.call(ctx, func(ctx context.Context) {
-			if d.config == nil || !d.named {
-				return
+			_ = d.call(ctx, func(ctx context.Context) {
+				if d.config != nil && d.named {
+					d.settleHanded(ctx)
+				}
+			})
+		case <-d.rerouted:
+			if later == nil {
+				later = time.After(quiet)
 			}
-			if waiting = d.host.core.Unsettled(); waiting {
-				d.settleHanded(ctx)
-			}
-		})
-		if !waiting && d.hasDocker() {
-			time.AfterFunc(quiet, d.pokes.Whole)
+		case <-later:
+			later = nil
+			d.pokes.Whole()
 		}
+	}
+}
+
+// mayHaveMoved is told of every event in a namespace that is no known workload's. Any goroutine may call it.
+func (d *daemonState) mayHaveMoved() {
+	if d.host.core.Unsettled() {
+		d.moved.Set()
 	}
 }
 
@@ -147,8 +155,50 @@ func (d *daemonState) namer(ctx context.Context) {
 	}
 }
 
-// hasDocker reports whether the daemon serves Docker.
-func (d *daemonState) hasDocker() bool { return d.plugin }
+// reviver starts, once the daemon can serve Docker, the containers that Docker gave up on while it could not: those whose
+// policy is to run always, that are on a network of netd's, and whose last start failed. One that was stopped by hand has no
+// failure.
+func (d *daemonState) reviver(ctx context.Context) {
+	for able := false; !able; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.able:
+			_ = d.call(ctx, func(context.Context) { _, err := d.site(); able = err == nil })
+		}
+	}
+	client := docker.Open(docker.Socket)
+	defer client.Close()
+	ids, err := client.Stopped(ctx)
+	if err != nil {
+		d.log.Debug("containers that Docker gave up on", zap.Error(err)) // it is not there: it will find the plugin when it is
+		return
+	}
+	ours := map[string]bool{} // Docker's networks
+	for _, id := range ids {
+		c, err := client.Inspect(ctx, id)
+		if policy := c.HostConfig.RestartPolicy.Name; err != nil || c.State.Running || c.State.Error == "" || policy != "always" && policy != "unless-stopped" {
+			continue
+		}
+		on := false
+		for name := range c.NetworkSettings.Networks {
+			if _, known := ours[name]; !known {
+				n, err := client.InspectNetwork(ctx, name)
+				ours[name] = err == nil && n.Driver == "netd"
+			}
+			on = on || ours[name]
+		}
+		if !on {
+			continue
+		}
+		fields := []zap.Field{zap.String("container", strings.TrimPrefix(c.Name, "/")), zap.String("cause", c.State.Error)}
+		if err := client.Start(ctx, id); err != nil {
+			d.log.Error("a container that Docker gave up on is not started", append(fields, zap.Error(err))...)
+			continue
+		}
+		d.log.Info("started a container that Docker gave up on", fields...)
+	}
+}
 
 // servePlugin serves Docker on the socket that systemd hands over, else on the one at path. It serves nobody where there is
 // neither.
@@ -160,12 +210,21 @@ func (d *daemonState) servePlugin(path string) (*http.Server, error) {
 	if l == nil {
 		return nil, nil
 	}
-	d.plugin = true
 	d.log.Info("serving Docker", zap.String("socket", l.Addr().String()))
-	s := &http.Server{Handler: rootOnly(docker.Plugin{Attacher: pluginAttacher{d}}), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, ConnContext: withPeer}
+	plugin := docker.Plugin{Attacher: pluginAttacher{d}}
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		plugin.ServeHTTP(w, r)
+		if afterCall != nil {
+			afterCall(strings.TrimPrefix(r.URL.Path, "/"))
+		}
+	})
+	s := &http.Server{Handler: rootOnly(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, ConnContext: withPeer}
 	go func() { _ = s.Serve(l) }()
 	return s, nil
 }
+
+// Tests that kill netd between what a call of Docker's does and its answer set this.
+var afterCall func(method string)
 
 func pluginListener(path string) (net.Listener, error) {
 	given, err := activation.Listeners()

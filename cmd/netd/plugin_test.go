@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,14 +14,20 @@ import (
 // newPluginLab is two hosts with a dockerd each and netd as its plugin. The file's network has a reserved address.
 func newPluginLab(t *testing.T, mode string, args ...string) (*twoHosts, []*docker.Host) {
 	l, hosts := newDockerLab(t, func(file string) string {
+		if mode == "vxlan6" {
+			return strings.NewReplacer(`"10.10.0.0/16"`, `"10.10.0.0/16", "fd00:10::/48"`, `"10.10.40.128/26"`, `"10.10.40.128/26", "fd00:10:0:1::/64"`,
+				`"10.10.194.128/26"`, `"10.10.194.128/26", "fd00:10:0:2::/64"`).Replace(file)
+		}
 		return strings.Replace(file, `"vxlan"`, `"`+mode+`"`+"\n  reserved = [\"10.10.40.131\"]", 1)
 	}, args...)
 	for _, h := range l.hosts {
 		h.runArgs = []string{"--docker-socket", "/run/docker/plugins/netd.sock"}
 		h.start()
 	}
-	for _, d := range hosts {
-		d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "--subnet", "10.10.0.0/16", "lab")
+	for _, h := range l.hosts {
+		if out := h.must(0, "docker", "install"); out != "lab\n" {
+			t.Errorf("docker install: %s", out)
+		}
 	}
 	return l, hosts
 }
@@ -157,6 +165,20 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 	} {
 		refusedBy(t, d, x.words, append(append([]string{"network", "create", "-d", "netd"}, strings.Fields(x.args)...), "refused")...)
 	}
+	// Installed again, nothing changes; what is there and is another network is not touched.
+	id := d.Docker("network", "inspect", "-f", "{{.Id}}", "lab")
+	h.must(0, "docker", "install")
+	if again := d.Docker("network", "inspect", "-f", "{{.Id}}", "lab"); again != id {
+		t.Errorf("installing again made another network")
+	}
+	if out := h.must(exitFailed, "docker", "install", "--name", "bridge"); !strings.Contains(out, `Docker has a network "bridge" already, of the driver bridge`) {
+		t.Error(out)
+	}
+	d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "--subnet", "10.10.40.128/26", "part")
+	if out := h.must(exitFailed, "docker", "install", "--name", "part"); !strings.Contains(out, "with the subnets 10.10.40.128/26 where the file has 10.10.0.0/16") {
+		t.Error(out)
+	}
+	d.Docker("network", "rm", "part")
 	// Without a subnet, with the name of the file's network, and with a block of this node's alone.
 	d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=lab", "plain")
 	if got := runs(t, d, "plain", "plain"); got != "10.10.40.133" { // 131 is reserved, 132 was had before
@@ -191,6 +213,22 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 	h.taken("2 by docker")
 	d.Docker("rm", "-f", "two")
 
+	// Compose, with a network of its own making.
+	file := filepath.Join(d.Dir(), "compose.yaml")
+	if err := os.WriteFile(file, []byte(composed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	compose := func(args ...string) { d.Run(append([]string{"docker-compose", "-f", file, "-p", "shop"}, args...)...) }
+	compose("up", "-d")
+	l.reaches(d, "shop_front_1", "store")
+	l.reaches(d, "shop_front_1", "10.10.194.129")
+	l.reaches(d, "web-0", "10.10.40.151")
+	h.taken("4 by docker")
+	compose("restart", "-t", "0", "store")
+	l.reaches(d, "shop_front_1", "10.10.40.151")
+	compose("down", "-t", "0")
+	h.taken("2 by docker")
+
 	// Stopped and started: what was asked for comes back, and nothing of the first time stays.
 	d.Docker("restart", "-t", "0", "db")
 	if got := addressIn(t, d, "db", "lab"); got != "10.10.40.150" {
@@ -199,4 +237,42 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 	l.reaches(d, "db", "10.10.194.129")
 	h.taken("2 by docker")
 	d.Docker("rm", "-f", "db")
+}
+
+const composed = `services:
+  front:
+    image: ` + docker.Image + `
+    command: /bin/sleep 1000
+    networks: [backend]
+  store:
+    image: ` + docker.Image + `
+    command: /bin/sleep 1000
+    networks:
+      backend:
+        ipv4_address: 10.10.40.151
+networks:
+  backend:
+    driver: netd
+    ipam:
+      driver: netd
+      config:
+        - subnet: 10.10.0.0/16
+version: "3.5"
+`
+
+// TestDockerPluginIPv6 gives containers of Docker an address of either family.
+func TestDockerPluginIPv6(t *testing.T) {
+	l, hosts := newPluginLab(t, "vxlan6")
+	for i, d := range hosts {
+		runs(t, d, fmt.Sprint("web-", i), "lab")
+	}
+	for i, d := range hosts {
+		v6 := hosts[1-i].Docker("inspect", "-f", "{{.NetworkSettings.Networks.lab.GlobalIPv6Address}}", fmt.Sprint("web-", 1-i))
+		if !strings.HasPrefix(v6, "fd00:10:") {
+			t.Errorf("inspect tells the IPv6 address %q", v6)
+		}
+		l.reaches(d, fmt.Sprint("web-", i), v6)
+		l.reaches(d, fmt.Sprint("web-", i), addressIn(t, hosts[1-i], fmt.Sprint("web-", 1-i), "lab"))
+		l.hosts[i].taken("1 by docker")
+	}
 }

@@ -90,9 +90,10 @@ type daemonState struct {
 
 	attachments *attachments
 	freed       freed
-	plugin      bool      // Docker is served
 	since       time.Time // when the daemon started
+	able        news      // a whole pass went well
 	unnamed     news      // whose an endpoint of Docker is is not known
+	rerouted    news      // Docker changed a route of a container
 	moved       news      // a runtime may be done with a container's end
 
 	sup     *speaker.Supervisor
@@ -126,6 +127,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
 	d.freed.wake, d.moved, d.unnamed = make(chan struct{}, 1), make(news, 1), make(news, 1)
+	d.able, d.rerouted = make(news, 1), make(news, 1)
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
@@ -169,7 +171,10 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, Leads: h.leads, Sends: h.sends, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Moved: d.moved.Set, Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, Leads: h.leads, Sends: h.sends, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Poke: d.pokes.Add, Trouble: trouble}
+	if plugin != nil {
+		kernel.Moved, kernel.Rerouted = d.mayHaveMoved, d.rerouted.Set
+	}
 	task(func() { kernel.Follow(ctx) })
 	task(func() {
 		watch.Files(ctx, d.watched(&d.paths), func() {
@@ -183,9 +188,10 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
 	task(func() { d.flusher(ctx) })
-	task(func() { d.settler(ctx) })
 	if plugin != nil {
+		task(func() { d.settler(ctx) })
 		task(func() { d.namer(ctx) })
+		task(func() { d.reviver(ctx) })
 	}
 	task(func() { d.follow(ctx) })
 
@@ -206,6 +212,9 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 			log.Warn("waiting for the node's address", zap.Duration("at most", addressWait))
 			_, _ = daemon.SdNotify(false, "STATUS=waiting for the node's address")
 		}
+	}
+	if err := h.core.Unjoined(ctx); err != nil {
+		log.Error("endpoints that Docker never used", zap.Error(err))
 	}
 	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
 	d.reading.Unlock()
@@ -359,6 +368,8 @@ func (d *daemonState) report(r reconcile.Report) {
 	text := ""
 	if r.Err != nil {
 		text = r.Err.Error()
+	} else if r.Whole {
+		d.able.Set()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

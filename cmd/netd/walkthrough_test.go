@@ -21,6 +21,13 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("NETD_TEST_PROGRAM") != "" || len(os.Args) > 1 && os.Args[1] == "speaker" {
 		steps := stepping()
+		if fatal := os.Getenv("NETD_TEST_KILL_CALL"); fatal != "" { // die before that call is answered
+			afterCall = func(method string) {
+				if method == fatal {
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				}
+			}
+		}
 		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_ADDRESS_WAIT")); err == nil {
 			addressWait = d
 		}

@@ -100,7 +100,7 @@ func (f *foundRoutes) read(p place) error {
 		}
 		at, asked := find(routeKey{h.dst, h.metric})
 		switch {
-		case (h.protocol == object.Protocol || p.handed && asked) && p.has(p.links.byIndex[h.oif].name):
+		case h.protocol == object.Protocol && p.has(p.links.byIndex[h.oif].name):
 			r := h.value(p.in, p.links)
 			switch {
 			case !asked || f.want[at].(object.Route) != r:
@@ -111,6 +111,8 @@ func (f *foundRoutes) read(p place) error {
 			case !f.twice[at]:
 				f.same[at] = true
 			}
+		case asked && p.handed && f.want[at].(object.Route) == h.value(p.in, p.links):
+			f.same[at] = true
 		case asked:
 			f.foreign = append(f.foreign, h.holder(p))
 		}

@@ -24,10 +24,10 @@ var (
 	facts   = reconcile.Poke{Wanted: true} // what is wanted may be something else now
 )
 
-// moved tells of a container's end that a runtime may be done with.
-func (h hints) moved() {
-	if h.Moved != nil {
-		h.Moved()
+// tell calls what is told of something, if there is such.
+func tell(f func()) {
+	if f != nil {
+		f()
 	}
 }
 
@@ -87,7 +87,7 @@ func (h hints) link(m message) reconcile.Poke {
 	case h.Wants(key):
 		return at(key)
 	case strings.HasPrefix(name, object.PeerPrefix): // a container's end, on its way there or back
-		h.moved()
+		tell(h.Moved)
 		return nothing
 	case group == object.LinkGroup, kind == "vxlan", kind == "ipip": // one of netd's by another name, or in the way of one
 		return whole
@@ -301,12 +301,12 @@ func (h hints) inside(m message) reconcile.Poke {
 	var p reconcile.Poke
 	places := h.PlacesOf(m.nsid)
 	if len(places) == 0 { // of no known workload yet
-		h.moved()
+		tell(h.Moved)
 	}
 	for _, in := range places {
 		// Docker, which changes the default route of its containers itself, is not to be interrupted.
 		if route := m.Type == unix.RTM_NEWROUTE || m.Type == unix.RTM_DELROUTE; route && strings.HasPrefix(string(in), "docker/") {
-			h.moved()
+			tell(h.Rerouted)
 			continue
 		}
 		p.Keys = append(p.Keys, object.LinkKey("", object.VethName(string(in))))

@@ -32,7 +32,8 @@ type Kernel struct {
 	Sends    func(netip.Addr) bool         // whether an address that is not netd's is one that it sends from; nil: there is none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
 	Filter   func() string                 // which chains of iptables decide what is forwarded
-	Moved    func()                        // is told that a runtime may be done with a link that it moves into a container; nil: nobody is; does not wait
+	Moved    func()                        // is told of what may be a link on its way into a container or back; nil: nobody is; does not wait
+	Rerouted func()                        // is told of a changed route in a container whose routes its runtime changes; as Moved
 	Poke     func(reconcile.Poke)          // is given what may have changed; does not wait
 	Trouble  func(error)                   // is told of a subscription that had to be opened anew
 }

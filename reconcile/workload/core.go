@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"netd/config"
@@ -68,8 +69,9 @@ type Core struct {
 	Freed   func([]netip.Addr)
 	flushed map[netip.Addr]bool // clean since they were freed
 
-	promised map[netip.Addr]time.Time   // until when
-	asked    map[object.Place]time.Time // when the runtime spoke last of one whose namespace is not known
+	promised  map[netip.Addr]time.Time   // until when
+	asked     map[object.Place]time.Time // when the runtime spoke last of one whose namespace is not known
+	unsettled atomic.Bool                // there may be one that Settle has to look at
 
 	// What tests have of their own.
 	now      func() time.Time
@@ -84,6 +86,7 @@ func New(db *store.DB, host Host) (*Core, error) {
 	err := db.View(func(tx store.Tx) error {
 		return tx.Endpoints(func(e store.Endpoint) error {
 			c.known[e.ID], c.asked[e.ID] = e, c.now()
+			c.unsettled.Store(c.unsettled.Load() || unsettled(e))
 			return nil
 		})
 	})
@@ -155,6 +158,9 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 	for _, i := range admitted {
 		e := out[i].Endpoint
 		c.known[e.ID], c.asked[e.ID] = e, c.now()
+		if unsettled(e) {
+			c.unsettled.Store(true)
+		}
 		delete(c.missed, e.ID)
 		for _, a := range e.Addrs() {
 			delete(c.flushed, a)
@@ -453,6 +459,9 @@ func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
 				continue
 			}
 		case err == nil && identity == e.Identity:
+		case o.Handed && c.linked(object.PeerName(string(e.ID))): // its runtime put it back, and said no more
+			gone = append(gone, e.ID)
+			continue
 		case e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID))):
 			o.Netns = ""
 		default:

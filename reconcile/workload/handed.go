@@ -18,11 +18,11 @@ import (
 // the runtime to take. When that is done with it, Settle learns which namespace it is and what the end is called there:
 // from then on the endpoint is like any other.
 
-// promise is for how long an address waits for who is to have it; patience, for how long an endpoint without a namespace
+// promiseLasts is for how long an address waits for who is to have it; patience, for how long an endpoint without a namespace
 // waits for its runtime. Both are longer than Docker tries one call.
 const (
-	promise  = time.Minute
-	patience = 2 * time.Minute
+	promiseLasts = time.Minute
+	patience     = 2 * time.Minute
 )
 
 // Promise chooses an address of a network's blocks here that lies in a prefix, or takes the one that is wanted, and keeps
@@ -56,7 +56,7 @@ func (c *Core) Promise(s Site, network string, in netip.Prefix, wanted netip.Add
 		return err
 	})
 	if err == nil {
-		c.promised[a] = c.now().Add(promise)
+		c.promised[a] = c.now().Add(promiseLasts)
 	}
 	return a, err
 }
@@ -83,19 +83,20 @@ func (c *Core) awaited(e store.Endpoint) bool {
 	return c.now().Sub(c.asked[e.ID]) < patience || c.linked(object.VethName(string(e.ID))) && !c.linked(object.PeerName(string(e.ID)))
 }
 
-// Unsettled reports whether there is an endpoint whose runtime has yet to put its end into a namespace.
-func (c *Core) Unsettled() bool {
-	for _, e := range c.known {
-		if e.Owner == "docker" && e.Identity == "" && e.Netns != "" {
-			return true
-		}
-	}
-	return false
+// Unsettled reports whether there may be an endpoint whose runtime has yet to put its end into a namespace. Any goroutine may
+// ask.
+func (c *Core) Unsettled() bool { return c.unsettled.Load() }
+
+func unsettled(e store.Endpoint) bool {
+	return e.Owner == "docker" && e.Identity == "" && e.Netns != ""
 }
 
 // Settle looks at the endpoints whose end the runtime moves. One that is in its namespace now is known by that from here
 // on, and led to what it should be. In a namespace with a default route of another's making it stands beside that.
 func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, err error) {
+	defer func() {
+		c.unsettled.Store(slices.ContainsFunc(c.All(), unsettled))
+	}()
 	var changed []store.Endpoint
 	for _, e := range c.All() {
 		if e.Owner != "docker" || e.Netns == "" {
@@ -188,4 +189,16 @@ func (c *Core) Name(id object.Place, container, name string) error {
 	}
 	c.known[id] = e
 	return nil
+}
+
+// Unjoined detaches the endpoints that their runtime has in no container: what is left of calls that a daemon which died did
+// not answer. A daemon does so when it starts, before it hears of new ones.
+func (c *Core) Unjoined(ctx context.Context) error {
+	var ids []object.Place
+	for _, e := range c.All() {
+		if e.Owner == "docker" && e.Netns == "" {
+			ids = append(ids, e.ID)
+		}
+	}
+	return errors.Join(c.Detach(ctx, ids)...)
 }

@@ -40,6 +40,10 @@ reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
 in_sync() { netd status; }
 other() { ip netns exec other /usr/local/sbin/netd-other -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
+activates() { # as dockerd calls it first
+	perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/run/docker/plugins/netd.sock") or die "$!";
+		print $s "POST /Plugin.Activate HTTP/1.0\r\nContent-Length: 0\r\n\r\n"; print <$s>' | grep NetworkDriver
+}
 
 # The wire, the other host and the containers: namespaces do not outlive a boot.
 cat >/usr/local/sbin/wire <<'END'
@@ -124,6 +128,19 @@ install)
 	/lib/systemd/systemd-sysctl --prefix=/net/ipv4/conf/$(ip -br link show group 142 | sed -n 's/^\(netd[0-9a-f]*\)@.*/\1/p')
 	check "the daemon hears of the containers" sh -c '! journalctl -b -u netd | grep -q CAP_NET_BROADCAST'
 	eventually "sysctl.d leaves netd's settings" sh -c 'netd plan --detailed-exitcode'
+
+	say "# Docker"
+	check "no socket where there is no Docker" absent test -e /run/docker/plugins/netd.sock
+	printf '#!/bin/sh\n' >/usr/bin/dockerd
+	chmod 755 /usr/bin/dockerd
+	check "beside a Docker, netd starts anew" systemctl restart netd
+	eventually "and serves it" activates
+	check "the socket is root's alone" sh -c '[ "$(stat -c %a /run/docker/plugins/netd.sock)" = 600 ]'
+	check "netd is stopped" systemctl stop netd.service
+	check "a call of Docker's starts it" activates
+	check "and it runs" systemctl is-active netd
+	rm /usr/bin/dockerd
+	eventually "in sync" in_sync
 
 	say "# Upgrade under a stream"
 	ip netns exec c1 ping -q -i 0.005 -c 3000 10.10.194.134 >/tmp/stream &

@@ -3,6 +3,7 @@ package docker
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -43,27 +44,37 @@ func New(t testing.TB, c *containerd.Host, args ...string) *Host {
 	return h
 }
 
+// With gives dockerd further arguments from its next start on.
+func (h *Host) With(args ...string) { h.args = append(h.args, args...) }
+
 // Start starts dockerd and waits until it answers.
 func (h *Host) Start() {
 	h.t.Helper()
+	if err := h.TryStart(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// TryStart is Start for any goroutine.
+func (h *Host) TryStart() error {
 	h.daemon, h.log = h.Command(h.args...), &bytes.Buffer{}
 	h.daemon.Stdout, h.daemon.Stderr = h.log, h.log
 	if err := h.NS().Start(h.daemon); err != nil {
-		h.t.Fatal(err)
+		return err
 	}
 	h.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) { _ = cmd.Wait(); close(ended) }(h.daemon, h.ended)
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(90 * time.Second) // a plugin that it misses keeps it waiting
 	for {
 		out, err := h.Output(CLI, "version")
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-h.ended:
-			h.t.Fatalf("%s: dockerd ended: %s", h.Name(), h.log)
+			return fmt.Errorf("%s: dockerd ended: %s", h.Name(), h.log)
 		case <-deadline:
-			h.t.Fatalf("%s: dockerd does not answer: %s\n%s", h.Name(), out, h.log)
+			return fmt.Errorf("%s: dockerd does not answer: %s\n%s", h.Name(), out, h.log)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,13 @@ type Container struct {
 	State struct {
 		Running bool
 		Pid     int
+		Error   string // why it could not be started the last time
+	}
+	HostConfig struct {
+		RestartPolicy struct{ Name string }
+	}
+	NetworkSettings struct {
+		Networks map[string]struct{ NetworkID string }
 	}
 }
 
@@ -46,29 +54,96 @@ const biggest = 8 << 20
 // Inspect asks for a container by its name, its id or the beginning of that. One that is not there is fs.ErrNotExist.
 func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
 	var out Container
-	body, err := c.get(ctx, "/containers/"+url.PathEscape(name)+"/json")
+	err := c.ask(ctx, "/containers/"+url.PathEscape(name)+"/json", fmt.Sprintf("container %q", name), &out)
+	return out, err
+}
+
+// Network is a network of Docker's.
+type Network struct {
+	Name       string
+	ID         string `json:"Id"`
+	Driver     string
+	EnableIPv6 bool
+	IPAM       IPAM
+	Options    map[string]string
+
+	// By container id, those that are in it.
+	Containers map[string]struct{ Name, EndpointID string } `json:",omitempty"`
+}
+
+// IPAM is where the addresses of a network come from.
+type IPAM struct {
+	Driver string
+	Config []Subnet
+}
+
+// Subnet is one pool of a network.
+type Subnet struct{ Subnet string }
+
+// InspectNetwork asks for a network by its name or id. One that is not there is fs.ErrNotExist.
+func (c *Client) InspectNetwork(ctx context.Context, name string) (Network, error) {
+	var n Network
+	err := c.ask(ctx, "/networks/"+url.PathEscape(name), fmt.Sprintf("network %q", name), &n)
+	return n, err
+}
+
+// CreateNetwork makes a network.
+func (c *Client) CreateNetwork(ctx context.Context, n Network) error {
+	b, err := json.Marshal(struct {
+		Network
+		CheckDuplicate bool
+	}{n, true})
 	if err != nil {
-		return out, fmt.Errorf("asking Docker for container %q: %w", name, err)
+		return err
+	}
+	body, err := c.do(ctx, http.MethodPost, "/networks/create", bytes.NewReader(b))
+	if err != nil {
+		return fmt.Errorf("having Docker make the network %q: %w", n.Name, err)
+	}
+	return body.Close()
+}
+
+// Stopped are the ids of the containers that do not run.
+func (c *Client) Stopped(ctx context.Context) ([]string, error) {
+	var list []struct{ ID string }
+	filters := url.QueryEscape(`{"status":["created","exited"]}`)
+	if err := c.ask(ctx, "/containers/json?all=1&filters="+filters, "its containers", &list); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, x := range list {
+		ids = append(ids, x.ID)
+	}
+	return ids, nil
+}
+
+// Start starts a container. One that runs is no error.
+func (c *Client) Start(ctx context.Context, id string) error {
+	body, err := c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/start", nil)
+	if err != nil {
+		return fmt.Errorf("having Docker start container %s: %w", id, err)
+	}
+	return body.Close()
+}
+
+// ask asks for a path and reads the answer.
+func (c *Client) ask(ctx context.Context, path, what string, into any) error {
+	body, err := c.get(ctx, path)
+	if err != nil {
+		return fmt.Errorf("asking Docker for %s: %w", what, err)
 	}
 	defer body.Close()
-	if err := json.NewDecoder(io.LimitReader(body, biggest)).Decode(&out); err != nil {
-		return out, fmt.Errorf("reading what Docker says of container %q: %w", name, err)
+	if err := json.NewDecoder(io.LimitReader(body, biggest)).Decode(into); err != nil {
+		return fmt.Errorf("reading what Docker says of %s: %w", what, err)
 	}
-	return out, nil
+	return nil
 }
 
 // Endpoints tells whose the endpoints of a network are that are in a container: container ids and names by endpoint id.
 func (c *Client) Endpoints(ctx context.Context, network string) (map[string]Container, error) {
-	var n struct {
-		Containers map[string]struct{ Name, EndpointID string }
-	}
-	body, err := c.get(ctx, "/networks/"+url.PathEscape(network))
+	n, err := c.InspectNetwork(ctx, network)
 	if err != nil {
-		return nil, fmt.Errorf("asking Docker for network %q: %w", network, err)
-	}
-	defer body.Close()
-	if err := json.NewDecoder(io.LimitReader(body, biggest)).Decode(&n); err != nil {
-		return nil, fmt.Errorf("reading what Docker says of network %q: %w", network, err)
+		return nil, err
 	}
 	out := make(map[string]Container, len(n.Containers))
 	for id, e := range n.Containers {
@@ -114,17 +189,25 @@ func (c *Client) Events(ctx context.Context, listening func(), each func(Event))
 	}
 }
 
-// get asks for a path. The version is left out, so that any Docker answers (the Engine takes that for its own).
+// get asks for a path.
 func (c *Client) get(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://docker"+path, nil)
+	return c.do(ctx, http.MethodGet, path, nil)
+}
+
+// do has the Engine do something. The version is left out, so that any Docker answers (the Engine takes that for its own).
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://docker"+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()

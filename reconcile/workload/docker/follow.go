@@ -68,7 +68,7 @@ func (f *Follower) Find(ctx context.Context, name string) Found {
 // keep remembers an answer. A Docker that is there and does not answer is asked by Run from then on.
 func (f *Follower) keep(name string, found Found) {
 	f.known[name] = found
-	if found.Err != nil && !isDial(found.Err) {
+	if found.Err != nil && !Away(found.Err) {
 		f.mute = found.Err
 		if f.hurry != nil {
 			f.hurry()
@@ -92,7 +92,7 @@ func (f *Follower) ask(ctx context.Context, name string) Found {
 	defer cancel()
 	c, err := f.client.Inspect(ctx, name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !isDial(err), err == nil && (!c.State.Running || c.State.Pid <= 0):
+	case errors.Is(err, fs.ErrNotExist) && !Away(err), err == nil && (!c.State.Running || c.State.Pid <= 0):
 		return Found{}
 	case err != nil:
 		return Found{Err: err}
@@ -105,8 +105,8 @@ func (f *Follower) ask(ctx context.Context, name string) Found {
 	return found
 }
 
-// isDial reports whether an error is that nobody listens at the socket.
-func isDial(err error) bool {
+// Away reports whether an error is that nobody listens at the socket.
+func Away(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }

@@ -168,7 +168,7 @@ func TestFollower(t *testing.T) {
 	if got := f.Find(context.Background(), "web"); got.Netns != "/proc/8/ns/net" {
 		t.Errorf("without Docker: %+v", got)
 	}
-	if got := f.Find(context.Background(), "third"); got.Err == nil || !isDial(got.Err) {
+	if got := f.Find(context.Background(), "third"); got.Err == nil || !Away(got.Err) {
 		t.Errorf("one that is asked for without Docker: %+v, want unknown", got)
 	}
 	e.mu.Lock()

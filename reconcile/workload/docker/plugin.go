@@ -39,30 +39,35 @@ type Plugin struct{ Attacher Attacher }
 
 // ServeHTTP answers one call: a POST of JSON to /METHOD. What fails is told in the answer, and docker prints it.
 func (p Plugin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	method := strings.TrimPrefix(r.URL.Path, "/")
-	answer, ok := p.methods()[method]
+	code, out := p.answer(r)
+	w.Header().Set("Content-Type", "application/vnd.docker.plugins.v1.1+json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (p Plugin) answer(r *http.Request) (code int, out any) {
+	fail := func(code int, err error) (int, any) { // Err is read of the network driver, Error of the other
+		return code, map[string]string{"Err": err.Error(), "Error": err.Error()}
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	method, ok := p.methods()[name]
 	switch {
 	case !ok:
-		http.Error(w, fmt.Sprintf(`{"Err":"netd has no %q"}`, method), http.StatusNotFound)
-		return
+		return fail(http.StatusNotFound, fmt.Errorf("netd has no %q", name))
 	case r.Method != http.MethodPost:
-		http.Error(w, `{"Err":"a call is a POST"}`, http.StatusMethodNotAllowed)
-		return
+		return fail(http.StatusMethodNotAllowed, errors.New("a call is a POST"))
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, biggestCall+1))
-	var out any
-	switch {
-	case err != nil:
-	case len(body) > biggestCall:
+	if err == nil && len(body) > biggestCall {
 		err = fmt.Errorf("a call of more than %d bytes", biggestCall)
-	default:
-		out, err = answer(r.Context(), body)
+	}
+	if err == nil {
+		out, err = method(r.Context(), body)
 	}
 	if err != nil {
-		out = map[string]string{"Err": err.Error(), "Error": err.Error()} // the first for the network, the second for IPAM
+		return fail(http.StatusOK, err)
 	}
-	w.Header().Set("Content-Type", "application/vnd.docker.plugins.v1.1+json")
-	_ = json.NewEncoder(w).Encode(out)
+	return http.StatusOK, out
 }
 
 type method func(ctx context.Context, body []byte) (any, error)
@@ -93,11 +98,18 @@ func (p Plugin) methods() map[string]method {
 
 const addressSpace = "netd"
 
+// errCut: Docker repeats a call whose answer did not come, and has lost what it was to say (20.10: the reader of its first
+// try is at its end).
+var errCut = errors.New("netd was restarted during this call, and Docker repeats it without its content: do it again")
+
 func fixed(out any) method { return func(context.Context, []byte) (any, error) { return out, nil } }
 
 func call[T any](f func(context.Context, T) (any, error)) method {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var in T
+		if len(body) == 0 {
+			return nil, errCut
+		}
 		if err := json.Unmarshal(body, &in); err != nil {
 			return nil, fmt.Errorf("reading the call: %w", err)
 		}
@@ -311,7 +323,7 @@ func (p Plugin) known(ctx context.Context, id object.Place) (store.Endpoint, err
 			return e, nil
 		}
 	}
-	return store.Endpoint{}, fmt.Errorf("netd knows no endpoint %s", id)
+	return store.Endpoint{}, fmt.Errorf("netd knows no endpoint %s; if it was restarted just now, do it again", id)
 }
 
 // join has the container's end ready for Docker to take, and says what it is to put on it. The second network of netd's in a

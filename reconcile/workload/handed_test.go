@@ -1,0 +1,194 @@
+package workload
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/reconcile/object"
+	"netd/reconcile/store"
+)
+
+// handedHost is a kernel in which a runtime moves containers' ends.
+type handedHost struct {
+	*hostModel
+	moved map[object.Place]string // the end's name where it was moved to
+	away  bool                    // another link has a default route there
+}
+
+func (h *handedHost) Handed(id object.Place, _ string) (string, bool, bool, error) {
+	return h.moved[id], h.away, h.moved[id] != "", nil
+}
+
+// newHanded is a core whose clock stands still, with the namespaces that are there by path.
+func newHanded(t *testing.T, db *store.DB) (*Core, *handedHost, map[string]string, *time.Time) {
+	t.Helper()
+	h := &handedHost{hostModel: newHostModel(t), moved: map[object.Place]string{}}
+	c, err := New(db, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, spaces := time.Now(), map[string]string{}
+	c.now = func() time.Time { return now }
+	c.identify = func(path string) (string, error) {
+		if id, ok := spaces[path]; ok {
+			return id, nil
+		}
+		return "", problem(Namespace, "no %s", path)
+	}
+	c.linked = func(name string) bool {
+		for id := range h.wired {
+			if name == object.VethName(string(id)) || name == object.PeerName(string(id)) && h.moved[id] == "" {
+				return true
+			}
+		}
+		return false
+	}
+	for id := range c.known {
+		c.asked[id] = now
+	}
+	return c, h, spaces, &now
+}
+
+// TestHanded is the way of a container of Docker's: promised, made, joined, in its namespace, left, gone. What gets stuck on the
+// way is given up.
+func TestHanded(t *testing.T) {
+	s, ctx := site(t, file), context.Background()
+	db, err := store.Open(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, h, spaces, now := newHanded(t, db)
+	everything := netip.MustParsePrefix("0.0.0.0/0")
+	promise := func(in netip.Prefix, wanted string) (string, error) {
+		var w netip.Addr
+		if wanted != "" {
+			w = netip.MustParseAddr(wanted)
+		}
+		a, err := c.Promise(s, "", in, w)
+		return a.String(), err
+	}
+	attach := func(id, addr, netns string) (store.Endpoint, error) {
+		r := c.Attach(ctx, s, []Request{{ID: object.Place("docker/" + id), Owner: "docker", Container: id, Interface: "eth0", Handed: true,
+			Addrs: []netip.Addr{netip.MustParseAddr(addr)}, Netns: netns}})[0]
+		return r.Endpoint, r.Err
+	}
+	live := func() (alive, inside, gone int) {
+		es, g := c.Live()
+		for _, e := range es {
+			if e.Netns != "" {
+				inside++
+			}
+		}
+		return len(es), inside, len(g)
+	}
+	counts := func(what string, alive, inside, gone int) {
+		t.Helper()
+		if a, i, g := live(); a != alive || i != inside || g != gone {
+			t.Errorf("%s: %d alive, %d of them to be looked into, %d gone; want %d, %d, %d", what, a, i, g, alive, inside, gone)
+		}
+	}
+
+	// What is promised is nobody else's, and for a while alone. 128 is the tunnel's, 131 declared, 135 reserved.
+	for _, want := range []string{"10.10.40.129", "10.10.40.130", "10.10.40.132"} {
+		if a, err := promise(everything, ""); a != want || err != nil {
+			t.Errorf("promised %s, %v; want %s", a, err, want)
+		}
+	}
+	if _, err := promise(everything, "10.10.40.130"); err == nil || !strings.Contains(err.Error(), "was just given to another container") {
+		t.Errorf("promised twice: %v", err)
+	}
+	if a, err := promise(netip.MustParsePrefix("10.10.50.4/30"), ""); a != "10.10.50.4" || err != nil {
+		t.Errorf("of a part of a block: %s, %v", a, err)
+	}
+	if _, err := promise(everything, "10.10.40.131"); err == nil {
+		t.Error("a declared workload's address is promised")
+	}
+	c.Unpromise(netip.MustParseAddr("10.10.40.132"))
+	*now = now.Add(promiseLasts / 2)
+	if a, _ := promise(everything, ""); a != "10.10.40.132" {
+		t.Errorf("after one was taken back: %s", a)
+	}
+	*now = now.Add(promiseLasts)
+	if a, _ := promise(everything, ""); a != "10.10.40.129" {
+		t.Errorf("after the promises ran out: %s", a)
+	}
+
+	// Made, and joined to a namespace that is not there yet.
+	made, err := attach("e1", "10.10.40.129", "")
+	if err != nil || made.IPv4.String() != "10.10.40.129" {
+		t.Fatal(made, err)
+	}
+	if _, err := attach("e2", "10.10.40.129", ""); err == nil {
+		t.Error("one address for two")
+	}
+	counts("made", 1, 0, 0)
+	if _, err := attach("e1", "10.10.40.129", "/ns/1"); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Unsettled() {
+		t.Error("nobody waits for it")
+	}
+	spaces["/ns/1"] = "one"
+	if settled, err := c.Settle(ctx, s); len(settled) != 0 || err != nil {
+		t.Errorf("settled before it was moved: %v, %v", settled, err)
+	}
+	counts("on its way", 1, 0, 0)
+	h.moved["docker/e1"] = "eth7"
+	settled, err := c.Settle(ctx, s)
+	if err != nil || len(settled) != 1 || settled[0].Interface != "eth7" || settled[0].Identity != "one" || c.Unsettled() {
+		t.Errorf("settled: %+v, %v", settled, err)
+	}
+	counts("in its namespace", 1, 1, 0)
+	if _, err := attach("e1", "10.10.40.129", "/ns/1"); err != nil { // asked again
+		t.Error(err)
+	}
+	counts("joined twice", 1, 1, 0)
+	h.away = true
+	if settled, _ := c.Settle(ctx, s); len(settled) != 1 || !settled[0].Beside {
+		t.Errorf("another default route: %+v", settled)
+	}
+	// A second endpoint of the network in one container is refused.
+	if _, err := attach("e3", "10.10.40.140", "/ns/1"); err == nil || !strings.Contains(err.Error(), "in network \"lab\" already") {
+		t.Errorf("twice in one container: %v", err)
+	}
+
+	// Its runtime puts the end back without a word, or the namespace goes: it is swept.
+	h.moved["docker/e1"] = ""
+	delete(spaces, "/ns/1")
+	counts("put back", 0, 0, 1)
+	h.moved["docker/e1"], spaces["/ns/1"] = "eth7", "one"
+	counts("and there again", 1, 1, 0)
+
+	// A daemon that starts forgets what was never joined, and what was left; not what is in a container.
+	if _, err := attach("e4", "10.10.40.141", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Unjoined(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, ok := c.Known("docker/e4"); ok || len(c.All()) != 1 {
+		t.Errorf("after a start: %v", c.All())
+	}
+	if err := c.Leave("docker/e1"); err != nil {
+		t.Error(err)
+	}
+	h.moved["docker/e1"] = ""
+	counts("left", 1, 0, 0)
+	*now = now.Add(patience + time.Second)
+	counts("left, and never deleted", 0, 0, 1)
+	_, gone := c.Live()
+	if swept, _ := c.Sweep(ctx, gone); len(swept) != 0 {
+		t.Error("swept at first sight")
+	}
+	*now = now.Add(Sightings)
+	if swept, err := c.Sweep(ctx, gone); len(swept) != 1 || err != nil {
+		t.Errorf("swept %v, %v", swept, err)
+	}
+	if len(c.All()) != 0 || len(h.wired) != 0 {
+		t.Errorf("left over: %v, %v", c.All(), h.wired)
+	}
+}
