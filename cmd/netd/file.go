@@ -54,7 +54,9 @@ func watchdog(done <-chan struct{}, path string) {
 				break
 			}
 			if metrics.Read(heap); heap[0].Value.Uint64() > parseHeap {
-				runtime.GC()
+				if heap[0].Value.Uint64() < parseHeap*5/4 { // else it grows faster than a collection ends
+					runtime.GC()
+				}
 				if metrics.Read(heap); heap[0].Value.Uint64() > parseHeap {
 					why = fmt.Sprintf("evaluating it takes more than %d MiB of memory", parseHeap>>20)
 				}

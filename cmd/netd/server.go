@@ -203,7 +203,7 @@ func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *co
 	if err != nil {
 		for name := range r.Vars { // who reads that a variable lacks a value has perhaps just given it one
 			if strings.Contains(err.Error(), fmt.Sprintf("Variable %q has no default", name)) {
-				err = fmt.Errorf("%w\nWhere a daemon runs, its variables count: it has no %s.", err, name)
+				err = fmt.Errorf("%w\nWhere a daemon runs, its variables count: it has no %s", err, name)
 			}
 		}
 		return nil, nil, err
