@@ -74,6 +74,9 @@ func TestForeignLinks(t *testing.T) {
 		}
 		netns.Run(t, "ip route add blackhole 10.98.0.0/24 proto 142")
 		await("the sign after "+command, func(p reconcile.Poke) bool { return slices.Contains(p.Keys, sign) })
+		if command != "" { // that what is wanted may be something else is told a moment later
+			await(command, func(p reconcile.Poke) bool { return p.Whole || p.Wanted })
+		}
 		netns.Run(t, "ip route del blackhole 10.98.0.0/24 proto 142")
 		mu.Lock()
 		defer mu.Unlock()
@@ -103,9 +106,6 @@ func TestForeignLinks(t *testing.T) {
 		heard := hear(x.command)
 		if got := slices.ContainsFunc(heard, whole); got != x.whole {
 			t.Errorf("%s: %+v, want a look at everything: %t", x.command, heard, x.whole)
-		}
-		if len(heard) == 0 || slices.ContainsFunc(heard, func(p reconcile.Poke) bool { return !p.Whole && !p.Wanted && len(p.Keys) == 0 }) {
-			t.Errorf("%s: %+v", x.command, heard)
 		}
 	}
 

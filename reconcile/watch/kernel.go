@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -22,6 +23,9 @@ var native = binary.NativeEndian
 
 // buffer is the receive buffer of a subscription in bytes: the default overflows after some 256 unread events.
 const buffer = 16 << 20
+
+// factsAfter is how long after the first news of others' links the facts are looked at.
+const factsAfter = 100 * time.Millisecond
 
 // Kernel pokes whenever an object that concerns netd may have been changed by someone else.
 type Kernel struct {
@@ -53,6 +57,10 @@ func (k Kernel) Follow(ctx context.Context) {
 	}
 	defer names.close()
 	who := newCulprits()
+	var asked atomic.Bool
+	late := time.AfterFunc(time.Hour, func() { asked.Store(false); k.Poke(facts) })
+	late.Stop()
+	defer late.Stop()
 	var done sync.WaitGroup
 	done.Add(1)
 	go func() {
@@ -68,6 +76,12 @@ func (k Kernel) Follow(ctx context.Context) {
 	}()
 	k.follow(ctx, k.openRoutes, func(m message) reconcile.Poke {
 		h := hints{k, names}.of(m)
+		if h.Wanted && len(h.Keys) == 0 { // others' links come and go in swarms: one look at all that happens within a while
+			if !asked.Swap(true) {
+				late.Reset(factsAfter)
+			}
+			return nothing
+		}
 		if len(h.Keys) > 0 && m.nsid < 0 { // a port in another namespace may be anyone's
 			if by := who.of(m.Pid); by != "" {
 				h.By = make(map[reconcile.Key]string, len(h.Keys))
