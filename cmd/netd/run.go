@@ -87,6 +87,7 @@ type daemonState struct {
 	refusal     error    // of the configuration that was read last
 	pokes       *reconcile.Pokes
 	calls       chan func(context.Context)
+	failures    failures // of the loop's goroutine
 
 	attachments *attachments
 	freed       freed
@@ -344,13 +345,13 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 
 // report is what the loop tells of each pass.
 func (d *daemonState) report(r reconcile.Report) {
+	trouble := d.failures.tell(d.log, r)
 	var made reconcile.Plan
 	for _, e := range r.Events {
 		fields := []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
 			zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
 		switch {
-		case e.Err != nil:
-			d.log.Error("failed", append(fields, zap.Error(e.Err))...)
+		case e.Err != nil: // failures.tell
 		case e.Change.Drift:
 			fields = append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))
 			if e.By != "" {
@@ -366,15 +367,18 @@ func (d *daemonState) report(r reconcile.Report) {
 		d.log.Info("converged", zap.String("cause", r.Why), zap.Int("added", n.Add), zap.Int("changed", n.Change), zap.Int("destroyed", n.Destroy), zap.Duration("took", r.Took))
 	}
 	text := ""
-	if r.Err != nil {
+	switch {
+	case r.Err != nil && trouble != "":
+		text = trouble
+	case r.Err != nil:
 		text = r.Err.Error()
-	} else if r.Whole {
+	case r.Whole:
 		d.able.Set()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := &d.status
-	if text != "" && text != s.Error {
+	if text != "" && text != s.Error && trouble == "" {
 		d.log.Error("pass", zap.String("cause", text))
 	}
 	if r.Whole || text != "" { // that a few places are well says nothing of what failed elsewhere

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUnderlayDown takes the link below away and gives it back: the daemon says once that routes wait for it, however many
+// and however often it tries, and they are back when it is.
+func TestUnderlayDown(t *testing.T) {
+	l := newLab(t, "vxlan")
+	h := l.hosts[0]
+	h.file = filepath.Join(h.dir, "netd.hcl")
+	var nodes strings.Builder // in the subnet: their routes go by the link itself
+	for i := range 50 {
+		fmt.Fprintf(&nodes, "node \"n%d\" {\n  address = \"192.168.170.%d/24\"\n  blocks  = [\"10.10.%d.0/26\"]\n}\n", i, 150+i, 100+i)
+	}
+	text := strings.Replace(fmt.Sprintf(walkthrough, "vxlan"), "  mode ", "  encapsulate = \"cross-subnet\"\n  mode ", 1) + nodes.String()
+	if err := os.WriteFile(h.file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	h.synced()
+	by := func() int { return strings.Count(h.Run(t, "ip route show dev ens33 proto 142"), "\n") }
+	if n := by(); n != 51 {
+		t.Fatalf("%d routes by ens33", n)
+	}
+	h.Run(t, "ip link set ens33 down")
+	l.wait("it is said", func() string {
+		if log := h.log.String(); !strings.Contains(log, "link ens33 is down, and routes wait for it") {
+			return log
+		}
+		return ""
+	})
+	l.wait("the status says it", func() string {
+		if out, code := h.netd("status"); code != exitDegraded || !strings.Contains(out, "wait for it") || !strings.Contains(out, "and 50 more of kind route") {
+			return out
+		}
+		return ""
+	})
+	for range 5 { // and tries again
+		_, _ = h.netd("reload")
+	}
+	if log := h.log.String(); strings.Count(log, "\terror\t") != 1 || !strings.Contains(log, `"more": 50`) {
+		t.Errorf("the log:\n%s", log)
+	}
+	h.Run(t, "ip link set ens33 up")
+	l.wait("the routes are back", func() string {
+		if n := by(); n != 51 {
+			return fmt.Sprint(n, " routes by ens33")
+		}
+		return ""
+	})
+	h.synced()
+}
