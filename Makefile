@@ -77,7 +77,7 @@ nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which tak
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
 	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)
-	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping)$$' ./testenv/bgp
+	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping|TestTooMany)$$' ./testenv/bgp
 	NETD_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 
 .PHONY: fuzz

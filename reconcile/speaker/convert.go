@@ -175,7 +175,7 @@ func apiPath(p object.Path) (*api.Path, error) {
 
 // pathOf reads back a prefix of this host's own. Marks are hashes: known are those whom they may stand for.
 func pathOf(p *api.Path, known map[string]string) (object.Path, error) {
-	prefix, h, err := readPath(p)
+	prefix, h, err := readPath(p, &attributes{})
 	if err != nil {
 		return object.Path{}, err
 	}

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 // watch follows gobgp's events until ctx ends. They come through one queue and in order: the paths of a neighbour before
 // its End-of-RIB. The callback must not fail, since nobody would catch it.
 func (s *sessions) watch(ctx context.Context) error {
+	last := &attributes{}
 	err := s.bgp.WatchEvent(ctx, &api.WatchEventRequest{
 		Peer: &api.WatchEventRequest_Peer{},
 		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
@@ -25,7 +27,7 @@ func (s *sessions) watch(ctx context.Context) error {
 			}
 		}
 		if paths := r.GetTable().GetPaths(); len(paths) > 0 {
-			s.heard(paths)
+			s.heard(paths, last)
 		}
 	})
 	if err != nil {
@@ -35,7 +37,7 @@ func (s *sessions) watch(ctx context.Context) error {
 }
 
 // heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal.
-func (s *sessions) heard(paths []*api.Path) {
+func (s *sessions) heard(paths []*api.Path, last *attributes) {
 	var (
 		at   netip.Prefix
 		hops []hop
@@ -53,7 +55,7 @@ func (s *sessions) heard(paths []*api.Path) {
 			}
 			continue
 		}
-		prefix, h, err := readPath(p)
+		prefix, h, err := readPath(p, last)
 		if err != nil {
 			s.log("warn", "a path that cannot be read", map[string]any{"error": err.Error()})
 			continue
@@ -121,8 +123,15 @@ func (s *sessions) zoned(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// readPath reads the prefix, the next hop and the sender of a path. A withdrawal has no next hop.
-func readPath(p *api.Path) (netip.Prefix, hop, error) {
+// attributes are those that were decoded last, with their bytes: what a neighbour tells in one UPDATE shares them all.
+type attributes struct {
+	nextHop, asPath []byte
+	to              netip.Addr
+	firstAS         uint32
+}
+
+// readPath reads the prefix, the next hop, the first AS and the sender of a path. A withdrawal has the prefix and the sender.
+func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
 	var n api.IPAddressPrefix
 	if err := p.GetNlri().UnmarshalTo(&n); err != nil {
 		return netip.Prefix{}, hop{}, fmt.Errorf("reading a prefix: %w", err)
@@ -146,6 +155,10 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 		text := ""
 		switch {
 		case a.MessageIs((*api.NextHopAttribute)(nil)):
+			if last.to.IsValid() && bytes.Equal(last.nextHop, a.GetValue()) {
+				h.nextHop = last.to
+				continue
+			}
 			var nh api.NextHopAttribute
 			if err := a.UnmarshalTo(&nh); err != nil {
 				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
@@ -160,6 +173,10 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 				text = mp.GetNextHops()[0]
 			}
 		case a.MessageIs((*api.AsPathAttribute)(nil)):
+			if last.asPath != nil && bytes.Equal(last.asPath, a.GetValue()) {
+				h.firstAS = last.firstAS
+				continue
+			}
 			var path api.AsPathAttribute
 			if err := a.UnmarshalTo(&path); err != nil {
 				return prefix, h, fmt.Errorf("reading the AS_PATH of %s: %w", prefix, err)
@@ -167,12 +184,16 @@ func readPath(p *api.Path) (netip.Prefix, hop, error) {
 			if s := path.GetSegments(); len(s) > 0 && s[0].GetType() == api.AsSegment_AS_SEQUENCE && len(s[0].GetNumbers()) > 0 {
 				h.firstAS = s[0].GetNumbers()[0]
 			}
+			last.asPath, last.firstAS = a.GetValue(), h.firstAS
 			continue
 		default:
 			continue
 		}
 		if h.nextHop, err = netip.ParseAddr(text); err != nil {
 			return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
+		}
+		if a.MessageIs((*api.NextHopAttribute)(nil)) {
+			last.nextHop, last.to = a.GetValue(), h.nextHop
 		}
 	}
 	if !h.nextHop.IsValid() {

@@ -93,7 +93,7 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 }
 
 func routeOf(p *api.Path) (Route, error) {
-	prefix, h, err := readPath(p)
+	prefix, h, err := readPath(p, &attributes{})
 	if err != nil {
 		return Route{}, err
 	}

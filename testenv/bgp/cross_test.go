@@ -310,10 +310,10 @@ func cross(t *testing.T, x crossing) {
 	restart(string(x.program), func() { r.Kill(); r.Start() })
 }
 
-// deleted hears of routes by way of other hosts that go, until it is asked for them.
+// deleted hears of routes of a routing program that go, until it is asked for them.
 func (h *host) deleted(ip string) func() string {
 	h.lab.t.Helper()
-	words := append(strings.Fields(ip)[1:], "monitor", "route")
+	words := append([]string{"-ts"}, append(strings.Fields(ip)[1:], "monitor", "route")...)
 	cmd := exec.Command("ip", words...)
 	var out bytes.Buffer
 	cmd.Stdout = &out
@@ -333,7 +333,7 @@ func (h *host) deleted(ip string) func() string {
 		end()
 		var gone []string
 		for _, line := range strings.Split(out.String(), "\n") {
-			if strings.HasPrefix(line, "Deleted") && strings.Contains(line, " via ") {
+			if strings.Contains(line, "Deleted") && (strings.Contains(line, " via ") || strings.Contains(line, " nhid ")) {
 				gone = append(gone, line)
 			}
 		}

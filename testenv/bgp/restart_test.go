@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -205,6 +206,63 @@ func TestStale(t *testing.T) {
 			t.Logf("gone after %s", time.Since(begin))
 			l.wait("words", func() string { return missing(one.degraded("status"), "did not come back within its restart time") })
 		})
+	}
+}
+
+// TestNoEndOfRIB has a speaker restart beside a router that knows no graceful restart and never says that it has told
+// everything. RFC 4724 does not wait for such a one; here its routes stay until it has told them again, or 20 s: that costs
+// no packet of what it tells again, and what it does not tell goes late. What is new is taken at once.
+func TestNoEndOfRIB(t *testing.T) {
+	l := newLab(t, flapping)
+	node, a := l.host("node", "192.168.170.137/24"), l.host("steady", "192.168.170.1/24")
+	node.start()
+	dial := func() *router.Raw {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for {
+			r, err := router.End{NS: a.NS, Local: a.addr, Remote: node.addr}.Dial(ctx)
+			if err == nil {
+				if err = r.Establish(ctx, router.Open{ASN: 65101, ID: a.addr, HoldTime: 9 * time.Second}); err == nil {
+					t.Cleanup(r.Close)
+					return r
+				}
+				r.Close()
+			}
+			if ctx.Err() != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	list := numbered("10.64.0.0", 3)
+	has := func(p netip.Prefix) bool { return node.routes(p.String()) != "" }
+	r := dial()
+	l.tell(r, a, 65101, false, list[:2])
+	l.wait("two routes", func() string {
+		if !has(list[0]) || !has(list[1]) {
+			return node.must("show", "peers")
+		}
+		return ""
+	})
+	gone := node.deleted("ip -4")
+	node.killSpeaker()
+	r = dial()
+	begin := time.Now()
+	l.tell(r, a, 65101, false, list[1:])
+	l.within(5*time.Second, "what is new", func() string {
+		if !has(list[2]) {
+			return node.must("show", "peers")
+		}
+		return ""
+	})
+	l.within(40*time.Second, "the end of what was not told again", func() string { return node.routes(list[0].String()) })
+	took := time.Since(begin)
+	t.Logf("gone after %s", took.Round(time.Second))
+	if took < 15*time.Second {
+		t.Errorf("it went after %s", took)
+	}
+	if out := gone(); !has(list[1]) || strings.Contains(out, list[1].String()) {
+		t.Errorf("what was told again went in between:\n%s", out)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"netd/testenv/router"
 )
@@ -42,6 +43,7 @@ func TestTooMany(t *testing.T) {
 			break // it was hung up on
 		}
 	}
+	closed := time.Now()
 	l.wait("the reason", func() string {
 		return missing(node.degraded("status"), "max_prefixes: it told more than 1000 prefixes")
 	})
@@ -54,4 +56,30 @@ func TestTooMany(t *testing.T) {
 	if n := count("192.168.170.1"); n != 10 || node.sinceOf(a.addr) != since || node.speaker() != pid {
 		t.Errorf("the other router has %d routes, a session since %s (%s before), by speaker %d (%d before)", n, node.sinceOf(a.addr), since, node.speaker(), pid)
 	}
+	if !soak() { // the pause is a minute
+		return
+	}
+	l.within(90*time.Second, "another try", func() string {
+		for _, p := range node.status().Peers {
+			if p.Addr == b.addr && p.State == "active" {
+				return ""
+			}
+		}
+		return node.must("show", "peers")
+	})
+	flapper = l.socket(b, 65102, node)
+	l.tell(flapper, b, 65102, false, numbered("20.0.0.0", 10))
+	l.say(flapper, router.EndOfRIB())
+	l.wait("the routes of a router that behaves", func() string {
+		if count("192.168.170.2") != 10 {
+			return node.must("show", "peers")
+		}
+		return ""
+	})
+	took := time.Since(closed)
+	t.Logf("back %s after it was closed", took.Round(time.Second))
+	if took < 55*time.Second {
+		t.Errorf("it was tried again after %s", took)
+	}
+	node.up(2)
 }
