@@ -281,15 +281,15 @@ func (p pluginAttacher) ready(ctx context.Context) (workload.Site, error) {
 }
 
 // on runs f on the loop's goroutine, with the configuration in force.
-func (p pluginAttacher) on(ctx context.Context, f func(workload.Site) error) error {
+func (p pluginAttacher) on(ctx context.Context, f func(context.Context, workload.Site) error) error {
 	if _, err := p.ready(ctx); err != nil {
 		return err
 	}
 	var err error
-	cerr := p.d.call(ctx, func(context.Context) {
+	cerr := p.d.call(ctx, func(ctx context.Context) {
 		var site workload.Site
 		if site, err = p.d.site(); err == nil {
-			err = f(site)
+			err = f(ctx, site)
 		}
 	})
 	return errors.Join(err, cerr)
@@ -297,13 +297,13 @@ func (p pluginAttacher) on(ctx context.Context, f func(workload.Site) error) err
 
 // Pool implements docker.Attacher, as do the methods that follow.
 func (p pluginAttacher) Pool(ctx context.Context, network string, pool netip.Prefix) (name string, err error) {
-	err = p.on(ctx, func(s workload.Site) (err error) { name, err = s.Pool(network, pool); return err })
+	err = p.on(ctx, func(_ context.Context, s workload.Site) (err error) { name, err = s.Pool(network, pool); return err })
 	return name, err
 }
 
 func (p pluginAttacher) Promise(ctx context.Context, network string, in netip.Prefix, wanted netip.Addr) (a netip.Addr, err error) {
-	err = p.on(ctx, func(s workload.Site) (err error) {
-		a, err = p.d.host.core.Promise(s, network, in, wanted)
+	err = p.on(ctx, func(ctx context.Context, s workload.Site) (err error) {
+		a, err = p.d.host.core.Promise(ctx, s, network, in, wanted)
 		return err
 	})
 	return a, err

@@ -451,20 +451,8 @@ const Sightings = 5 * time.Second
 // its path is alive as well, and has no Netns: nothing in it can be looked at. gone are the others.
 func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
 	for _, e := range c.All() {
-		o := e.Object()
-		switch identity, err := c.identify(e.Netns); {
-		case o.Handed && e.Identity == "":
-			if o.Netns = ""; !c.awaited(e) {
-				gone = append(gone, e.ID)
-				continue
-			}
-		case err == nil && identity == e.Identity:
-		case o.Handed && c.linked(object.PeerName(string(e.ID))): // its runtime put it back, and said no more
-			gone = append(gone, e.ID)
-			continue
-		case e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID))):
-			o.Netns = ""
-		default:
+		o, ok := c.alive(e)
+		if !ok {
 			gone = append(gone, e.ID)
 			continue
 		}
@@ -472,6 +460,21 @@ func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
 		live = append(live, o)
 	}
 	return live, gone
+}
+
+func (c *Core) alive(e store.Endpoint) (o object.Endpoint, ok bool) {
+	o = e.Object()
+	switch identity, err := c.identify(e.Netns); {
+	case o.Handed && e.Identity == "":
+		o.Netns = ""
+		return o, c.awaited(e)
+	case err == nil && identity == e.Identity:
+		return o, true
+	case o.Handed && c.linked(object.PeerName(string(e.ID))): // its runtime put it back, and said no more
+		return o, false
+	}
+	o.Netns = ""
+	return o, e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID)))
 }
 
 // Sweep detaches endpoints whose container went without a word: those of gone that were gone at an earlier call already.

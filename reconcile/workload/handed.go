@@ -27,9 +27,12 @@ const (
 
 // Promise chooses an address of a network's blocks here that lies in a prefix, or takes the one that is wanted, and keeps
 // everybody but the next Attach that wants it from having it, for a while.
-func (c *Core) Promise(s Site, network string, in netip.Prefix, wanted netip.Addr) (a netip.Addr, err error) {
+func (c *Core) Promise(ctx context.Context, s Site, network string, in netip.Prefix, wanted netip.Addr) (a netip.Addr, err error) {
 	n, err := s.network(network)
 	if err != nil {
+		return a, err
+	}
+	if err := c.vacate(ctx, wanted); err != nil {
 		return a, err
 	}
 	fixed, reserved := s.never(n)
@@ -59,6 +62,20 @@ func (c *Core) Promise(s Site, network string, in netip.Prefix, wanted netip.Add
 		c.promised[a] = c.now().Add(promiseLasts)
 	}
 	return a, err
+}
+
+// vacate takes an address from an endpoint of Docker's whose namespace is gone, without waiting for the sweep: after a boot, say,
+// Docker asks for it for the same container at once, and does not ask again.
+func (c *Core) vacate(ctx context.Context, a netip.Addr) error {
+	for _, e := range c.All() {
+		if !a.IsValid() || e.Owner != "docker" || e.IPv4 != a && e.IPv6 != a {
+			continue
+		}
+		if _, ok := c.alive(e); !ok {
+			return errors.Join(c.Detach(ctx, []object.Place{e.ID})...)
+		}
+	}
+	return nil
 }
 
 // Unpromise takes a promise back.

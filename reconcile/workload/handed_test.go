@@ -68,7 +68,7 @@ func TestHanded(t *testing.T) {
 		if wanted != "" {
 			w = netip.MustParseAddr(wanted)
 		}
-		a, err := c.Promise(s, "", in, w)
+		a, err := c.Promise(ctx, s, "", in, w)
 		return a.String(), err
 	}
 	attach := func(id, addr, netns string) (store.Endpoint, error) {
@@ -117,6 +117,14 @@ func TestHanded(t *testing.T) {
 		t.Errorf("after the promises ran out: %s", a)
 	}
 
+	// Nor does another runtime get it.
+	spaces["/ns/cni"] = "cni"
+	cni := c.Attach(ctx, s, []Request{{ID: "cni/c1/eth0", Owner: "cni", Container: "c1", Interface: "eth0", Open: "/ns/cni", Netns: "/ns/cni"}})[0]
+	if cni.Err != nil || cni.Endpoint.IPv4.String() != "10.10.40.130" {
+		t.Errorf("beside a promise of 129: %s, %v", cni.Endpoint.IPv4, cni.Err)
+	}
+	c.Detach(ctx, []object.Place{"cni/c1/eth0"})
+
 	// Made, and joined to a namespace that is not there yet.
 	made, err := attach("e1", "10.10.40.129", "")
 	if err != nil || made.IPv4.String() != "10.10.40.129" {
@@ -160,8 +168,28 @@ func TestHanded(t *testing.T) {
 	h.moved["docker/e1"] = ""
 	delete(spaces, "/ns/1")
 	counts("put back", 0, 0, 1)
+	again, _ := c.Known("docker/e1")
 	h.moved["docker/e1"], spaces["/ns/1"] = "eth7", "one"
 	counts("and there again", 1, 1, 0)
+	if _, err := promise(everything, "10.10.40.129"); err == nil {
+		t.Error("the address of a container that is there is promised")
+	}
+	// One that is gone does not keep its address from whom Docker wants to have it.
+	h.moved["docker/e1"] = ""
+	delete(spaces, "/ns/1")
+	if a, err := promise(everything, "10.10.40.129"); a != "10.10.40.129" || err != nil {
+		t.Errorf("the address of one that is gone: %s, %v", a, err)
+	}
+	if _, ok := c.Known("docker/e1"); ok {
+		t.Error("and it is attached still")
+	}
+	if _, err := attach("e1", again.IPv4.String(), again.Netns); err != nil {
+		t.Fatal(err)
+	}
+	h.moved["docker/e1"], spaces["/ns/1"] = "eth7", "one"
+	if settled, err := c.Settle(ctx, s); len(settled) != 1 || err != nil {
+		t.Fatal(settled, err)
+	}
 
 	// A daemon that starts forgets what was never joined, and what was left; not what is in a container.
 	if _, err := attach("e4", "10.10.40.141", ""); err != nil {

@@ -150,6 +150,8 @@ func TestCalls(t *testing.T) {
 		{"IpamDriver.RequestAddress", `{"PoolID":"a@b@10.10.0.0/16","Address":"10.10.40.150"}`, `{"Address":"10.10.40.150/32"}`},
 		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/32"}}`, `{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`},
 		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/32","MacAddress":"02:00:00:00:00:02"}}`, `{"Interface":{}}`},
+		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/24"}}`,
+			`{"Err":"the address \"10.10.40.130/24\" is none that netd gave","Error":"the address \"10.10.40.130/24\" is none that netd gave"}`},
 		{"NetworkDriver.Join", `{"NetworkID":"n1","EndpointID":"e1","SandboxKey":"/var/run/docker/netns/abc"}`,
 			`{"Gateway":"169.254.1.1","InterfaceName":{"DstPrefix":"eth","SrcName":"` + object.PeerName("docker/e1") + `"},"StaticRoutes":[{"Destination":"169.254.1.1/32","RouteType":1}]}`},
 		{"NetworkDriver.Join", `{"NetworkID":"n1","EndpointID":"e2","SandboxKey":"/var/run/docker/netns/abc"}`, `{"Err":"netd knows no endpoint docker/e2; if it was restarted just now, do it again","Error":"netd knows no endpoint docker/e2; if it was restarted just now, do it again"}`},
