@@ -467,6 +467,14 @@ func TestDaemonVXLAN(t *testing.T) {
 	if out := master.Run(t, "ip route"); out != before {
 		t.Errorf("the routes changed over a restart:\n%s\nfrom\n%s", out, before)
 	}
+	master.Run(t, "ip route del 10.10.194.128/26")
+	l.wait("a repair by the last good one", func() string {
+		out, err := master.Output("ip", "route")
+		if err == nil && out == before {
+			return ""
+		}
+		return out + "no repair"
+	})
 	l.reach()
 	l.mode("vxlan")
 	l.settled()
