@@ -173,7 +173,7 @@ Exit codes:
 	setHelp(root)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
-		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.speakerCmd(), a.cniCmd(), a.dockerCmd(), a.labCmd(), a.versionCmd())
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.doctorCmd(), a.speakerCmd(), a.cniCmd(), a.dockerCmd(), a.labCmd(), a.versionCmd())
 	addLater(root)
 	return root
 }

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"netd/config"
+	"netd/reconcile/doctor"
+	"netd/reconcile/kernel"
+	"netd/reconcile/object"
+	"netd/reconcile/probe"
+)
+
+// doctorView is what `doctor --json` prints.
+type doctorView struct {
+	SchemaVersion int         `json:"schema_version"`
+	Node          string      `json:"node"`
+	Verdict       string      `json:"verdict"` // "ok", "DEGRADED"
+	Checks        []checkView `json:"checks"`
+}
+
+type checkView struct {
+	Name string `json:"name"`
+	doctor.Finding
+	Fixed string `json:"fixed,omitempty"` // by --fix: "done", or what went wrong
+}
+
+func (a *app) doctorCmd() *cobra.Command {
+	var fix, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Host faults that break networks like this one, each with its fix",
+		Long: `Look at this host for what breaks networks like this one: missing modules, taken ports, others' routes and firewalls, who
+else manages links, and on the wire duplicate addresses, small paths, clocks. Each is ok, warn or FAIL, with what was seen and
+the command that mends it. Nothing is changed but with --fix, which runs those that touch nothing of anybody else's and looks
+again. Needs root, and no daemon.
+
+Exits 0; 3 where something is FAIL.`,
+		Example: "  netd doctor\n  netd doctor --fix\n  netd doctor --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			site, err := a.site()
+			if err != nil {
+				return err
+			}
+			done := a.waiting("the wire's answers")
+			v := examine(ctx, site)
+			done()
+			if fix {
+				if v.mend(ctx, site, a) {
+					again := examine(ctx, site)
+					for i := range again.Checks {
+						for _, was := range v.Checks {
+							if was.Name == again.Checks[i].Name && was.Fixed != "" {
+								again.Checks[i].Fixed = was.Fixed
+							}
+						}
+					}
+					v = again
+				}
+			}
+			if asJSON {
+				err = printJSON(a.out, v)
+			} else {
+				v.write(a)
+			}
+			if err == nil && v.Verdict != "ok" {
+				return &exit{code: exitDegraded}
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&fix, "fix", false, "run the fixes that touch nothing of anybody else's")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// site is this host, as a node of the file.
+func (a *app) site() (*doctor.Site, error) {
+	if os.Geteuid() != 0 {
+		return nil, fail(exitNoPerm, "doctor looks at sockets, rules and the wire")
+	}
+	_, c, err := a.load(a.config)
+	if err != nil {
+		return nil, err
+	}
+	local := config.Local{}
+	local.Hostname, _ = os.Hostname()
+	holders := map[netip.Addr]string{}
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		addrs, err := l.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range addrs {
+			if n, ok := x.(*net.IPNet); ok {
+				addr, _ := netip.AddrFromSlice(n.IP)
+				bits, _ := n.Mask.Size()
+				local.Addrs = append(local.Addrs, netip.PrefixFrom(addr.Unmap(), bits))
+				holders[addr.Unmap()] = l.Name
+			}
+		}
+	}
+	node, _, err := c.Identify(a.node, local)
+	if err != nil {
+		return nil, &exit{exitConfig, err}
+	}
+	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface}
+	for _, p := range []netip.Prefix{node.Address, node.Address6} {
+		if s.Link == "" && p.IsValid() {
+			s.Link = holders[p.Addr()]
+		}
+	}
+	return s, nil
+}
+
+func examine(ctx context.Context, s *doctor.Site) doctorView {
+	v := doctorView{SchemaVersion: 1, Node: s.Node.Name, Verdict: "ok", Checks: []checkView{}}
+	for _, check := range doctor.Checks {
+		for _, f := range check.Run(ctx, s) {
+			v.Checks = append(v.Checks, checkView{Name: check.Name, Finding: f})
+			if f.Level == doctor.Fail {
+				v.Verdict = "DEGRADED"
+			}
+		}
+	}
+	return v
+}
+
+// mend runs the safe fixes and reports whether there were any.
+func (v *doctorView) mend(ctx context.Context, s *doctor.Site, a *app) (any bool) {
+	for i, c := range v.Checks {
+		if c.Level == doctor.OK || !c.Safe || c.Fix == "" {
+			continue
+		}
+		any = true
+		fmt.Fprintf(a.talk, "netd: %s: %s\n", c.Name, strings.ReplaceAll(c.Fix, "\n", "\n  "))
+		v.Checks[i].Fixed = "done"
+		if _, err := s.Run(ctx, "sh", "-ec", c.Fix); err != nil {
+			v.Checks[i].Fixed = err.Error()
+			fmt.Fprintf(a.talk, "netd: %s: %v\n", c.Name, err)
+		}
+	}
+	return any
+}
+
+func (v doctorView) write(a *app) {
+	for _, c := range v.Checks {
+		line := fmt.Sprintf("%-4s  %-17s  %s", c.Level, c.Name, c.Evidence)
+		if a.colored(a.out) {
+			line = map[doctor.Level]string{doctor.OK: green, doctor.Warn: yellow, doctor.Fail: red}[c.Level] + line + plain
+		}
+		fmt.Fprintln(a.out, line)
+		if c.Level != doctor.OK && c.Fix != "" {
+			for fix := range strings.Lines(c.Fix) {
+				fmt.Fprintf(a.out, "      %s\n", strings.TrimRight(fix, "\n"))
+			}
+			if c.Safe {
+				fmt.Fprintln(a.out, "      (netd doctor --fix does it)")
+			}
+		}
+	}
+}
+
+// thisHost implements doctor.Host.
+type thisHost struct{}
+
+func (thisHost) ReadFile(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	return string(b), err
+}
+
+func (thisHost) Glob(pattern string) []string {
+	names, _ := filepath.Glob(pattern)
+	return names
+}
+
+func (thisHost) Readlink(name string) string {
+	to, _ := os.Readlink(name)
+	return to
+}
+
+func (thisHost) Run(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", fmt.Errorf("%s is not installed", args[0])
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", args[0], err, bytes.TrimSpace(said.Bytes()))
+	}
+	return string(out), nil
+}
+
+func (thisHost) ForeignRoutes(within []netip.Prefix) ([]object.Held, error) {
+	return kernel.ForeignRoutes(within)
+}
+
+// thisWire implements doctor.Wire.
+type thisWire struct{}
+
+// patience is for how long the wire is listened to.
+const patience = 500 * time.Millisecond
+
+func (thisWire) Claims(ctx context.Context, link string, addrs []netip.Addr) (map[netip.Addr][]object.MAC, error) {
+	claims, err := probe.Claims(ctx, link, addrs, patience)
+	out := map[netip.Addr][]object.MAC{}
+	for a, macs := range claims {
+		for _, m := range macs {
+			out[a] = append(out[a], object.MAC(m))
+		}
+	}
+	return out, err
+}
+
+func (thisWire) Clocks(ctx context.Context, addrs []netip.Addr) (map[netip.Addr]time.Duration, error) {
+	return probe.Clocks(ctx, addrs, patience)
+}
+
+func (thisWire) Paths(ctx context.Context, addrs []netip.Addr) (path, link []int, err error) {
+	list := make([]targetView, len(addrs))
+	for i, a := range addrs {
+		list[i].Address = a
+	}
+	err = measure(ctx, list)
+	for _, t := range list {
+		path, link = append(path, t.PathMTU), append(link, t.LinkMTU)
+	}
+	return path, link, err
+}
+
+func (thisWire) Connects(ctx context.Context, to netip.Addr) bool {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second) // two SYNs
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(to, 9).String()) // discard (RFC 863): hardly anybody listens, and a refusal is an answer
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil || errors.Is(err, unix.ECONNREFUSED)
+}

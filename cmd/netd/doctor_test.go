@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"netd/reconcile/doctor"
+	"netd/testenv/netns"
+)
+
+// examined is what `netd doctor` finds on a host, by check: the worst.
+func (h *labHost) examined(flags ...string) (map[string]checkView, int) {
+	h.lab.t.Helper()
+	out, code := h.netd(append([]string{"doctor", "--json"}, flags...)...)
+	var v doctorView
+	if err := json.Unmarshal([]byte(out[max(strings.Index(out, "\n{\n")+1, 0):]), &v); err != nil || v.SchemaVersion != 1 {
+		h.lab.t.Fatalf("%v in %s", err, out)
+	}
+	rank := map[doctor.Level]int{doctor.OK: 1, doctor.Warn: 2, doctor.Fail: 3}
+	found := map[string]checkView{}
+	for _, c := range v.Checks {
+		if rank[c.Level] > rank[found[c.Name].Level] {
+			found[c.Name] = c
+		}
+	}
+	return found, code
+}
+
+// TestDoctor makes each fault that a namespace can have, sees it named, mends it as the finding says, and sees it gone.
+func TestDoctor(t *testing.T) {
+	l := newLab(t, "vxlan")
+	a, b := l.hosts[0], l.hosts[1]
+	all := func(h *labHost, lines ...string) func() {
+		return func() {
+			for _, line := range lines {
+				h.Run(t, line)
+			}
+		}
+	}
+	program := func(line string) (func(), func()) {
+		var cmd *exec.Cmd
+		return func() {
+				f := strings.Fields(line)
+				cmd = exec.Command(f[0], f[1:]...)
+				if err := a.Start(cmd); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = cmd.Process.Kill() })
+			}, func() {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			}
+	}
+	twin := netns.New(t, "twin")
+	netns.Run(t, fmt.Sprintf("ip link add twin%d type veth peer name ens33 netns twin", wires))
+	netns.Run(t, fmt.Sprintf("ip link set twin%d master wire up", wires))
+	wires++
+	twin.Run(t, "ip link set ens33 up")
+	listens, ends := program("socat -u UDP-RECV:4789 /dev/null")
+	peers, quits := program("socat -u TCP-LISTEN:179 /dev/null")
+	nothing := func() {}
+
+	for _, x := range []struct {
+		name, check string
+		fault       func()
+		level       doctor.Level
+		says        string
+		mend        string // "fix": the finding's own command; "--fix"; else what is named by after
+		after       func()
+	}{
+		{"another program has the VXLAN port", "udp-port", listens, doctor.Fail, "UDP port 4789 is held by pid ", "", ends},
+		{"Docker's policy, before netd's accepts", "forward-policy", all(a, "nft add table ip filter", "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }"),
+			doctor.Fail, "the policy of ip filter FORWARD is drop, and nothing there accepts netd's links", "", func() { a.must(0, "apply", "-y"); b.must(0, "apply", "-y") }},
+		{"the underlay does not forward", "forwarding", all(a, "sysctl -qw net.ipv4.conf.ens33.forwarding=0"), doctor.Fail, "net.ipv4.conf.ens33.forwarding is 0", "--fix", nothing},
+		{"the tunnel is strict", "rp-filter", all(a, "sysctl -qw net.ipv4.conf.vxlan/netd.rp_filter=1"), doctor.Fail, "vxlan.netd checks sources strictly", "--fix", nothing},
+		{"another program's route", "foreign-routes", all(a, "ip route add 10.10.77.0/24 via 192.168.170.138 proto bird"), doctor.Fail, "route 10.10.77.0/24 dev ens33 of protocol bird (12)", "fix", nothing},
+		{"a chain that rejects what it does not know", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict f { type filter hook forward priority 10 ; }",
+			"nft add rule inet strict f ct state established accept", "nft add rule inet strict f reject"), doctor.Fail, "inet strict f rejects what is forwarded by its rule inet strict f handle 3 (reject)", "fix",
+			func() { a.Run(t, "nft delete table inet strict") }},
+		{"an input that drops", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict i { type filter hook input priority 10 ; policy drop ; }"), doctor.Fail,
+			"inet strict i drops what comes in by its policy (drop), and no rule of it accepts UDP 4789", "fix", func() { a.Run(t, "nft delete table inet strict") }},
+		{"a raw drop", "raw-drops", all(a, "nft add table ip raw", "nft add chain ip raw PREROUTING { type filter hook prerouting priority -300 ; }", "nft add rule ip raw PREROUTING ip daddr 10.10.40.129 counter drop"),
+			doctor.Fail, "ip raw PREROUTING handle 2 drops packets to 10.10.40.129/32", "fix", nothing},
+		{"this node's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.137/24 dev ens33"), doctor.Fail, "has this node's address 192.168.170.137 too", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
+		{"another's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.138/24 dev ens33"), doctor.Fail, "both have 192.168.170.138, node baihl-node's address", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
+		{"no TCP in the tunnel", "checksum-offload", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook input priority 0 ; }", "nft add rule inet fault in iifname vxlan.netd meta l4proto tcp drop"),
+			doctor.Warn, "through the VXLAN tunnel baihl-node answers pings and no TCP", "", func() { b.Run(t, "nft delete table inet fault") }},
+		{"a small path", "path-mtu", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook prerouting priority -400 ; }", "nft add rule inet fault in ip length gt 1400 drop"),
+			doctor.Fail, "the way to node baihl-node (192.168.170.138) carries 1400 bytes, ens33 1500", "fix", func() { b.Run(t, "nft delete table inet fault") }},
+		{"another program has the BGP port", "bgp-port", peers, doctor.Fail, "TCP port 179 is held by pid ", "", quits},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			l.t = t
+			if x.check == "bgp-port" {
+				l.mode("bgp")
+			}
+			before, _ := a.examined()
+			if c := before[x.check]; c.Level != doctor.OK {
+				t.Fatalf("before: %s: %s %s", x.check, c.Level, c.Evidence)
+			}
+			x.fault()
+			var found checkView
+			l.wait("the fault to be named", func() string { // a program that was just started has its port a moment later
+				all, code := a.examined()
+				found = all[x.check]
+				if found.Level != x.level || !strings.Contains(found.Evidence, x.says) || x.level == doctor.Fail && code != 3 {
+					return fmt.Sprintf("exit %d, %s: %s, want %s: %s", code, found.Level, found.Evidence, x.level, x.says)
+				}
+				return ""
+			})
+			if found.Fix == "" {
+				t.Error("no fix")
+			}
+			switch x.mend {
+			case "--fix":
+				if all, _ := a.examined("--fix"); all[x.check].Level != doctor.OK || all[x.check].Fixed != "done" {
+					t.Errorf("after --fix: %+v", all[x.check])
+				}
+			case "fix":
+				if found.Safe {
+					t.Error("this fix is somebody else's and called safe")
+				}
+				if out, err := a.Output("sh", "-ec", found.Fix); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				if now, _ := a.examined(); now[x.check].Level != doctor.OK {
+					t.Errorf("after the fix: %s %s", now[x.check].Level, now[x.check].Evidence)
+				}
+			}
+			x.after()
+			if now, _ := a.examined(); now[x.check].Level != doctor.OK {
+				t.Errorf("afterwards: %s %s", now[x.check].Level, now[x.check].Evidence)
+			}
+		})
+	}
+	if now, _ := a.examined(); !strings.HasPrefix(now["clocks"].Evidence, "1 nodes told theirs") && now["clocks"].Level != doctor.Warn {
+		t.Errorf("clocks: %+v", now["clocks"])
+	}
+	l.t = t
+	a.must(0, "destroy", "-y")
+	b.must(0, "destroy", "-y")
+}

@@ -1,0 +1,111 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"netd/config"
+	"netd/reconcile/object"
+)
+
+// Level is how bad a finding is.
+type Level string
+
+const (
+	OK   Level = "ok"
+	Warn Level = "warn" // it may break the network, or breaks it in part
+	Fail Level = "FAIL" // the network cannot work like this
+)
+
+// Finding is what a check found.
+type Finding struct {
+	Level    Level  `json:"level"`
+	Evidence string `json:"evidence"`
+	Fix      string `json:"fix,omitempty"` // a command, or several lines of them
+	Safe     bool   `json:"safe"`          // --fix may run it: it changes nothing of anybody's but what is at fault
+}
+
+// Check is one thing to be looked at. It returns one finding at least, of level OK where all is well.
+type Check struct {
+	Name  string // "udp-port"
+	About string // what it is for, for the documentation
+	Run   func(ctx context.Context, s *Site) []Finding
+}
+
+// Host is this host, to be read.
+type Host interface {
+	ReadFile(name string) (string, error)
+	Glob(pattern string) []string
+	Readlink(name string) string                                // empty where there is none
+	Run(ctx context.Context, args ...string) (string, error)    // a program's standard output
+	ForeignRoutes(within []netip.Prefix) ([]object.Held, error) // routes of others to places in these prefixes
+}
+
+// Wire is what the host's links lead to.
+type Wire interface {
+	// Claims asks who has IPv4 addresses on a link and returns the MACs that answered for each.
+	Claims(ctx context.Context, link string, addrs []netip.Addr) (map[netip.Addr][]object.MAC, error)
+	// Clocks are how far the clocks of hosts are ahead of this one's; who does not tell is left out.
+	Clocks(ctx context.Context, addrs []netip.Addr) (map[netip.Addr]time.Duration, error)
+	// Paths are what each address's path carries, 0 where it does not answer, and the link's MTU.
+	Paths(ctx context.Context, addrs []netip.Addr) (path, link []int, err error)
+	// Connects reports whether a TCP connection to an address is answered, refused or not.
+	Connects(ctx context.Context, to netip.Addr) bool
+}
+
+// Site is what is looked at: this host, as a node of a file.
+type Site struct {
+	Host
+	Wire   Wire
+	Config *config.Config
+	Node   config.Node
+	Link   string // that holds the node's address; empty where none does
+}
+
+// file is a file's contents without surrounding blanks; empty where it is not there.
+func (s *Site) file(name string) string {
+	b, _ := s.ReadFile(name)
+	return strings.TrimSpace(b)
+}
+
+func (s *Site) has(pattern string) bool { return len(s.Glob(pattern)) > 0 }
+
+func (s *Site) uses(m config.Mode) bool {
+	for _, n := range s.Config.Networks {
+		if n.Uses(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// pools are those of all networks.
+func (s *Site) pools() (out []netip.Prefix) {
+	for _, n := range s.Config.Networks {
+		out = append(out, n.Pools...)
+	}
+	return out
+}
+
+// others are the IPv4 addresses of the other nodes.
+func (s *Site) others() (names map[netip.Addr]string, addrs []netip.Addr) {
+	names = map[netip.Addr]string{}
+	for _, n := range s.Config.Nodes {
+		if a := n.Address.Addr(); n.Name != s.Node.Name && n.Address.IsValid() {
+			names[a], addrs = n.Name, append(addrs, a)
+		}
+	}
+	return names, addrs
+}
+
+func well(format string, args ...any) []Finding {
+	return []Finding{{Level: OK, Evidence: fmt.Sprintf(format, args...)}}
+}
+
+// unseen is the finding of a check that could not look.
+func unseen(err error, fix string) []Finding {
+	return []Finding{{Level: Warn, Evidence: "cannot be looked at: " + err.Error(), Fix: fix}}
+}

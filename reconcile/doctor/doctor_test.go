@@ -1,0 +1,215 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/config"
+	"netd/reconcile/object"
+)
+
+// recorded is a host and its wire as a test has them: files, links, what programs print.
+type recorded struct {
+	files, links, programs map[string]string
+	routes                 []object.Held
+	claims                 map[netip.Addr][]object.MAC
+	clocks                 map[netip.Addr]time.Duration
+	paths, mtus            []int
+	tcp                    bool
+}
+
+func (r recorded) ReadFile(name string) (string, error) {
+	text, ok := r.files[name]
+	if !ok {
+		return "", os.ErrNotExist
+	}
+	return text, nil
+}
+
+func (r recorded) Glob(pattern string) (out []string) {
+	for _, of := range []map[string]string{r.files, r.links} {
+		for name := range of {
+			for at := name; at != "/"; at = path.Dir(at) { // folders are there by what is in them
+				if ok, _ := path.Match(pattern, at); ok && !slices.Contains(out, at) {
+					out = append(out, at)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (r recorded) Readlink(name string) string { return r.links[name] }
+
+func (r recorded) Run(_ context.Context, args ...string) (string, error) {
+	if text, ok := r.programs[strings.Join(args, " ")]; ok {
+		return text, nil
+	}
+	return "", errors.New(args[0] + " is not installed")
+}
+
+func (r recorded) ForeignRoutes([]netip.Prefix) ([]object.Held, error) { return r.routes, nil }
+
+func (r recorded) Claims(context.Context, string, []netip.Addr) (map[netip.Addr][]object.MAC, error) {
+	return r.claims, nil
+}
+
+func (r recorded) Clocks(context.Context, []netip.Addr) (map[netip.Addr]time.Duration, error) {
+	return r.clocks, nil
+}
+
+func (r recorded) Paths(_ context.Context, a []netip.Addr) ([]int, []int, error) {
+	if r.paths == nil {
+		return make([]int, len(a)), make([]int, len(a)), nil
+	}
+	return r.paths, r.mtus, nil
+}
+
+func (r recorded) Connects(context.Context, netip.Addr) bool { return r.tcp }
+
+const file = `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "%MODE%"
+}
+node "a" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.40.128/26"]
+}
+node "b" {
+  address = "192.168.170.138/24"
+  blocks  = ["10.10.194.128/26"]
+}
+`
+
+func site(t *testing.T, mode string, r recorded) *Site {
+	t.Helper()
+	name := path.Join(t.TempDir(), "netd.hcl")
+	if err := os.WriteFile(name, []byte(strings.Replace(file, "%MODE%", mode, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	src, err := config.Read(name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ds := src.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	return &Site{Host: r, Wire: r, Config: c, Node: c.Nodes[0], Link: "ens33"}
+}
+
+const none = `{"nftables": [{"metainfo": {"version": "1.0.6"}}]}`
+
+func nft(objects string) map[string]string {
+	return map[string]string{"nft -j list ruleset": `{"nftables": [` + objects + `]}`}
+}
+
+// firewalld has the form of firewalld's own tables, written by hand: base chains that end in a reject.
+const firewalld = `{"chain":{"family":"inet","table":"firewalld","name":"filter_FORWARD","handle":9,"type":"filter","hook":"forward","prio":10,"policy":"accept"}},
+{"chain":{"family":"inet","table":"firewalld","name":"filter_INPUT","handle":8,"type":"filter","hook":"input","prio":10,"policy":"accept"}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD","handle":30,"expr":[{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":["established","related"]}},{"accept":null}]}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD","handle":31,"expr":[{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_INPUT","handle":40,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}},{"accept":null}]}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_INPUT","handle":41,"expr":[{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}}`
+
+// ufw, written by hand: it drops by iptables' policies; nft shows what it has no words for as xt.
+const ufw = `{"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":2,"type":"filter","hook":"forward","prio":0,"policy":"drop"}},
+{"chain":{"family":"ip","table":"filter","name":"INPUT","handle":1,"type":"filter","hook":"input","prio":0,"policy":"drop"}},
+{"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":5,"expr":[{"xt":{"type":"match","name":"conntrack"}},{"counter":{}},{"accept":null}]}}`
+
+// docker29 has the form of the table of Docker's own nftables backend, written by hand: no DOCKER-USER in it.
+const docker29 = `{"chain":{"family":"ip","table":"docker-bridges","name":"filter-FORWARD","handle":1,"type":"filter","hook":"forward","prio":0,"policy":"%s"}},
+{"rule":{"family":"ip","table":"docker-bridges","chain":"filter-FORWARD","handle":4,"expr":[{"match":{"op":"==","left":{"meta":{"key":"oifname"}},"right":"docker0"}},{"drop":null}]}}`
+
+// TestChecks: what each check says of a recorded host that a namespace cannot be.
+func TestChecks(t *testing.T) {
+	addr := netip.MustParseAddr
+	for _, x := range []struct {
+		name, check, mode string
+		host              recorded
+		level             Level
+		says, fix         string
+		safe              bool
+	}{
+		{"OK vxlan is built in", "module", "vxlan", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0\n", "/lib/modules/6.1.0/modules.builtin": "kernel/drivers/net/vxlan/vxlan.ko\n"}, programs: nft("")}, OK, "nf_tables, vxlan", "", false},
+		{"OK ipip is loaded", "module", "ipip", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/tunl0/mtu": "1"}, programs: nft("")}, OK, "ipip", "", false},
+		{"bad ipip is there and not loaded", "module", "ipip", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0", "/lib/modules/6.1.0/modules.dep": "kernel/net/ipv4/ipip.ko: kernel/net/ipv4/ip_tunnel.ko"}, programs: nft("")}, Warn, "the module ipip is there and not loaded", "modprobe ipip", true},
+		{"bad no ipip", "module", "ipip", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0"}, programs: nft("")}, Fail, "the kernel 6.1.0 has no ipip", "linux-modules-extra-6.1.0", false},
+		{"bad udev makes new links strict", "forwarding", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/ens33/forwarding": "1", "/etc/sysctl.d/99-hard.conf": "net.ipv4.conf.*.rp_filter = 1\n"}}, Warn, "/etc/sysctl.d/99-hard.conf says net.ipv4.conf.*.rp_filter = 1", "take the line out", false},
+		{"OK netd's own file excepts its links", "forwarding", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/ens33/forwarding": "1", "/etc/sysctl.d/99-hard.conf": "net.ipv4.conf.*.rp_filter = 1\n", "/usr/lib/sysctl.d/60-netd.conf": "x"}}, OK, "forwards", "", false},
+		{"bad all links are strict by all", "rp-filter", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/all/rp_filter": "1", "/proc/sys/net/ipv4/conf/vxlan.netd/rp_filter": "0"}}, Fail, "all 1, vxlan.netd 0", "echo 2 >", true},
+		{"OK a kernel's socket has the port", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n"}}, OK, "", "", false},
+		{"bad pid 9 has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "ovs\x00-x\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9 (ovs -x)", "systemctl status 9", false},
+		{"OK the speaker has 179", "bgp-port", "bgp", recorded{files: map[string]string{"/proc/net/tcp": "sl\n 1: 00000000:00B3 00000000:0000 0A 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "netd\x00speaker\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, OK, "", "", false},
+		{"OK no networkd", "networkd", "vxlan", recorded{}, OK, "does not run", "", false},
+		{"bad networkd deletes foreign routes", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "#ManageForeignRoutes=no\n"}}, Fail, "without ManageForeignRoutes=no", "/etc/systemd/networkd.conf.d/netd.conf", false},
+		{"OK networkd is told", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/netd.conf": "[Network]\nManageForeignRoutes = no\n"}}, OK, "", "", false},
+		{"bad networkd manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "ManageForeignRoutes=no\n",
+			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/all.network", "10-netd.network", true},
+		{"OK no NetworkManager", "networkmanager", "vxlan", recorded{}, OK, "does not run", "", false},
+		{"bad NetworkManager takes our links", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Fail, "NetworkManager runs", "90-netd.conf", true},
+		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "unmanaged-devices+=interface-name:netd*;"}}, OK, "", "", false},
+		{"bad no nft", "firewall", "vxlan", recorded{}, Warn, "nft is not installed", "apt-get install nftables", false},
+		{"bad firewalld rejects what is forwarded", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "inet firewalld filter_FORWARD rejects what is forwarded by its rule inet firewalld filter_FORWARD handle 31 (reject)", "firewall-cmd --permanent --zone=netd --set-target=ACCEPT", false},
+		{"bad firewalld lets no tunnel in", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "accepts protocol 4 of the other nodes", "firewall-cmd --permanent --add-protocol=ipip", false},
+		{"bad firewalld lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(firewalld)}, Fail, "accepts UDP 4789", "firewall-cmd --permanent --add-port=4789/udp", false},
+		{"bad firewalld lets no BGP in", "firewall", "bgp", recorded{programs: nft(firewalld)}, Fail, "accepts TCP 179", "firewall-cmd --permanent --add-port=179/tcp", false},
+		{"bad ufw's policy", "forward-policy", "vxlan", recorded{programs: nft(ufw)}, Fail, "the policy of ip filter FORWARD is drop", "netd apply", false},
+		{"bad ufw lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(ufw)}, Fail, "ip filter INPUT drops what comes in by its policy (drop)", "udp dport 4789", false},
+		{"OK netd's accepts stand", "forward-policy", "vxlan", recorded{programs: nft(ufw + `,{"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":9,"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"vxlan.netd"}},{"accept":null}]}}`)}, OK, "", "", false},
+		{"OK Docker 29 by nftables drops its own alone", "firewall", "vxlan", recorded{programs: nft(strings.Replace(docker29, "%s", "accept", 1))}, OK, "", "", false},
+		{"bad Docker 29 by nftables drops all", "firewall", "vxlan", recorded{programs: nft(strings.Replace(docker29, "%s", "drop", 1))}, Fail, "ip docker-bridges filter-FORWARD rejects what is forwarded by its policy (drop)", "nft insert rule ip docker-bridges filter-FORWARD", false},
+		{"OK a raw drop of another's", "raw-drops", "vxlan", recorded{programs: nft(`{"chain":{"family":"ip","table":"raw","name":"PREROUTING","hook":"prerouting","prio":-300,"policy":"accept"}},{"rule":{"family":"ip","table":"raw","chain":"PREROUTING","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"daddr"}},"right":"172.17.0.2"}},{"drop":null}]}}`)}, OK, "", "", false},
+		{"bad a raw drop of a part of a pool", "raw-drops", "vxlan", recorded{programs: nft(`{"chain":{"family":"ip","table":"raw","name":"PREROUTING","hook":"prerouting","prio":-300,"policy":"accept"}},{"rule":{"family":"ip","table":"raw","chain":"PREROUTING","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.10.4.0","len":24}}}},{"drop":null}]}}`)}, Fail, "drops packets from 10.10.4.0/24", "nft delete rule ip raw PREROUTING handle 3", false},
+		{"OK no legacy tables", "legacy-iptables", "vxlan", recorded{}, OK, "none", "", false},
+		{"bad legacy tables", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\nnat\n"}}, Warn, "iptables-legacy has the tables filter, nat", "update-alternatives", false},
+		{"bad legacy drops", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\n"}, programs: map[string]string{"iptables-legacy -S FORWARD": "-P FORWARD DROP\n"}}, Fail, "the FORWARD policy of iptables-legacy is DROP", "iptables-legacy -I FORWARD -i netd+", false},
+		{"OK clocks agree", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): time.Second}}, "", "", "", false},
+		{"bad a clock is ahead", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): 90 * time.Second}}, Warn, "the clock of node b (192.168.170.138) is 1m30s ahead of this one's", "timedatectl", false},
+		{"bad a clock is behind", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): -3 * time.Second}}, Warn, "is 3s behind this one's", "timedatectl", false},
+		{"bad TCP is lost in the tunnel", "checksum-offload", "vxlan", recorded{paths: []int{1450}, mtus: []int{1450}}, Warn, "answers pings and no TCP", "ethtool -K vxlan.netd tx-checksum-ip-generic off", true},
+		{"OK who does not answer pings is another check's", "checksum-offload", "vxlan", recorded{}, OK, "0 of 1", "", false},
+	} {
+		if x.host.programs == nil && x.check != "firewall" && x.check != "legacy-iptables" {
+			x.host.programs = map[string]string{"nft -j list ruleset": none}
+		}
+		i := slices.IndexFunc(Checks, func(c Check) bool { return c.Name == x.check })
+		found := Checks[i].Run(context.Background(), site(t, x.mode, x.host))
+		if len(found) == 0 {
+			t.Errorf("%s: nothing", x.name)
+		}
+		hit := slices.ContainsFunc(found, func(f Finding) bool {
+			return f.Level == x.level && strings.Contains(f.Evidence, x.says) && strings.Contains(f.Fix, x.fix) && f.Safe == x.safe
+		})
+		if x.level == OK {
+			hit = hit && len(found) == 1
+		}
+		if x.level == "" { // of the other nodes alone: this host's own clock is as it is
+			hit = !slices.ContainsFunc(found, func(f Finding) bool { return strings.Contains(f.Evidence, "node b") })
+		}
+		if !hit {
+			t.Errorf("%s: %+v", x.name, found)
+		}
+	}
+}
+
+// TestDocs: docs/how-to/troubleshooting.md has every check, with what it is for.
+func TestDocs(t *testing.T) {
+	b, err := os.ReadFile("../../docs/how-to/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range Checks {
+		if line := "| `" + c.Name + "` | " + c.About + " |"; !strings.Contains(string(b), line+"\n") {
+			t.Errorf("docs/how-to/troubleshooting.md has no line\n%s", line)
+		}
+	}
+}

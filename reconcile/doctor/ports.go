@@ -1,0 +1,88 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"netd/config"
+)
+
+// socket is a line of /proc/net/udp or tcp (proc(5)).
+type socket struct {
+	port  int
+	inode string
+}
+
+// sockets are those that are bound to a local port and to no far end.
+func (s *Site) sockets(proto string) (out []socket) {
+	for _, table := range []string{proto, proto + "6"} {
+		for line := range strings.Lines(s.file("/proc/net/" + table)) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !strings.HasSuffix(f[2], ":0000") {
+				continue
+			}
+			_, hex, _ := strings.Cut(f[1], ":")
+			if port, err := strconv.ParseInt(hex, 16, 32); err == nil {
+				out = append(out, socket{int(port), f[9]})
+			}
+		}
+	}
+	return out
+}
+
+// holder is a process that has a socket open: its number and its command; nobody's where the kernel itself has it.
+func (s *Site) holder(inode string) (pid, command string, found bool) {
+	want := "socket:[" + inode + "]"
+	for _, fd := range s.Glob("/proc/[0-9]*/fd/*") {
+		if s.Readlink(fd) == want {
+			pid = strings.Split(fd, "/")[2]
+			return pid, strings.TrimSpace(strings.ReplaceAll(s.file("/proc/"+pid+"/cmdline"), "\x00", " ")), true
+		}
+	}
+	return "", "", false
+}
+
+// taken finds who has a port open that ours does not match.
+func (s *Site) taken(proto string, port int, ours func(command string) bool) (out []Finding) {
+	for _, k := range s.sockets(proto) {
+		if k.port != port || k.inode == "0" {
+			continue
+		}
+		pid, command, found := s.holder(k.inode)
+		if !found || ours(command) {
+			continue
+		}
+		out = append(out, Finding{Fail, fmt.Sprintf("%s port %d is held by pid %s (%s)", strings.ToUpper(proto), port, pid, command),
+			fmt.Sprintf("systemctl status %s    # whose it is; stop it there, or give netd another port in the file", pid), false})
+	}
+	return out
+}
+
+func udpPort(_ context.Context, s *Site) (out []Finding) {
+	var ports []int
+	for _, n := range s.Config.Networks {
+		if n.Uses(config.ModeVXLAN) && !slices.Contains(ports, int(n.Port)) {
+			ports = append(ports, int(n.Port))
+			out = append(out, s.taken("udp", int(n.Port), func(string) bool { return false })...)
+		}
+	}
+	if len(out) == 0 {
+		return well("of %d ports none is a program's", len(ports))
+	}
+	return out
+}
+
+func bgpPort(_ context.Context, s *Site) []Finding {
+	if !s.uses(config.ModeBGP) && len(s.Config.Peers) == 0 {
+		return well("no BGP")
+	}
+	port := int(s.Config.BGP.ListenPort)
+	out := s.taken("tcp", port, func(command string) bool { return slices.Contains(strings.Fields(command), "speaker") })
+	if len(out) == 0 {
+		return well("port %d is free, or the speaker's", port)
+	}
+	return out
+}

@@ -1,0 +1,11 @@
+package object
+
+import "net/netip"
+
+// Held is a route of somebody else.
+type Held struct {
+	Dst   netip.Prefix
+	Dev   string
+	Table uint32
+	Who   string // "bird", "the kernel"
+}
