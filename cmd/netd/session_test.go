@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"netd/reconcile/desired"
 	"netd/testenv/netns"
@@ -24,6 +28,10 @@ func TestSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := net.Dial("tcp", l.Addr().String())
+		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, unix.ENETUNREACH) && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond) // the kernel puts an IPv6 address's route in later, on a thread of its own
+			c, err = net.Dial("tcp", l.Addr().String())
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
