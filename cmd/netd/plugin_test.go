@@ -236,6 +236,14 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 	}
 	l.reaches(d, "db", "10.10.194.129")
 	h.taken("2 by docker")
+
+	// After destroy the containers are there without a network, and Docker is told why it gets none; apply attaches them again.
+	h.must(0, "destroy", "-y")
+	refusedBy(t, d, "netd rests since netd destroy", "run", "--rm", "--network", "lab", docker.Image, "/bin/sleep", "0")
+	h.must(0, "apply", "-y")
+	l.reaches(d, "db", "10.10.194.129")
+	l.reaches(d, "web-0", "db")
+	h.taken("2 by docker")
 	d.Docker("rm", "-f", "db")
 }
 
