@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 .PHONY: help
 help: ## show this
-	@awk -F':.*## ' '/^[a-z ]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/netd, static
@@ -54,6 +54,13 @@ deb rpm: deps ## a package in dist/, the same bytes from the same commit
 .PHONY: packages
 packages: deps ## the package from installation to purge, in a Debian guest with systemd
 	@testenv/debian/packages-test.sh
+
+# The machines are of the deb, and the test of the tree; UPDATE=1 writes the page anew.
+.PHONY: vagrant-test
+vagrant-test: deps deb ## the Vagrantfile's two machines and every command of docs/how-to/two-machines.md, with a libvirt of their own
+	@testenv/vagrant/image.sh bin/vagrant
+	CGO_ENABLED=0 $(GO) test -c -o bin/vagrant.test ./testenv/vagrant
+	@testenv/vagrant/run.sh bin/vagrant sh -c 'cd testenv/vagrant && exec ../../bin/vagrant.test -test.v -test.timeout 30m $(if $(UPDATE),-update)'
 
 .PHONY: demo
 demo: deps build ## two hosts on this machine, from the file to the ping, in a minute

@@ -35,7 +35,9 @@ for page in packaging/man/*; do
 	gzip -9nc "$page" >"$work/page.gz" && put 644 "$work/page.gz" "/usr/share/man/man${page##*.}/${page##*/}.gz"
 done
 bin/netd completion bash >"$work/c" && put 644 "$work/c" /usr/share/bash-completion/completions/netd
-bin/netd completion zsh >"$work/c" && put 644 "$work/c" /usr/share/zsh/vendor-completions/_netd
+zsh=vendor-completions # Debian's; everybody else's is zsh's own
+[ "$kind" = deb ] || zsh=site-functions
+bin/netd completion zsh >"$work/c" && put 644 "$work/c" /usr/share/zsh/$zsh/_netd
 bin/netd completion fish >"$work/c" && put 644 "$work/c" /usr/share/fish/vendor_completions.d/netd.fish
 go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0 bin -json -noserial -version "v$version" bin/netd |
 	sed '/"timestamp":/d' >"$work/sbom" && put 644 "$work/sbom" /usr/share/doc/netd/sbom.cdx.json

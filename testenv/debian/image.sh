@@ -12,7 +12,7 @@ mkdir -p "$dir"
 rm -f "$dir/made"
 echo "Making a Debian guest (a minute)" >&2
 if ! mmdebstrap --variant=minbase --mode=root \
-	--include=systemd,systemd-sysv,dbus,udev,kmod,procps,iproute2,nftables,iputils-ping,man-db,linux-image-cloud-amd64 \
+	--include=systemd,systemd-sysv,dbus,udev,kmod,procps,iproute2,nftables,iputils-ping,man-db,rpm,linux-image-cloud-amd64 \
 	--dpkgopt='path-include=/usr/share/man/*' \
 	--customize-hook="install -m 644 '$here/guest.service' \"\$1/etc/systemd/system/guest.service\"" \
 	--customize-hook='chroot "$1" systemctl -q enable guest.service systemd-networkd.service' \

@@ -6,36 +6,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 state=/var/lib/guest
 mkdir -p $state
 old=$(ls /mnt/test/old/*.deb) new=$(ls /mnt/test/new/*.deb)
-failed=0
-say() { printf '%s\n' "$*"; }
-check() { # what, command…: the command succeeds
-	local what=$1 out
-	shift
-	if out=$("$@" 2>&1); then
-		say "ok    $what"
-	else
-		say "FAIL  $what: $*"
-		say "$out" | tail -n 30 | sed 's/^/      /'
-		failed=1
-	fi
-}
-eventually() { # what, command…: the command succeeds within 30 s
-	local what=$1 i
-	shift
-	for ((i = 0; i < 150; i++)); do
-		"$@" >/dev/null 2>&1 && break
-		sleep 0.2
-	done
-	check "$what" "$@"
-	[ "$failed" = 0 ] || { journalctl -b --no-pager -u netd -u netd-speaker | tail -n 40; finish; }
-}
-absent() { ! "$@" >/dev/null 2>&1; }
-empty() { local out; out=$("$@" 2>/dev/null); echo "$out"; [ -z "$out" ]; }
-finish() {
-	say "guest: exit $failed"
-	systemctl poweroff
-	exit
-}
+. /mnt/test/checks.sh
 reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
 in_sync() { netd status; }
@@ -175,7 +146,7 @@ boot)
 	check "the network goes" netd destroy -y
 	check "the other host's, with its speaker, too" other destroy -y
 	systemctl stop other
-	check "the package is purged" dpkg -P netd
+	check "the package is purged, and has nothing to say of a network" sh -c 'dpkg -P netd >/tmp/said && ! grep "network stays" /tmp/said'
 	check "no table is left" empty nft list tables
 	check "no link is left" empty ip -br link show group 142
 	check "no route is left" empty ip route show proto 142
