@@ -52,7 +52,7 @@ deb rpm: deps ## a package in dist/, the same bytes from the same commit
 	@packaging/build.sh $@
 
 .PHONY: packages
-packages: deps ## the package from installation to purge, in a Debian guest with systemd
+packages: deps ## deb and rpm from installation to removal, in a Debian guest with systemd
 	@testenv/debian/packages-test.sh
 
 # The machines are of the deb, and the test of the tree; UPDATE=1 writes the page anew.
@@ -75,6 +75,16 @@ lint: ## gofmt, vet, staticcheck
 .PHONY: bench
 bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
+
+.PHONY: growth
+growth: deps build ## measures docs/growth.csv anew and draws it; BENCH=nodes, routes or containers measures one curve
+	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd NETD_BENCH_GROWTH=$(CURDIR)/docs/growth.csv $(GO) test -run '^$$' -bench 'Growth$(if $(BENCH),/$(BENCH))$$' -benchtime 1x -timeout 60m ./testenv/bench
+	@$(MAKE) --no-print-directory plot
+
+.PHONY: plot
+plot: ## docs/growth.svg from docs/growth.csv, with gnuplot
+	@command -v gnuplot >/dev/null || { echo "Install gnuplot first (Debian: gnuplot-nox)" >&2; exit 1; }
+	gnuplot testenv/bench/growth.gp
 
 .PHONY: nerdctl
 nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which takes minutes

@@ -53,24 +53,23 @@ func plugins(b testing.TB, h *host) (netd, ptp plugin) {
 	return netd, ptp
 }
 
+// attachHost is a host with a daemon that has 4,000 addresses to hand out.
+func attachHost(b testing.TB) *host {
+	file := []byte("network \"lab\" {\n  pools = [\"10.0.0.0/8\"]\n  mode  = \"vxlan\"\n}\n\nnode \"web-00000\" {\n  address = \"" + nodeAddress(0).String() + "/16\"\n  blocks  = [\"10.10.0.0/20\"]\n}\n")
+	h := newHost(b, file)
+	h.start(b)
+	return h
+}
+
 // BenchmarkAttach is a container attached and detached by the plugin, beside ptp with host-local: one at a time, and many at
 // once.
 func BenchmarkAttach(b *testing.B) {
 	netns.Need(b)
-	file := []byte("network \"lab\" {\n  pools = [\"10.0.0.0/8\"]\n  mode  = \"vxlan\"\n}\n\nnode \"web-00000\" {\n  address = \"" + nodeAddress(0).String() + "/16\"\n  blocks  = [\"10.10.0.0/20\"]\n}\n")
-	h := newHost(b, file)
-	h.start(b)
+	h := attachHost(b)
 	netd, ptp := plugins(b, h)
-	boxes := func(n int) []*netns.NS {
-		var out []*netns.NS
-		for i := range n {
-			out = append(out, netns.New(b, fmt.Sprintf("box%d", i)))
-		}
-		return out
-	}
 	b.Run("one", func(b *testing.B) {
 		times := map[string][]time.Duration{}
-		for i, box := range boxes(60) {
+		for i, box := range boxes(b, 60) {
 			for _, side := range []struct {
 				name string
 				p    plugin
@@ -89,50 +88,65 @@ func BenchmarkAttach(b *testing.B) {
 	})
 	b.Run("many", func(b *testing.B) {
 		const many = 1000
-		all := boxes(many)
+		all := boxes(b, many)
 		var took [2]time.Duration
 		for side, p := range []plugin{netd, ptp} {
-			addrs := map[netip.Prefix]string{}
-			var mu sync.Mutex
-			var wait sync.WaitGroup
-			failed := 0
-			began := time.Now()
-			for i, box := range all {
-				wait.Go(func() {
-					cmd := p.call("ADD", fmt.Sprintf("many%d", i), box)
-					var out bytes.Buffer
-					cmd.Stdout, cmd.Stderr = &out, &out
-					err := h.Start(cmd)
-					if err == nil {
-						err = cmd.Wait()
-					}
-					var r struct {
-						IPs []struct{ Address netip.Prefix }
-					}
-					_ = json.Unmarshal(out.Bytes(), &r)
-					mu.Lock()
-					defer mu.Unlock()
-					if err != nil || len(r.IPs) != 1 {
-						if failed++; failed == 1 {
-							b.Logf("%s: %v: %s", p.path, err, out.Bytes())
-						}
-						return
-					}
-					if other, twice := addrs[r.IPs[0].Address]; twice {
-						b.Errorf("%s has %s and %s has", box.Name, r.IPs[0].Address, other)
-					}
-					addrs[r.IPs[0].Address] = box.Name
-				})
-			}
-			wait.Wait()
-			took[side] = time.Since(began)
+			var failed int
+			took[side], failed = atOnce(b, h, p, all)
 			if side == 0 && failed > 0 {
 				b.Errorf("%d of %d failed", failed, many)
-			}
-			for i, box := range all {
-				timed(b, h.NS, p.call("DEL", fmt.Sprintf("many%d", i), box))
 			}
 		}
 		against(fmt.Sprintf("attach: %d at once", many), took[0], took[1], "ptp", 1)
 	})
+}
+
+// boxes are network namespaces of n containers.
+func boxes(b testing.TB, n int) (out []*netns.NS) {
+	for i := range n {
+		out = append(out, netns.New(b, fmt.Sprintf("box%d", i)))
+	}
+	return out
+}
+
+// atOnce attaches all the boxes at the same time and says how long that took and how many failed, then detaches them.
+func atOnce(b testing.TB, h *host, p plugin, boxes []*netns.NS) (took time.Duration, failed int) {
+	b.Helper()
+	addrs := map[netip.Prefix]string{}
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	began := time.Now()
+	for i, box := range boxes {
+		wait.Go(func() {
+			cmd := p.call("ADD", fmt.Sprintf("many%d", i), box)
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			err := h.Start(cmd)
+			if err == nil {
+				err = cmd.Wait()
+			}
+			var r struct {
+				IPs []struct{ Address netip.Prefix }
+			}
+			_ = json.Unmarshal(out.Bytes(), &r)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || len(r.IPs) != 1 {
+				if failed++; failed == 1 {
+					b.Logf("%s: %v: %s", p.path, err, out.Bytes())
+				}
+				return
+			}
+			if other, twice := addrs[r.IPs[0].Address]; twice {
+				b.Errorf("%s has %s and %s has", box.Name, r.IPs[0].Address, other)
+			}
+			addrs[r.IPs[0].Address] = box.Name
+		})
+	}
+	wait.Wait()
+	took = time.Since(began)
+	for i, box := range boxes {
+		timed(b, h.NS, p.call("DEL", fmt.Sprintf("many%d", i), box))
+	}
+	return took, failed
 }

@@ -90,6 +90,8 @@ check "the network stays" reach
 check "the configuration stays" same /tmp/netd.hcl /etc/netd.hcl
 check "what was edited stays, aside" same /tmp/protos /etc/iproute2/rt_protos.d/netd.conf.rpmsave
 check "it is installed again" rpm -i --nodeps "$new"
+check "the daemon starts" systemctl enable -q --now netd
+eventually "in sync" netd status
 check "the network goes" netd destroy -y
 check "and so does the package, which has nothing to say" empty rpm -e netd
 check "no table is left" empty nft list tables

@@ -18,7 +18,8 @@ if [ -z "${NETD_VAGRANT_INSIDE:-}" ]; then
 	# In the background, since bash keeps a signal back while it waits for a command in front; --kill-child takes all of them along.
 	unshare --mount --net --pid --ipc --uts --fork --kill-child=KILL "$0" "$image" "$@" </dev/null &
 	inside=$!
-	trap 'kill "$inside" 2>/dev/null && wait "$inside" 2>/dev/null; rm -rf "$work"' EXIT
+	# unshare takes no notice of milder signals.
+	trap 'kill -KILL "$inside" 2>/dev/null || true; wait "$inside" 2>/dev/null || true; rm -rf "$work"' EXIT
 	status=0
 	wait "$inside" || status=$?
 	exit "$status"
