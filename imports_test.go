@@ -19,7 +19,7 @@ var only = map[string][]string{
 	"go.uber.org/zap":                {"netd/cmd/netd", "netd/reconcile/watch"},
 	"github.com/fsnotify/fsnotify":   {"netd/cmd/netd", "netd/reconcile/watch"},
 	"github.com/hashicorp/hcl":       {"netd/config"},
-	"netd/testenv":                   {"netd/cmd/netd", "netd/testenv/containerd", "netd/testenv/bench", "netd/testenv/docker", "netd/testenv/lab", "netd/testenv/netns", "netd/testenv/page", "netd/testenv/router", "netd/testenv/stream", "netd/testenv/vm"},
+	"netd/testenv":                   {"netd/cmd/netd", "netd/testenv/containerd", "netd/testenv/bench", "netd/testenv/console", "netd/testenv/docker", "netd/testenv/lab", "netd/testenv/netns", "netd/testenv/router", "netd/testenv/stream", "netd/testenv/vm"},
 }
 
 // within lists what a package may import of this module.

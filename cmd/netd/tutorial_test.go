@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"netd/testenv/console"
 	"netd/testenv/netns"
-	"netd/testenv/page"
 )
 
 // TestTutorial runs every command of docs/tutorial.md, in order, and compares what it prints with what the page says.
@@ -30,7 +30,7 @@ func TestTutorial(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shell := page.Shell{Dir: dir, Env: append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"), Limit: time.Minute}
+	shell := console.Shell{Dir: dir, Env: append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"), Limit: time.Minute}
 	t.Cleanup(func() { shell.Run(t, "netd lab down") })
 	shell.Check(t, "../../docs/tutorial.md", 20, *update)
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"netd/testenv/page"
+	"netd/testenv/console"
 )
 
 var update = flag.Bool("update", false, "write docs/how-to/two-machines.md anew")
@@ -25,5 +25,5 @@ func TestTwoMachines(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("vagrant up: %v", err)
 	}
-	page.Shell{Dir: "../..", Env: os.Environ(), Limit: 5 * time.Minute}.Check(t, "../../docs/how-to/two-machines.md", 20, *update)
+	console.Shell{Dir: "../..", Env: os.Environ(), Limit: 5 * time.Minute}.Check(t, "../../docs/how-to/two-machines.md", 20, *update)
 }
