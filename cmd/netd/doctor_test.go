@@ -29,6 +29,42 @@ func (h *labHost) examined(flags ...string) (map[string]checkView, int) {
 	return found, code
 }
 
+// TestDoctorWell: a sound host of each mode and of both families has nothing to be said of, with netd's objects on it.
+func TestDoctorWell(t *testing.T) {
+	for _, mode := range []string{"vxlan", "bgp"} {
+		t.Run(mode, func(t *testing.T) {
+			text := strings.ReplaceAll(`network "lab" {
+  pools = ["10.10.0.0/16", "2001:db8:10::/48"]
+  mode  = "MODE"
+}
+node "a" {
+  address  = "192.168.1.1/24"
+  address6 = "2001:db8:1::1/64"
+  blocks   = ["10.10.1.0/24", "2001:db8:10:1::/64"]
+}
+node "b" {
+  address  = "192.168.1.2/24"
+  address6 = "2001:db8:1::2/64"
+  blocks   = ["10.10.2.0/24", "2001:db8:10:2::/64"]
+}
+`, "MODE", mode)
+			l := newUnderlay(t, text, "a", "b")
+			l.destroyed()
+			l.wire("a eth0 192.168.1.1/24 2001:db8:1::1/64", "b eth0 192.168.1.2/24 2001:db8:1::2/64")
+			l.apply()
+			found, _ := l.hosts[0].examined()
+			if len(found) != len(doctor.Checks) {
+				t.Errorf("%d checks of %d", len(found), len(doctor.Checks))
+			}
+			for name, c := range found {
+				if c.Level == doctor.Fail || c.Level == doctor.Warn && name != "clocks" {
+					t.Errorf("%s: %s %s", name, c.Level, c.Evidence)
+				}
+			}
+		})
+	}
+}
+
 // TestDoctor makes each fault that a namespace can have, sees it named, mends it as the finding says, and sees it gone.
 func TestDoctor(t *testing.T) {
 	l := newLab(t, "vxlan")

@@ -48,7 +48,7 @@ const apart = 2 * time.Second
 func clocks(ctx context.Context, s *Site) (out []Finding) {
 	var t unix.Timex
 	if state, err := unix.Adjtimex(&t); err == nil && state == unix.TIME_ERROR {
-		out = append(out, Finding{Warn, "nothing keeps this host's clock (adjtimex: not synchronised)", "timedatectl set-ntp true", true})
+		out = append(out, Finding{Warn, "nothing keeps this host's clock (adjtimex: not synchronised)", "timedatectl set-ntp true", false})
 	}
 	names, others := s.others()
 	ahead, err := s.Wire.Clocks(ctx, others)
@@ -125,7 +125,7 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
-			"ethtool -K vxlan.netd tx-checksum-ip-generic off", true}}
+			"ethtool -K vxlan.netd tx-checksum-ip-generic off", false}}
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(ends))
 }

@@ -7,5 +7,7 @@ type Held struct {
 	Dst   netip.Prefix
 	Dev   string
 	Table uint32
-	Who   string // "bird", "the kernel"
+	Who   string // "protocol bird (12)"
+
+	OfAddress bool // the kernel put it there for an address of the link
 }
