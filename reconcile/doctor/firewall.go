@@ -338,8 +338,8 @@ func legacyIPTables(ctx context.Context, s *Site) (out []Finding) {
 		}
 		f := Finding{Warn, fmt.Sprintf("%s has the tables %s, which nft does not show and which decide besides its own; netd hears of no change of them", x[1], strings.Join(tables, ", ")),
 			"update-alternatives --set iptables /usr/sbin/iptables-nft    # and restart what wrote them (dockerd)", false}
-		if text, err := s.Run(ctx, x[1], "-S", "FORWARD"); err == nil && strings.Contains(text, "-P FORWARD DROP") {
-			f.Level, f.Evidence = Fail, fmt.Sprintf("the FORWARD policy of %s is DROP, which netd does not see", x[1])
+		if text, err := s.Run(ctx, x[1], "-S", "FORWARD"); err == nil && strings.Contains(text, "-P FORWARD DROP") && !strings.Contains(text, "-o netd+ -j ACCEPT") {
+			f.Level, f.Evidence = Fail, fmt.Sprintf("the FORWARD policy of %s is DROP, which netd does not see, and no rule there accepts its links", x[1])
 			f.Fix = x[1] + " -I FORWARD -i netd+ -j ACCEPT\n" + x[1] + " -I FORWARD -o netd+ -j ACCEPT    # until its program writes it anew"
 		}
 		out = append(out, f)
