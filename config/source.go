@@ -48,14 +48,11 @@ func VarsFromEnv(environ []string) map[string]string {
 
 // Read reads a file, or all *.hcl and *.hcl.json files of a folder in the order of their names. "-" is not special.
 func Read(path string, vars map[string]string) (*Source, error) {
-	s := &Source{Path: path, Vars: vars, dir: filepath.Dir(path)}
 	names, err := FilesOf(path)
 	if err != nil {
 		return nil, err
 	}
-	if len(names) != 1 || names[0] != path {
-		s.dir = path
-	}
+	s := &Source{Path: path, Vars: vars, dir: dirOf(path, names[0])}
 	total := 0
 	for _, name := range names {
 		b, err := readBounded(name)
@@ -174,12 +171,32 @@ func (s *Source) Marshal() ([]byte, error) { return json.MarshalIndent(s, "", " 
 
 // Unmarshal reads what Marshal wrote. The source touches no other file from then on.
 func Unmarshal(b []byte) (*Source, error) {
-	s := &Source{saved: true}
-	if err := json.Unmarshal(b, s); err != nil {
+	s, err := Handed(b)
+	if err != nil {
 		return nil, fmt.Errorf("reading the kept configuration: %w", err)
 	}
-	if len(s.Files) == 0 {
-		return nil, errors.New("reading the kept configuration: it holds no file")
-	}
+	s.saved = true
 	return s, nil
+}
+
+// Handed reads what Marshal wrote of a source that another process has read. What file() names is read from disk where it is
+// not in it.
+func Handed(b []byte) (*Source, error) {
+	s := &Source{}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, err
+	}
+	if len(s.Files) == 0 {
+		return nil, errors.New("it holds no file")
+	}
+	s.dir = dirOf(s.Path, s.Files[0].Name)
+	return s, nil
+}
+
+// dirOf is where relative names begin: in a folder that was asked for, else beside the file.
+func dirOf(path, first string) string {
+	if first == path {
+		return filepath.Dir(path)
+	}
+	return path
 }

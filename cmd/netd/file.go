@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -79,7 +81,7 @@ func worked() time.Duration {
 }
 
 func (a *app) validateCmd() *cobra.Command {
-	var asJSON bool
+	var asJSON, handed bool
 	cmd := &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Parse and check the configuration",
@@ -88,6 +90,9 @@ kernel. Exits 0, or 78 where the file has faults.`,
 		Example: "  netd validate\n  netd validate draft.hcl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if handed {
+				return a.validateHanded()
+			}
 			path := a.config
 			if len(args) == 1 {
 				path = args[0]
@@ -130,7 +135,28 @@ kernel. Exits 0, or 78 where the file has faults.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&handed, "handed", false, "")
+	_ = cmd.Flags().MarkHidden("handed")
 	return cmd
+}
+
+// validateHanded parses for a daemon, which hands over what it has read, and answers with what file() read.
+func (a *app) validateHanded() error {
+	b, err := io.ReadAll(a.in)
+	if err != nil {
+		return err
+	}
+	s, err := config.Handed(b)
+	if err != nil {
+		return err
+	}
+	if _, ds := parse(s); ds.HasErrors() {
+		if err := ds.Write(a.page(a.talk), a.mark); err != nil {
+			return err
+		}
+		return &exit{code: exitConfig}
+	}
+	return json.NewEncoder(a.out).Encode(s.Inputs)
 }
 
 type validateView struct {

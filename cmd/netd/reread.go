@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -195,18 +196,18 @@ func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, er
 	return src, c, err
 }
 
-// parseAgain parses what was read for a daemon: a process of its own does so first, so that what the parser cannot survive
-// kills that process alone.
+// parseAgain parses what was read for a daemon: a process of its own does so first, with the very bytes, so that what the
+// parser cannot survive kills that process alone. What file() read there is what it reads here.
 func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, parseWait+time.Second) // its own watchdog says why, before
 	defer cancel()
-	args := []string{"validate", a.config}
-	for _, v := range a.vars {
-		args = append(args, "--var", v)
+	marshalled, err := src.Marshal()
+	if err != nil {
+		return nil, err
 	}
-	var said bytes.Buffer
-	child := exec.CommandContext(ctx, "/proc/self/exe", args...)
-	child.Stderr = &said
+	var read, said bytes.Buffer
+	child := exec.CommandContext(ctx, "/proc/self/exe", "validate", "--handed")
+	child.Stdin, child.Stdout, child.Stderr = bytes.NewReader(marshalled), &read, &said
 	if err := child.Run(); err != nil {
 		text := strings.TrimSpace(said.String())
 		if len(text) > 4096 {
@@ -216,6 +217,9 @@ func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Confi
 			text = err.Error()
 		}
 		return nil, &exit{exitConfig, errors.New(text)}
+	}
+	if err := json.Unmarshal(read.Bytes(), &src.Inputs); err != nil {
+		return nil, fmt.Errorf("what the parsing process read: %w", err)
 	}
 	c, ds := src.Parse()
 	if ds.HasErrors() {
