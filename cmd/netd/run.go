@@ -177,14 +177,6 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		kernel.Moved, kernel.Rerouted = d.mayHaveMoved, d.rerouted.Set
 	}
 	task(func() { kernel.Follow(ctx) })
-	task(func() {
-		watch.Files(ctx, d.watched(&d.paths), func() {
-			select {
-			case d.fileChanged <- struct{}{}:
-			default:
-			}
-		}, trouble)
-	})
 	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
 	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
@@ -219,6 +211,14 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	}
 	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
 	d.reading.Unlock()
+	task(func() { // all that the configuration comes from is known now
+		watch.Files(ctx, d.watched(&d.paths), func() {
+			select {
+			case d.fileChanged <- struct{}{}:
+			default:
+			}
+		}, trouble)
+	})
 	err = d.loop.Run(ctx)
 	if errors.Is(err, context.Canceled) {
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)

@@ -17,12 +17,13 @@ import (
 const (
 	quiet = 100 * time.Millisecond // an editor writes in several steps
 	look  = 10 * time.Second       // for what inotify does not see: network file systems, a lost event
+	soon  = time.Second            // what changed may lead to other paths, when it has been read
 )
 
 // Paths calls changed some moments after anything happened at one of the paths, in a folder that one is, or on the way to one:
 // every folder of the symbolic links that lead there is watched, so that a renamed file, a swapped link and a folder that
-// appears later are all seen. What happens beside the paths is no news. paths is asked again after each event. It ends with
-// ctx.
+// appears later are all seen. What happens beside the paths is no news. paths is asked again after each event. changed is called
+// once when the watch stands, too: what happened before then nothing tells of. It ends with ctx.
 func Paths(ctx context.Context, paths func() []string, pause time.Duration, changed func(), trouble func(error)) {
 	for ctx.Err() == nil {
 		if err := watchPaths(ctx, paths, pause, changed); err != nil && ctx.Err() == nil {
@@ -51,7 +52,6 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 	seen := ""
 	renew := func() {
 		at := paths()
-		seen = glance(at)
 		wanted, of, in := trail(at)
 		for _, f := range folders {
 			if !slices.Contains(wanted, f) {
@@ -64,9 +64,11 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 				folders = append(folders, f)
 			}
 		}
+		seen = glance(at)
 	}
 	renew()
-	poll := time.NewTicker(look)
+	changed()
+	poll := time.NewTimer(look)
 	defer poll.Stop()
 	settle := time.NewTimer(time.Hour)
 	settle.Stop()
@@ -92,11 +94,13 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 		case <-settle.C:
 			renew()
 			changed()
+			poll.Reset(soon)
 		case <-poll.C:
 			before := seen
 			if renew(); seen != before {
 				changed()
 			}
+			poll.Reset(look)
 		}
 	}
 }

@@ -97,32 +97,16 @@ func TestFiles(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			var wg sync.WaitGroup
 			told := make(chan string, 100)
-			asked := make(chan struct{})
-			var once sync.Once
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				watch.Files(ctx, func() []string { defer once.Do(func() { close(asked) }); return []string{file} }, func() {
+				watch.Files(ctx, func() []string { return []string{file} }, func() {
 					b, _ := os.ReadFile(file)
 					told <- string(b)
 				}, func(err error) { t.Error(err) })
 			}()
 			defer func() { cancel(); wg.Wait() }()
-			<-asked
-			// The folders are watched a moment after the paths were asked for: until the watch tells of a touch, it is not there.
-			for watched := filepath.Join(dir, "etc"); ; {
-				now := time.Now()
-				if os.Chtimes(watched, now, now) != nil { // no such folder yet: its parent is
-					watched = dir
-					continue
-				}
-				select {
-				case <-told:
-				case <-time.After(200 * time.Millisecond):
-					continue
-				}
-				break
-			}
+			<-told // it is watched
 			x.after(t, dir, file)
 			deadline := time.After(5 * time.Second) // before the poll that catches what inotify does not see
 			for {
@@ -137,6 +121,55 @@ func TestFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBefore: what happened after the file was read and before it was watched is told; and a path that what was read leads to
+// is watched soon.
+func TestBefore(t *testing.T) {
+	dir := t.TempDir()
+	file, input := filepath.Join(dir, "etc", "netd.hcl"), filepath.Join(dir, "var", "input")
+	write(t, file, "old")
+	write(t, input, "old")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	paths := []string{file}
+	told := make(chan string, 100)
+	wg.Add(1)
+	write(t, file, "new")
+	go func() {
+		defer wg.Done()
+		watch.Files(ctx, func() []string { mu.Lock(); defer mu.Unlock(); return paths }, func() {
+			a, _ := os.ReadFile(file)
+			b, _ := os.ReadFile(input)
+			mu.Lock()
+			if string(a) == "newer" {
+				paths = []string{file, input} // as a daemon does that has read it
+			}
+			mu.Unlock()
+			told <- string(a) + " " + string(b)
+		}, func(err error) { t.Error(err) })
+	}()
+	defer func() { cancel(); wg.Wait() }()
+	await := func(text string) {
+		t.Helper()
+		deadline := time.After(8 * time.Second) // before the poll that catches what inotify does not see
+		for {
+			select {
+			case got := <-told:
+				if got == text {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("nothing was told of %q", text)
+			}
+		}
+	}
+	await("new old")
+	write(t, file, "newer")
+	await("newer old")
+	write(t, input, "new")
+	await("newer new")
 }
 
 // TestBeside: what is written beside the file, in any folder on the way to it, is no news.
