@@ -138,6 +138,13 @@ func (r remote) plan(ctx context.Context, path string) (v planView, err error) {
 	if err != nil {
 		return v, err
 	}
+	src, err := r.a.read(q.Config)
+	if err != nil {
+		return v, err
+	}
+	if q.Draft, err = src.Marshal(); err != nil {
+		return v, err
+	}
 	err = r.c.do(ctx, "POST", "/v1/plan", q, &v)
 	return v, err
 }

@@ -186,16 +186,6 @@ func (d *daemonState) fallBack() {
 	}
 }
 
-// readAgain reads a daemon's file and parses it.
-func (a *app) readAgain(ctx context.Context) (*config.Source, *config.Config, error) {
-	src, err := a.read(a.config)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := a.parseAgain(ctx, src)
-	return src, c, err
-}
-
 // parseAgain parses what was read for a daemon: a process of its own does so first, with the very bytes, so that what the
 // parser cannot survive kills that process alone. What file() read there is what it reads here.
 func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Config, error) {

@@ -28,6 +28,7 @@ const socketName = "netd.sock"
 // request is what a call to the daemon carries.
 type request struct {
 	Config  string            `json:"config,omitempty"` // absolute path
+	Draft   json.RawMessage   `json:"draft,omitempty"`  // what stands there, a config.Source: a daemon in a unit of its own may not see it
 	Vars    map[string]string `json:"vars,omitempty"`
 	Given   []string          `json:"given,omitempty"` // the names of those variables that --var sets
 	Node    string            `json:"node,omitempty"`
@@ -59,7 +60,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 	handle := func(pattern string, f func(ctx context.Context, r request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
 			var r request
-			if err := json.NewDecoder(io.LimitReader(hr.Body, 1<<20)).Decode(&r); err != nil && !errors.Is(err, io.EOF) {
+			if err := json.NewDecoder(io.LimitReader(hr.Body, 64<<20)).Decode(&r); err != nil && !errors.Is(err, io.EOF) {
 				answer(w, nil, fail(exitUsage, "reading the request: %w", err))
 				return
 			}
@@ -191,15 +192,34 @@ func (d *daemonState) nodeFor(r request) string {
 	return d.a.node
 }
 
+// draft is the file that a request names: the daemon's own as it stands on disk, any other as the request brings it.
+func (d *daemonState) draft(r request) (*config.Source, error) {
+	own, _ := filepath.Abs(d.a.config)
+	switch {
+	case own == r.Config:
+		return d.a.read(d.a.config)
+	case len(r.Draft) == 0:
+		return d.a.read(r.Config)
+	}
+	vars, err := d.a.variables()
+	if err != nil {
+		return nil, err
+	}
+	src, err := config.Handed(r.Draft)
+	if err != nil {
+		return nil, fail(exitUsage, "reading the request: %w", err)
+	}
+	src.Vars = vars
+	return src, nil
+}
+
 // asked parses the file that a request names.
 func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *config.Config, error) {
-	path := r.Config
-	if own, _ := filepath.Abs(d.a.config); own == path {
-		path = d.a.config
+	src, err := d.draft(r)
+	if err != nil {
+		return nil, nil, err
 	}
-	b := *d.a
-	b.config = path
-	src, c, err := b.readAgain(ctx)
+	c, err := d.a.parseAgain(ctx, src)
 	if err != nil {
 		for name := range r.Vars { // who reads that a variable lacks a value has perhaps just given it one
 			if strings.Contains(err.Error(), fmt.Sprintf("Variable %q has no default", name)) {
