@@ -23,6 +23,7 @@ type block struct {
 	rng   hcl.Range
 	attrs hcl.Attributes
 	subs  hcl.Blocks
+	vague []string // attributes whose values follow from a fault elsewhere
 }
 
 // open reads a block's body against the attributes that the schema knows.
@@ -94,13 +95,19 @@ func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
 		b.fail(name, "A string has more than %d bytes.", maxString)
 		return v, false
 	}
-	c, err := convert.Convert(v, t)
-	if err != nil {
-		b.fail(name, "%s is wanted here, not %s.", friendly(t), shown(v))
+	if !v.IsWhollyKnown() {
+		b.p.unsure, b.vague = true, append(b.vague, name)
 		return v, false
 	}
-	if !c.IsWhollyKnown() {
-		b.fail(name, "The value is not known.")
+	var c cty.Value
+	var err error
+	if t.IsListType() {
+		c, err = listOf(v, t.ElementType())
+	} else {
+		c, err = convert.Convert(v, t)
+	}
+	if err != nil {
+		b.fail(name, "%s is wanted here, not %s.", friendly(t), shown(v))
 		return v, false
 	}
 	return c, true
@@ -294,6 +301,9 @@ func (b *block) addresses(name string) []netip.Addr {
 			continue
 		}
 		out = append(out, addr)
+	}
+	if slices.Contains(b.vague, name) {
+		return nil
 	}
 	if len(texts) > 2 || len(out) == 2 && out[0].Is4() == out[1].Is4() || len(texts) == 0 {
 		b.fail(name, "One address, or a list with one IPv4 and one IPv6, is wanted.")

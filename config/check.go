@@ -13,19 +13,21 @@ import (
 func (p *parser) check() {
 	c := &p.config
 	c.index()
-	if len(c.Networks) == 0 {
+	if len(c.Networks) == 0 && !p.unsure {
 		p.report.errorf(p.start(), "no network", "The file declares no network: add a network block, whose pools and mode say which addresses containers have and how packets travel.")
 	}
-	if len(c.Nodes) == 0 {
+	if len(c.Nodes) == 0 && !p.unsure {
 		p.report.warnf(p.start(), "no node", "The file declares no node: no host will find itself in it.")
 	}
 	p.checkNames()
 	p.checkPools()
 	p.checkNodes()
 	p.checkBlocks()
-	p.checkModes()
-	p.checkBGP()
-	p.checkPeers()
+	if !p.unsure { // they compare what is given with what is not
+		p.checkModes()
+		p.checkBGP()
+		p.checkPeers()
+	}
 	p.checkWorkloads()
 }
 
@@ -217,11 +219,11 @@ func (p *parser) checkWorkloads() {
 		w := &c.Workloads[i]
 		title := fmt.Sprintf("workload %q: ", w.Name)
 		node, ok := c.Node(w.Node)
-		if !ok {
+		if !ok && !p.unsure {
 			p.report.errorf(w.nodeRange, title+"unknown node", "The file has no node %q.%s", w.Node, c.nearestNode(w.Node))
 		}
 		container := strings.Join([]string{w.Node, w.Docker, w.Containerd, w.Netns}, "\x00")
-		if other, twice := containers[container]; twice {
+		if other, twice := containers[container]; twice && !p.unsure {
 			p.report.errorf(w.rng, title+"container taken", "Workload %q (%s) names the same container; each has a network namespace of its own.", other.Name, where(other.rng))
 		} else {
 			containers[container] = *w
@@ -239,6 +241,9 @@ func (p *parser) checkWorkloads() {
 			}
 			single := netip.PrefixFrom(a, a.BitLen())
 			if !slices.ContainsFunc(node.Blocks, func(b netip.Prefix) bool { return b.Contains(a) }) {
+				if p.unsure {
+					continue
+				}
 				p.report.errorf(w.addressRange, title+"address outside its node's blocks", "%s is in none of the blocks of node %q (%s).%s", a, node.Name, prefixList(node.Blocks), c.whose(a))
 				continue
 			}
@@ -255,6 +260,7 @@ func (p *parser) checkWorkloads() {
 			}
 		}
 		switch {
+		case p.unsure:
 		case given != "" && !slices.Contains(networks, given):
 			p.report.errorf(w.networkRange, title+"unknown network", "The file has no network %q.%s", given, didYouMean(given, networks))
 		case !fits && ok && w.Network != given:

@@ -64,88 +64,6 @@ func TestSmallest(t *testing.T) {
 	}
 }
 
-// TestFaults has a fault a case and words that its message must have.
-func TestFaults(t *testing.T) {
-	for _, x := range []struct{ name, replace, with, want string }{
-		{"blocks overlap", `"10.10.194.128/26"`, `"10.10.40.0/24"`, `node "baihl-node": block overlaps one of node "baihl-master"`},
-		{"block outside", `"10.10.194.128/26"`, `"10.11.0.0/26"`, "block outside every pool"},
-		{"two nodes, one address", "192.168.170.138", "192.168.170.137", "address taken"},
-		{"outside its blocks", `"10.10.40.129"`, `"10.10.194.129"`, `It lies in 10.10.194.128/26 of node "baihl-node"`},
-		{"on the tunnel", `"10.10.40.129"`, `"10.10.40.128"`, "the tunnel's address"},
-		{"unknown node", `"baihl-master"
-  address = "10.10.40.129"`, `"baihl-mster"
-  address = "10.10.40.129"`, `Did you mean "baihl-master"?`},
-		{"bad ASN", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
-  asn = 4294967295`, "wrong asn"},
-		{"ipip and IPv6", `"10.10.0.0/16"`, `"10.10.0.0/16", "fd00::/48"`, "ipip carries IPv4 only"},
-		{"ipip received and IPv6", `["10.10.0.0/16"]
-  mode  = "ipip"`, `["10.10.0.0/16", "fd00::/48"]
-  mode  = "vxlan"
-  receive = ["ipip"]`, "ipip carries IPv4 only"},
-		{"small MTU", `mode  = "ipip"`, `mode = "ipip"
-  mtu = 60`, "mtu too small"},
-		{"pool in the underlay", `["10.10.0.0/16"]`, `["10.10.0.0/16", "192.168.170.0/24"]`, "pool overlaps the underlay"},
-		{"block in the underlay", `["10.10.194.128/26"]`, `["192.168.170.0/26"]`, "block overlaps the underlay"},
-		{"a misspelled attribute", "pools =", "pols =", `Did you mean "pools"?`},
-		{"two subnets in bgp", `mode  = "ipip"
-}`, `mode = "bgp"
-}
-node "far" {
- address = "10.1.1.1/24"
- blocks = ["10.10.1.0/24"]
-}`, "are in different subnets"},
-		{"no such mode", `"ipip"`, `"gre"`, `"gre" is unknown`},
-		{"host bits", `"10.10.194.128/26"`, `"10.10.194.129/26"`, `is "10.10.194.128/26" meant?`},
-		{"single addresses", `"10.10.194.128/26"`, `"10.10.194.128/32"`, "no address for the tunnel"},
-		{"a name twice", `node "baihl-node"`, `node "baihl-master"`, "declared twice"},
-		{"an address without length", `"192.168.170.138/24"`, `"192.168.170.138"`, "the same as on the host's interface"},
-		{"reflector in another AS", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
-  asn = 65001
-  route_reflector = "1.1.1.1"
-}
-peer "tor" {
-  address = "192.168.170.1"
-  asn = 65100`, "another AS than its reflector"},
-		{"reflector in another AS, without BGP yet", `  blocks  = ["10.10.194.128/26"]`, `  blocks = ["10.10.194.128/26"]
-  asn = 65001
-  route_reflector = "1.1.1.1"`, "another AS than its reflector"},
-		{"a peer's unknown node", `network "lab"`, `peer "tor" {
-  address = "192.168.170.1"
-  asn = 65100
-  nodes = ["nobody"]
-}
-network "lab"`, `The file has no node "nobody"`},
-		{"one link-local address on two links", `network "lab"`, `peer "left" {
-  address = "fe80::1%eth0"
-  asn = 65101
-}
-peer "right" {
-  address = "fe80::1%eth1"
-  asn = 65102
-}
-network "lab"`, "A link-local address can be a neighbour's on one link only"},
-		{"a NUL", "10.10.40.129", "10.10.40.129\x00", "not a text file"},
-		{"a file cut short", "192.168.170.138/24\"", "192.168.170.138", "Invalid multi-line string"},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			if !strings.Contains(smallest, x.replace) {
-				t.Fatalf("the file does not hold %s", x.replace)
-			}
-			_, ds := parse(t, "netd.hcl", strings.Replace(smallest, x.replace, x.with, 1), nil)
-			var b strings.Builder
-			_ = ds.Write(&b, func(_, s string) string { return s })
-			if !strings.Contains(b.String(), x.want) {
-				t.Errorf("want %q in:\n%s", x.want, b.String())
-			}
-			for _, d := range ds {
-				if d.File == "" || d.Line == 0 || d.Column == 0 || d.Source == "" {
-					t.Errorf("without a place: %+v", d)
-				}
-			}
-		})
-	}
-}
-
 // TestNoFollowers: what only follows from a fault is not reported beside it.
 func TestNoFollowers(t *testing.T) {
 	for _, mode := range []string{"ipip", "bgp"} {
@@ -189,6 +107,41 @@ func TestVariables(t *testing.T) {
 		if x.want == "" && len(ds) > 0 || x.want != "" && (len(ds) != 1 || !strings.Contains(ds[0].Detail, x.want)) {
 			t.Errorf("%s set to %s: %+v, want %q", x.def, x.set, []Diagnostic(ds), x.want)
 		}
+	}
+}
+
+// TestFaultyLocal: a fault in a variable or a local hides no other, and what only follows from it is no fault of its own.
+func TestFaultyLocal(t *testing.T) {
+	const others = "daemon {\n  on_change = \"ask\"\n}\nnode \"baihl-master\" {\n  address = \"192.168.170.137/24\"\n  blocks = []\n}\n"
+	for _, x := range []struct{ faulty, replace, with string }{
+		{`upper(nothing)`, `"10.10.0.0/16"`, `local.x`},
+		{`1 + "a"`, `["10.10.0.0/16"]`, `local.x`},
+		{`local.y`, `"ipip"`, `local.x`},
+		{`var.none`, `["10.10.194.128/26"]`, `local.x`},
+		{`cidrhost("ten", 1)`, `"192.168.170.138/24"`, `"${local.x}/24"`},
+		{`cidrhost("ten", 1)`, `"10.10.40.129"`, `local.x`},
+		{`[][7]`, `"/run/netns/nginx"`, `local.x`},
+		{`[][7]`, "workload \"nginx-master\" {\n  node    = \"baihl-master\"", "workload \"nginx-master\" {\n  node    = local.x"},
+		{`[][7]`, "node \"baihl-node\" {", "dynamic \"node\" {\n  for_each = local.x\n  labels = [node.key]\n  content {\n  address = node.value\n  blocks = []\n}\n}\nnode \"baihl-node\" {"},
+	} {
+		text := strings.Replace(smallest, x.replace, x.with, 1)
+		if text == smallest {
+			t.Fatalf("the file does not hold %s", x.replace)
+		}
+		_, ds := parse(t, "netd.hcl", "locals {\n  x = "+x.faulty+"\n}\n"+text+others, nil)
+		var got []string
+		for _, d := range ds {
+			got = append(got, fmt.Sprintf("%d %s", min(d.Line, 3), d.Summary))
+		}
+		// The fault of the local, on line 2; the node and its address that are there twice; the word in daemon.
+		if len(ds) != 4 || ds[0].Line != 2 || ds[1].Line == 2 || !strings.Contains(strings.Join(got, "|"), "declared twice") ||
+			!strings.Contains(strings.Join(got, "|"), "address taken") || !strings.Contains(strings.Join(got, "|"), "wrong on_change") {
+			t.Errorf("x = %s: %s", x.faulty, strings.Join(got, " | "))
+		}
+	}
+	_, ds := parse(t, "netd.hcl", "variable \"x\" { default = 3 }\nlocals {\n  y = range(var.x)\n}\n"+strings.Replace(smallest, "ipip", "gre", 1), map[string]string{"x": "three"})
+	if len(ds) != 2 || ds[0].Summary != "wrong value of a variable" || ds[1].Summary != `network "lab": wrong mode` {
+		t.Errorf("a wrong value from outside: %+v", []Diagnostic(ds))
 	}
 }
 

@@ -78,9 +78,9 @@ func (p *parser) decodeNetwork(hb *hcl.Block) {
 	n := Network{Name: b.name(hb.Labels[0]), Pos: b.pos(), VNI: 4096, Port: 4789, Encapsulate: Always}
 	before := len(p.report.list)
 	n.Pools = b.prefixes("pools")
-	p.poolsUnsure = p.poolsUnsure || !b.has("pools") || len(p.report.list) > before
-	if len(n.Pools) == 0 && b.has("pools") && len(p.report.list) == before {
-		p.poolsUnsure = true
+	unsure := !b.has("pools") || len(p.report.list) > before || slices.Contains(b.vague, "pools")
+	p.poolsUnsure = p.poolsUnsure || unsure || len(n.Pools) == 0
+	if len(n.Pools) == 0 && !unsure {
 		b.fail("pools", "A network needs at least one pool.")
 	}
 	n.Mode = Mode(b.oneOf("mode", "", "ipip", "vxlan", "bgp"))
@@ -220,7 +220,7 @@ func (p *parser) decodeWorkload(hb *hcl.Block) {
 			given++
 		}
 	}
-	if given != 1 {
+	if given != 1 && len(b.vague) == 0 {
 		p.report.errorf(b.rng, b.title+": which container?", "Give one of docker = \"NAME\", containerd = \"NAMESPACE/ID\" and netns = \"/run/netns/NAME\".")
 	}
 	if space, id, _ := strings.Cut(w.Containerd, "/"); w.Containerd != "" && (space == "" || id == "" || strings.Contains(id, "/")) {

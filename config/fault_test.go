@@ -66,6 +66,11 @@ var faults = []struct{ text, title, says string }{
 	{pair + "locals {\n a = local.b\n b = local.a\n}", "locals refer to themselves", "local.a"},
 
 	// network
+	{inNode("labels = \x00"), "not a text file", "no UTF-8 text"},
+	{strings.Replace(pair, `192.168.170.138/24"`, "192.168.170.138/24", 1), "Invalid multi-line string", ""},
+	{inNetwork("rezerved = []"), `network "lab": unknown attribute`, `Did you mean "reserved"?`},
+	{strings.NewReplacer(`["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, `"vxlan"`, "\"vxlan\"\nreceive = [\"ipip\"]").Replace(pair), `network "lab": ipip carries IPv4 only`, ""},
+	{pair + "peer \"left\" {\naddress = \"fe80::1%eth0\"\nasn = 65101\n}\npeer \"right\" {\naddress = \"fe80::1%eth1\"\nasn = 65102\n}\n", `peer "right": address taken`, "on one link only"},
 	{inNetwork("colour = 1"), `network "lab": unknown attribute`, `"colour" is not expected`},
 	{inNetwork("box {}"), `network "lab": unknown block`, ""},
 	{strings.Replace(pair, `pools = ["10.10.0.0/16"]`, "", 1), `network "lab": pools is missing`, "a list of CIDRs"},

@@ -8,34 +8,26 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// Bounds on what expressions may make.
-const (
-	maxRange  = 65536
-	maxString = 1 << 20
-	maxBodies = 1_000_000 // evaluations of `for` bodies in one parse
-	maxBlocks = 65536
-)
-
 // functions are the functions of the language, with Terraform's meaning.
 func (p *parser) functions() map[string]function.Function {
-	return map[string]function.Function{
+	all := map[string]function.Function{
 		"cidrsubnet":  cidrsubnet,
 		"cidrhost":    cidrhost,
 		"cidrnetmask": cidrnetmask,
 		"cidrsubnets": cidrsubnets,
 		"range":       rangeFunction,
-		"format":      bounded(stdlib.FormatFunc),
+		"format":      stdlib.FormatFunc,
 		"formatlist":  stdlib.FormatListFunc,
-		"join":        bounded(stdlib.JoinFunc),
+		"join":        stdlib.JoinFunc,
 		"split":       stdlib.SplitFunc,
 		"concat":      stdlib.ConcatFunc,
 		"merge":       stdlib.MergeFunc,
@@ -46,32 +38,21 @@ func (p *parser) functions() map[string]function.Function {
 		"min":         stdlib.MinFunc,
 		"max":         stdlib.MaxFunc,
 		"flatten":     stdlib.FlattenFunc,
-		"distinct":    stdlib.DistinctFunc,
+		"distinct":    distinctFunction,
 		"sort":        stdlib.SortFunc,
-		"toset":       stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
-		"tolist":      stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
+		"toset":       toFunction(cty.SetVal, cty.SetValEmpty),
+		"tolist":      toFunction(cty.ListVal, cty.ListValEmpty),
 		"upper":       stdlib.UpperFunc,
 		"lower":       stdlib.LowerFunc,
-		"replace":     bounded(replaceFunction),
+		"replace":     replaceFunction,
 		"trimspace":   stdlib.TrimSpaceFunc,
 		"jsondecode":  stdlib.JSONDecodeFunc,
 		"file":        p.fileFunction(),
 	}
-}
-
-// bounded refuses results of more than maxString bytes.
-func bounded(f function.Function) function.Function {
-	return function.New(&function.Spec{
-		Params: f.Params(), VarParam: f.VarParam(),
-		Type: func(args []cty.Value) (cty.Type, error) { return f.ReturnTypeForValues(args) },
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			v, err := f.Call(args)
-			if err == nil && tooLong(v) {
-				return v, fmt.Errorf("the result is longer than %d bytes", maxString)
-			}
-			return v, err
-		},
-	})
+	for name, f := range all {
+		all[name] = p.bounded(f)
+	}
+	return all
 }
 
 // lengthFunction is the number of elements of a collection, or of characters of a string.
@@ -118,6 +99,40 @@ func lookup(args []cty.Value) (cty.Value, error) {
 	}
 	return cty.DynamicVal, function.NewArgErrorf(1, "the map has no key %q, and no default is given", key)
 }
+
+// toFunction makes a collection of another kind of a list, a tuple or a set.
+func toFunction(of func([]cty.Value) cty.Value, empty func(cty.Type) cty.Value) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "v", Type: cty.List(cty.DynamicPseudoType)}},
+		Type:   function.StaticReturnType(cty.DynamicPseudoType),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if args[0].LengthInt() == 0 {
+				return empty(args[0].Type().ElementType()), nil
+			}
+			return of(args[0].AsValueSlice()), nil
+		},
+	})
+}
+
+// distinctFunction is a list without what was in it before. The library's compares each with all others.
+var distinctFunction = function.New(&function.Spec{
+	Params: []function.Parameter{{Name: "list", Type: cty.List(cty.DynamicPseudoType)}},
+	Type:   func(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil },
+	Impl: func(args []cty.Value, t cty.Type) (cty.Value, error) {
+		seen := map[int][]cty.Value{} // by hash
+		var out []cty.Value
+		for _, v := range args[0].AsValueSlice() {
+			h := v.Hash()
+			if !slices.ContainsFunc(seen[h], v.RawEquals) {
+				seen[h], out = append(seen[h], v), append(out, v)
+			}
+		}
+		if len(out) == 0 {
+			return cty.ListValEmpty(t.ElementType()), nil
+		}
+		return cty.ListVal(out), nil
+	},
+})
 
 // replaceFunction replaces every occurrence of a text, or of what a regular expression in RE2's syntax matches, which is
 // written between slashes.
@@ -363,10 +378,4 @@ func (s *Source) input(name string) ([]byte, error) {
 	}
 	s.Inputs = append(s.Inputs, File{name, b})
 	return b, nil
-}
-
-// counted is the body of a `for` expression: it counts its evaluations, since nested ones multiply.
-type counted struct {
-	hclsyntax.Expression
-	left *int
 }

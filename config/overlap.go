@@ -60,7 +60,7 @@ func (p *parser) checkBlocks() {
 	for i, n := range c.Nodes {
 		for _, b := range n.Blocks {
 			list = append(list, owned{b, i, 0})
-			if _, ok := c.NetworkOf(b); !ok && !p.poolsUnsure {
+			if _, ok := c.NetworkOf(b); !ok && !p.poolsUnsure && !p.unsure {
 				p.report.errorf(n.blocksRange, fmt.Sprintf("node %q: block outside every pool", n.Name), "%s lies in no network's pool%s. Correct the block, or add a pool that holds it.", b, c.poolNames())
 			}
 		}

@@ -23,16 +23,17 @@ type parser struct {
 	source *Source
 	report reporter
 	ctx    *hcl.EvalContext
-	bodies int // evaluations of `for` bodies left
+	steps  int // of `for` expressions and functions, left
 	blocks int // decoded, or to be
 	config Config
 
+	unsure      bool // a value that the checks need follows from a fault elsewhere, which is reported
 	poolsUnsure bool // a network's pools are not known whole: what lies in none may lie in one of these
 }
 
 // Parse evaluates and checks a source. The Config is whole and usable unless the diagnostics have errors.
 func (s *Source) Parse() (*Config, Diagnostics) {
-	p := &parser{source: s, bodies: maxBodies}
+	p := &parser{source: s, steps: maxSteps}
 	p.report.files, p.report.lines = map[string][]byte{}, map[string][][]byte{}
 	body := p.parseFiles()
 	if p.report.list.HasErrors() {
@@ -82,9 +83,9 @@ func (p *parser) parseFiles() hcl.Body {
 		p.report.hcl(withoutFollowers(diags))
 		if file != nil && !diags.HasErrors() {
 			if body, ok := file.Body.(*hclsyntax.Body); ok {
-				p.count(body)
+				_ = hclsyntax.Walk(body, counter{&p.steps})
 			} else {
-				file.Body = jsonBody{file.Body, &p.bodies}
+				file.Body = jsonBody{file.Body, &p.steps}
 			}
 			files = append(files, file)
 		}
@@ -140,46 +141,6 @@ func firstInvalid(b []byte) int {
 	return -1
 }
 
-// count puts a counter around the body of each `for` expression.
-func (p *parser) count(body *hclsyntax.Body) { _ = hclsyntax.Walk(body, counter{&p.bodies}) }
-
-// counter wraps on the way out, so that a `for` right inside a `for` is seen before it is hidden in a wrapper.
-type counter struct{ left *int }
-
-func (counter) Enter(hclsyntax.Node) hcl.Diagnostics { return nil }
-
-func (c counter) Exit(n hclsyntax.Node) hcl.Diagnostics {
-	if f, ok := n.(*hclsyntax.ForExpr); ok {
-		f.ValExpr = counted{f.ValExpr, c.left}
-	}
-	return nil
-}
-
-// exhausted ends an evaluation in the middle: where the budget of `for` bodies or of blocks ran out. Parse recovers it.
-type exhausted struct {
-	at              hcl.Range
-	summary, detail string
-}
-
-// Value implements hcl.Expression.
-func (c counted) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	if *c.left--; *c.left < 0 {
-		panic(exhausted{c.Range(), "too much to compute", fmt.Sprintf("The for expressions of the file evaluate their bodies more than %d times.", maxBodies)}) // the library would go on with the rest of the loop, a diagnostic for each round
-	}
-	v, diags := c.Expression.Value(ctx)
-	if tooLong(v) {
-		rng := c.Range()
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "string too long",
-			Detail: fmt.Sprintf("A string has more than %d bytes.", maxString), Subject: &rng})
-	}
-	return v, diags
-}
-
-// tooLong reports whether a value is a string of more than maxString bytes.
-func tooLong(v cty.Value) bool {
-	return v != cty.NilVal && v.Type() == cty.String && v.IsKnown() && !v.IsNull() && len(v.AsString()) > maxString
-}
-
 var rootSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 	{Type: "variable", LabelNames: []string{"name"}},
 	{Type: "locals"},
@@ -213,11 +174,8 @@ func (p *parser) run(body hcl.Body) {
 	p.report.hcl(diags)
 	p.variables(content.Blocks)
 	p.locals(content.Blocks)
-	if p.report.list.HasErrors() {
-		return
-	}
 	expanded, diags := dynblock.Expand(rest, p.ctx).Content(&hcl.BodySchema{Blocks: rootSchema.Blocks[2:]})
-	p.report.hcl(diags)
+	p.report.hcl(p.withoutUnknownLabels(diags))
 	if n := len(expanded.Blocks); n > 0 {
 		p.expanded(n, expanded.Blocks[0].DefRange)
 	}
@@ -226,6 +184,16 @@ func (p *parser) run(body hcl.Body) {
 		return
 	}
 	p.check()
+}
+
+// withoutUnknownLabels drops the library's word that a label of a dynamic block is not known: it follows from a fault of a
+// variable or a local, which is reported.
+func (p *parser) withoutUnknownLabels(diags hcl.Diagnostics) hcl.Diagnostics {
+	return slices.DeleteFunc(diags, func(d *hcl.Diagnostic) bool {
+		unknown := d.Summary == "Invalid dynamic block label" && strings.HasPrefix(d.Detail, "This value is not yet known.")
+		p.unsure = p.unsure || unknown
+		return unknown
+	})
 }
 
 // expanded counts blocks, those within others too: a dynamic block within one multiplies.
@@ -254,7 +222,9 @@ func (p *parser) variables(blocks hcl.Blocks) {
 		v := cty.NilVal
 		if a, ok := content.Attributes["default"]; ok {
 			var diags hcl.Diagnostics
-			v, diags = a.Expr.Value(&hcl.EvalContext{Functions: p.ctx.Functions})
+			if v, diags = a.Expr.Value(&hcl.EvalContext{Functions: p.ctx.Functions}); diags.HasErrors() {
+				v = cty.DynamicVal
+			}
 			p.report.hcl(diags)
 		}
 		if set, ok := p.source.Vars[name]; ok {
@@ -275,7 +245,8 @@ func (p *parser) variables(blocks hcl.Blocks) {
 	p.ctx.Variables["var"] = cty.ObjectVal(vars)
 }
 
-// setVariable is a value from outside: of the default's type where there is one, else a string.
+// setVariable is a value from outside: of the default's type where there is one, else a string. One that is wrong
+// is not known.
 func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) cty.Value {
 	v := cty.StringVal(text)
 	if def == cty.NilVal || def.Type() == cty.String || def.Type() == cty.DynamicPseudoType {
@@ -285,7 +256,7 @@ func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) ct
 		c, err := convert.Convert(v, def.Type())
 		if err != nil {
 			p.report.errorf(rng, "wrong value of a variable", "Variable %q is set to %q from outside, which is no %s.", name, text, def.Type().FriendlyName())
-			return def
+			return cty.DynamicVal
 		}
 		return c
 	}
@@ -293,20 +264,20 @@ func (p *parser) setVariable(name, text string, def cty.Value, rng hcl.Range) ct
 	scanNative([]byte(text), func(int, string, string) { fault = true })
 	if fault {
 		p.report.errorf(rng, "wrong value of a variable", "The value set from outside for variable %q nests too deeply.", name)
-		return def
+		return cty.DynamicVal
 	}
 	expr, diags := hclsyntax.ParseExpression([]byte(text), "NETD_VAR_"+name, hcl.InitialPos)
 	if !diags.HasErrors() {
 		if v, diags = expr.Value(nil); !diags.HasErrors() {
 			if isMap := def.Type().IsObjectType(); v.IsNull() || v.Type().IsPrimitiveType() || v.Type().IsObjectType() != isMap {
 				p.report.errorf(rng, "wrong value of a variable", "Variable %q is set to %q from outside, which is no %s.", name, text, map[bool]string{false: "list", true: "map"}[isMap])
-				return def
+				return cty.DynamicVal
 			}
 			return v
 		}
 	}
 	p.report.errorf(rng, "wrong value of a variable", "Variable %q is set from outside to what is no expression: %s", name, diags.Error())
-	return def
+	return cty.DynamicVal
 }
 
 // used is those of the locals that an expression names. All of them would be an object of all for each: thousands of locals
@@ -392,6 +363,9 @@ func (p *parser) locals(blocks hcl.Blocks) {
 		p.report.hcl(diags)
 		if tooLong(v) {
 			p.report.errorf(a.Expr.Range(), "string too long", "A string has more than %d bytes.", maxString)
+		}
+		if diags.HasErrors() || tooLong(v) {
+			v = cty.DynamicVal // what uses it is no fault of its own
 		}
 		values[name] = v
 	}

@@ -12,6 +12,7 @@ const (
 	maxBytes     = 4 << 20
 	maxDepth     = 200
 	maxOperators = 1000
+	maxDigits    = 1000
 	maxLocals    = 10_000 // in a chain
 )
 
@@ -65,6 +66,19 @@ func (s *scanner) operator() bool {
 	f := s.top()
 	if f.ops++; f.ops > maxOperators {
 		s.fault(s.line, "expression too long", fmt.Sprintf("More than %d operators in one expression. Use locals for parts of it.", maxOperators))
+		return false
+	}
+	return true
+}
+
+// number bounds the digits of a number, whose square is what the lexer's library takes to read it.
+func (s *scanner) number() bool {
+	start := s.i - 1
+	for s.i < len(s.src) && '0' <= s.src[s.i] && s.src[s.i] <= '9' {
+		s.i++
+	}
+	if s.i-start > maxDigits {
+		s.fault(s.line, "number too long", fmt.Sprintf("A number has more than %d digits.", maxDigits))
 		return false
 	}
 	return true
@@ -127,6 +141,8 @@ func (s *scanner) code() {
 				s.fault(s.line, "nested too deeply", fmt.Sprintf("Brackets, templates and conditions nest deeper than %d levels here. Use locals for parts of it.", maxDepth))
 				return
 			}
+		case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			ok = s.number()
 		case '+', '-', '*', '%', '&', '|', '!', '>', '.':
 			ok = s.operator()
 		}
@@ -243,6 +259,14 @@ func scanJSON(src []byte, fault func(line int, summary, detail string)) {
 			}
 		case '}', ']':
 			depth--
+		case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			n := 1
+			for i+1 < len(src) && '0' <= src[i+1] && src[i+1] <= '9' {
+				i, n = i+1, n+1
+			}
+			if n > maxDigits {
+				report(line, "number too long", fmt.Sprintf("A number has more than %d digits.", maxDigits))
+			}
 		case '"':
 			var text []byte
 			i, text = jsonString(src, i+1)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,15 @@ func TestBadFiles(t *testing.T) {
 	const n = 200_000
 	again := func(s string) string { return strings.Repeat(s, n) }
 	local := func(expr string) string { return "locals {\n  a = " + expr + "\n}\n" }
+	const many = `[for i in range(60000): "x${i}"]` // a tuple of as many types
+	doubled := func(first, twice string) string {
+		text := "locals {\n  a0 = " + first + "\n"
+		for i := range 30 {
+			last := fmt.Sprintf("local.a%d", i)
+			text += fmt.Sprintf("  a%d = "+twice+"\n", i+1, last, last)
+		}
+		return text + "}\n"
+	}
 	var noise bytes.Buffer
 	for sum := sha256.Sum256(nil); noise.Len() < 300_000; sum = sha256.Sum256(sum[:]) {
 		noise.Write(sum[:])
@@ -58,6 +68,19 @@ func TestBadFiles(t *testing.T) {
 		"heredoc-string.hcl":   {local("<<E\n" + again("1234567\n") + "E"), "string too long"},
 		"twice.hcl":            {"locals {\n  a = \"" + strings.Repeat("x", 600_000) + "\"\n  b = \"${local.a}${local.a}\"\n}\n", "string too long"},
 		"string.hcl.json":      {`{"locals": {"a": "` + again("1234567") + `"}}`, "string too long"},
+		"maps.hcl":             {local("{for i in range(1000): i => {for j in range(1000): j => 1}}"), "too much to compute"},
+		"lists.hcl":            {local("[for i in range(2000): concat(range(10000), range(10000))]"), "too much to compute"},
+		"doubled-list.hcl":     {doubled(`[1, 2]`, "concat(%s, %s)"), "more than 1000000 steps"},
+		"doubled-string.hcl":   {doubled(`"`+strings.Repeat("x", 1000)+`"`, `"${%s}${%s}"`), "string too long"},
+		"upper.hcl":            {"locals {\n  a = \"" + strings.Repeat("x", 1_000_000) + "\"\n  b = [for i in range(1000): upper(local.a)]\n}\n", "too much to compute"},
+		"mixed.hcl":            {local("tolist([for i in range(60000): [i, [i]][i % 2]])"), "elements, of different types"},
+		"digits.hcl":           {local(strings.Repeat("9", 3_000_000)), "number too long"},
+		"digits.hcl.json":      {`{"locals": {"a": ` + strings.Repeat("9", 3_000_000) + `}}`, "number too long"},
+		"join.hcl":             {local(`join(",", ` + many + ")"), "no network"},
+		"sort.hcl":             {local("sort(" + many + ")"), "no network"},
+		"toset.hcl":            {local("toset(" + many + ")"), "no network"},
+		"distinct.hcl":         {local("distinct(" + many + ")"), "no network"},
+		"reserved.hcl":         {"network \"lab\" {\n  pools = [\"10.10.0.0/16\"]\n  mode = \"gre\"\n  reserved = [for i in range(60000): cidrhost(\"10.10.0.0/16\", i)]\n}\n", "wrong mode"},
 		"half-a-pair.hcl.json": {`{"node": {"a": {"address":`, "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
