@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_ADDRESS_WAIT")); err == nil {
 			addressWait = d
 		}
+		if v := os.Getenv("NETD_TEST_VERSION"); v != "" {
+			version = v
+		}
 		code := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 		steps()
 		os.Exit(code)
