@@ -39,8 +39,11 @@ func (x thing) Fields() []reconcile.Field {
 
 func (x thing) Replaces(have reconcile.Resource) bool { return have.(thing).fixed != x.fixed }
 
-// fake is a kernel in memory that is as strict as the real one: nothing is made twice or without its footing, nothing that is
-// not there is changed, and what loses its footing goes with it.
+// fake is an abstract kernel, stricter than any real one: nothing is made twice or without its footing, nothing that is not there
+// is changed, and what loses its footing goes with it. It stands beside testenv/fakehost, which is Linux, because Linux forgives:
+// its objects stand on each other in some fixed ways, it takes a deletion in a wrong order, and it leaves standing what netd
+// might forget. Here anything stands on anything, in every kind and within one, so that the order of the three phases and what is
+// skipped after a failure are tried on graphs that no host has today and the next kind may bring.
 type fake struct {
 	own     map[reconcile.Key]thing
 	foreign map[reconcile.Key]string

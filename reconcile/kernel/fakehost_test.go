@@ -14,8 +14,8 @@ import (
 	"netd/testenv/netns"
 )
 
-// TestFakeIsRight runs the same random operations on the fake and on the kernel: each succeeds on both or fails on both, and
-// after each both hold the same.
+// TestFakeIsRight runs the same random operations on the fake and on the kernel, and has strangers set links up and down and
+// delete what they find on both: each operation succeeds on both or fails on both, and after each both hold the same.
 func TestFakeIsRight(t *testing.T) {
 	netns.Need(t)
 	netns.Run(t, "ip link add ens33 type veth peer name wire")
@@ -28,6 +28,13 @@ func TestFakeIsRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
+	var ends []object.Endpoint
+	boxes := map[object.Place]*netns.NS{}
+	for i, in := range fakehost.Workloads {
+		boxes[in] = netns.New(t, fmt.Sprintf("w%d", i))
+		ends = append(ends, object.Endpoint{ID: in, Netns: boxes[in].Path(), Interface: fakehost.Inside, MAC: object.WorkloadMAC(string(in))})
+	}
+	k.SetEndpoints(ends)
 	ctx := context.Background()
 	engine := &reconcile.Engine{Kinds: k.Kinds()}
 	did := map[string]int{}
@@ -40,6 +47,14 @@ func TestFakeIsRight(t *testing.T) {
 			w := fakehost.Random(r)
 			for _, key := range w.State.Keys() {
 				all = append(all, w.State[key])
+				switch l := w.State[key].(type) { // netd wants no link down; what it meets is another thing
+				case object.VXLAN:
+					l.Up = false
+					all = append(all, l)
+				case object.Veth:
+					l.Up, l.PeerUp = r.IntN(2) == 0, r.IntN(2) == 0
+					all = append(all, l)
+				}
 			}
 		}
 		if len(all) == 0 {
@@ -53,6 +68,12 @@ func TestFakeIsRight(t *testing.T) {
 			t.Fatalf("seed %d: the fake, from nothing: %v", seed, err)
 		}
 		for step := range 60 {
+			if r.IntN(4) == 0 {
+				if what := disturb(t, r, fake, boxes); what != "" {
+					did["disturbed"]++
+					same(t, fmt.Sprintf("seed %d, step %d: %s", seed, step, what), list(t, k.Kinds(), all), list(t, fake.Kinds(), all))
+				}
+			}
 			x := all[r.IntN(len(all))]
 			op := reconcile.Op(1 + r.IntN(3))
 			have, there := fake.Own[x.Key()]
@@ -73,6 +94,9 @@ func TestFakeIsRight(t *testing.T) {
 			did[fmt.Sprintf("%s %s %v", op, x.Key().Kind, real == nil)]++
 			same(t, what, list(t, k.Kinds(), all), list(t, fake.Kinds(), all))
 		}
+		if !fake.Links[fakehost.Underlay] {
+			netns.Run(t, "ip link set ens33 up")
+		}
 		if _, _, err := engine.Converge(ctx, reconcile.Want{}, nil, nil); err != nil {
 			t.Fatalf("seed %d: the kernel, to nothing: %v", seed, err)
 		}
@@ -87,7 +111,64 @@ func TestFakeIsRight(t *testing.T) {
 			t.Errorf("create of %s was never refused", kind.Name())
 		}
 	}
+	if did["disturbed"] < 100 {
+		t.Errorf("only %d disturbances", did["disturbed"])
+	}
 	t.Log(did)
+}
+
+// disturb does to the fake and to the kernel what a stranger might, and says what; empty where there was nothing to do it to.
+func disturb(t *testing.T, r *rand.Rand, fake *fakehost.Host, boxes map[object.Place]*netns.NS) string {
+	t.Helper()
+	run := func(in object.Place, line string) string {
+		if in == "" {
+			netns.Run(t, line)
+		} else {
+			boxes[in].Run(t, line)
+		}
+		return in.In(line)
+	}
+	keys := fake.Own.Keys()
+	if r.IntN(8) == 0 || len(keys) == 0 {
+		up := !fake.Links[fakehost.Underlay]
+		fake.Set("", fakehost.Underlay, up)
+		return run("", "ip link set ens33 "+state(up))
+	}
+	in, link := object.Place(""), ""
+	key := keys[r.IntN(len(keys))]
+	switch x := fake.Own[key].(type) {
+	case object.VXLAN:
+		link = x.Name
+	case object.Veth:
+		if link = x.Name; r.IntN(2) == 0 {
+			in, link = x.Workload, x.Peer
+		}
+	case object.Addr:
+		fake.Take(key)
+		return run(x.In, fmt.Sprintf("ip addr del %s dev %s", x.Prefix, x.Link))
+	case object.Nexthop:
+		fake.Take(key)
+		return run("", fmt.Sprintf("ip nexthop del id %d", x.ID))
+	default:
+		return ""
+	}
+	switch r.IntN(4) {
+	case 0:
+		fake.Take(key)
+		return run(in, "ip link del "+link)
+	case 1:
+		fake.Set(in, link, true)
+		return run(in, "ip link set "+link+" up")
+	}
+	fake.Set(in, link, false)
+	return run(in, "ip link set "+link+" down")
+}
+
+func state(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
 }
 
 func cannot(want, have reconcile.Resource) bool {

@@ -3,10 +3,7 @@ package fakehost
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,15 +11,15 @@ import (
 	"netd/reconcile/object"
 )
 
-// Host is the kernel of one host.
+// Host is the kernel of one host, with those of its workloads.
 type Host struct {
 	Own     reconcile.State                    // what netd put there
 	Foreign map[reconcile.Key]reconcile.Holder // what others hold
-	Links   map[string]bool                    // links that are not netd's, all of them up
+	Links   map[string]bool                    // links that are not netd's, and whether they are up
 	Fault   func() error                       // asked before each operation; nil: none fails
 }
 
-// New is a host with the named links of its own.
+// New is a host with the named links of its own, which are up. Every workload that is asked for has a network namespace.
 func New(links ...string) *Host {
 	h := &Host{Own: reconcile.State{}, Foreign: map[reconcile.Key]reconcile.Holder{}, Links: map[string]bool{}}
 	for _, l := range links {
@@ -84,8 +81,12 @@ func (k indexed) Index(want []reconcile.Resource) reconcile.Index { return index
 func (x index) Compare(ctx context.Context) (same []bool, own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	all, foreign, err := x.List(ctx, x.want)
 	same = make([]bool, len(x.want))
+	at := make(map[reconcile.Resource]int, len(x.want))
+	for i, w := range x.want {
+		at[w] = i
+	}
 	for _, r := range all {
-		if i := slices.Index(x.want, r); i >= 0 {
+		if i, ok := at[r]; ok {
 			same[i] = true
 		} else {
 			own = append(own, r)
@@ -106,6 +107,7 @@ func (k kind) Create(_ context.Context, want reconcile.Resource) error {
 	if err := k.fault(); err != nil {
 		return err
 	}
+	want = asHeld(want)
 	key := want.Key()
 	_, taken := k.h.Foreign[key]
 	_, there := k.h.Own[key]
@@ -119,9 +121,38 @@ func (k kind) Create(_ context.Context, want reconcile.Resource) error {
 	return nil
 }
 
+// asHeld is a resource as the kernel tells of it once it has it: an IPv6 route's metric is 1024 where none was asked for, and
+// it has no scope (net/ipv6/route.c).
+func asHeld(r reconcile.Resource) reconcile.Resource {
+	if x, ok := r.(object.Route); ok && x.Dst.Addr().Is6() {
+		x.Scope = object.ScopeGlobal
+		if x.Metric == ip6Metric {
+			x.Metric = 0
+		}
+		return x
+	}
+	return r
+}
+
+// sameButSource reports whether two values are of one IPv6 route, which may have lost its preferred source since it was seen: the
+// kernel does not ask for that one to tell routes apart.
+func sameButSource(a, b reconcile.Resource) bool {
+	x, ok := a.(object.Route)
+	y, too := b.(object.Route)
+	if !ok || !too || !x.Dst.Addr().Is6() {
+		return false
+	}
+	x.Src, y.Src = netip.Addr{}, netip.Addr{}
+	return x == y
+}
+
+const ip6Metric = 1024 // IP6_RT_PRIO_USER
+
 // upserts reports whether the kernel makes and changes a resource by one request.
 func upserts(r reconcile.Resource) bool {
-	switch r.(type) {
+	switch r := r.(type) {
+	case object.Addr: // of a link of the host's: the kernel may have given it itself
+		return r.In == "" && r.Prefix.Addr().Is6() && r.Prefix.Addr().IsLinkLocalUnicast()
 	case object.Neigh, object.FDB, object.Sysctl, object.NftTable, object.NftElem:
 		return true
 	}
@@ -133,13 +164,14 @@ func (k kind) Update(_ context.Context, have, want reconcile.Resource) error {
 	if err := k.fault(); err != nil {
 		return err
 	}
-	now, there := k.h.Own[want.Key()]
+	want = asHeld(want)
 	key := want.Key()
+	now, there := k.h.Own[key]
 	orCreate := upserts(want) || key.Kind == object.KindRoute || key.Kind == object.KindNexthop // NLM_F_CREATE with NLM_F_REPLACE
 	if !there && !orCreate {
 		return unix.ENOENT
 	}
-	if there && now != have {
+	if there && now != have && !sameButSource(now, have) {
 		return fmt.Errorf("%s is not what it was said to be", want.Key())
 	}
 	if r, ok := want.(reconcile.Replacer); ok && r.Replaces(have) {
@@ -148,7 +180,8 @@ func (k kind) Update(_ context.Context, have, want reconcile.Resource) error {
 	if err := k.h.stands(want); err != nil {
 		return err
 	}
-	k.h.Own[want.Key()] = want
+	k.h.Own[key] = want
+	k.h.fell(have, want)
 	return nil
 }
 
@@ -178,171 +211,4 @@ func uses(c object.NftChain, set reconcile.Key) bool {
 		}
 	}
 	return false
-}
-
-// stands is the kernel's answer to an object whose footing is missing.
-func (h *Host) stands(r reconcile.Resource) error {
-	switch r := r.(type) {
-	case object.VXLAN:
-		if !h.link(r.Underlay) {
-			return unix.ENODEV
-		}
-		for key, o := range h.Own {
-			if v, ok := o.(object.VXLAN); ok && key != r.Key() && v.VNI == r.VNI && v.Port == r.Port {
-				return unix.EEXIST
-			}
-		}
-	case object.Addr:
-		return h.needs(r.Link)
-	case object.Neigh:
-		return h.needs(r.Link)
-	case object.FDB:
-		if _, ok := h.Own[object.LinkKey("", r.Link)].(object.VXLAN); !ok {
-			return unix.ENODEV
-		}
-	case object.Sysctl:
-		return h.needs(r.Link())
-	case object.Nexthop:
-		return h.needs(r.Dev)
-	case object.Route:
-		return h.route(r)
-	case object.NftChain, object.NftSet, object.NftElem:
-		for _, on := range r.Requires() {
-			if _, ok := h.Own[on]; !ok {
-				return unix.ENOENT
-			}
-		}
-		if c, ok := r.(object.NftChain); ok && !h.fits(c) {
-			return unix.EINVAL
-		}
-		if e, ok := r.(object.NftElem); ok && h.Own[e.Set.Key()] != e.Set { // an element of another type
-			return unix.EINVAL
-		}
-	}
-	return nil
-}
-
-// fits reports whether a chain looks its sets up with enough: the kernel refuses to look up an address among names, which
-// are longer (net/netfilter/nft_lookup.c), and not the other way round.
-func (h *Host) fits(c object.NftChain) bool {
-	for _, on := range c.Requires() {
-		s, ok := h.Own[on].(object.NftSet)
-		if ok && strings.Contains(c.Rules, "ip saddr @"+s.Name+" ") && s.Type != "ipv4_addr" {
-			return false
-		}
-	}
-	return true
-}
-
-func (h *Host) route(r object.Route) error {
-	if r.Src.IsValid() && !h.holds(r.Src) {
-		return unix.EINVAL
-	}
-	if r.Nexthop != 0 {
-		if _, ok := h.Own[object.NexthopKey(r.Nexthop)]; !ok {
-			return unix.EINVAL
-		}
-		return nil
-	}
-	if r.Type == object.Blackhole {
-		return nil
-	}
-	return h.needs(r.Dev)
-}
-
-func (h *Host) needs(link string) error {
-	if !h.link(link) {
-		return unix.ENODEV
-	}
-	return nil
-}
-
-func (h *Host) link(name string) bool {
-	_, ok := h.Own[object.LinkKey("", name)]
-	return ok || h.Links[name]
-}
-
-// holds reports whether any link has an address.
-func (h *Host) holds(a netip.Addr) bool {
-	for _, r := range h.Own {
-		if x, ok := r.(object.Addr); ok && x.Prefix.Addr() == a {
-			return true
-		}
-	}
-	return false
-}
-
-// remove takes an object away and all that the kernel takes along.
-func (h *Host) remove(key reconcile.Key) {
-	r, there := h.Own[key]
-	if !there {
-		return
-	}
-	delete(h.Own, key)
-	switch r := r.(type) {
-	case object.VXLAN:
-		h.unlink(r.Name)
-	case object.Veth:
-		h.unlink(r.Name)
-	case object.Addr:
-		last := true
-		for _, o := range h.Own {
-			if x, ok := o.(object.Addr); ok && x.Link == r.Link {
-				last = false
-			}
-		}
-		for k, o := range maps.Clone(h.Own) {
-			if x, ok := o.(object.Route); ok && (x.Src == r.Prefix.Addr() && !h.holds(x.Src) || last && h.leaves(x, r.Link)) {
-				delete(h.Own, k)
-			}
-			if x, ok := o.(object.Neigh); ok && last && x.Link == r.Link {
-				delete(h.Own, k)
-			}
-		}
-	case object.Nexthop:
-		for k, o := range maps.Clone(h.Own) {
-			if x, ok := o.(object.Route); ok && x.Nexthop == r.ID {
-				delete(h.Own, k)
-			}
-		}
-	case object.NftTable:
-		for k := range maps.Clone(h.Own) {
-			if k.Kind == object.KindNft && strings.HasPrefix(k.Name, key.Name+" ") {
-				delete(h.Own, k)
-			}
-		}
-	case object.NftSet:
-		for k := range maps.Clone(h.Own) {
-			if k.Kind == object.KindNft && strings.HasPrefix(k.Name, key.Name+" element ") {
-				delete(h.Own, k)
-			}
-		}
-	}
-}
-
-func (h *Host) leaves(r object.Route, link string) bool { return r.Nexthop == 0 && r.Dev == link }
-
-func (h *Host) unlink(name string) {
-	for k, o := range maps.Clone(h.Own) {
-		on := ""
-		switch x := o.(type) {
-		case object.Addr:
-			on = x.Link
-		case object.Neigh:
-			on = x.Link
-		case object.FDB:
-			on = x.Link
-		case object.Nexthop:
-			on = x.Dev
-		case object.Sysctl:
-			on = x.Link()
-		case object.Route:
-			if x.Nexthop == 0 {
-				on = x.Dev
-			}
-		}
-		if on == name {
-			h.remove(k)
-		}
-	}
 }
