@@ -59,7 +59,7 @@ flags to find the node's daemon.`,
 			if err != nil {
 				return fail(exitUsage, "%w", err)
 			}
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.talk
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out.file, a.talk
 			var e *exec.ExitError
 			if err := cmd.Run(); errors.As(err, &e) {
 				return &exit{code: e.ExitCode()}

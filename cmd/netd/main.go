@@ -63,10 +63,14 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, in *os.File, out, talk *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	a := &app{in: in, out: out, talk: talk}
+	a := &app{in: in, out: &output{file: out}, talk: talk}
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
+	if lost := a.out.err; lost != nil { // whatever else: what was asked for is not there whole
+		fmt.Fprintln(talk, "netd: the output is not whole:", lost)
+		return exitFailed
+	}
 	if err == nil {
 		return 0
 	}
@@ -116,7 +120,8 @@ func relax() {
 
 // app holds what all commands share.
 type app struct {
-	in, out, talk *os.File
+	in, talk *os.File
+	out      *output
 
 	config, node, stateDir, runDir, logLevel, logFormat, color string
 	vars                                                       []string
@@ -263,8 +268,33 @@ func (a *app) load(path string) (*config.Source, *config.Config, error) {
 	return s, c, nil
 }
 
+// output is stdout: it remembers the first write that failed, for those who do not look. A pipe that nobody reads any more ends
+// the process at once, quietly.
+type output struct {
+	file *os.File
+	err  error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// Fd is as of an os.File.
+func (o *output) Fd() uintptr { return o.file.Fd() }
+
+// descriptor is a stream that may be a terminal.
+type descriptor interface {
+	io.Writer
+	Fd() uintptr
+}
+
 // colored reports whether w is to be coloured.
-func (a *app) colored(w *os.File) bool {
+func (a *app) colored(w descriptor) bool {
 	switch a.color {
 	case "always":
 		return true
@@ -274,7 +304,7 @@ func (a *app) colored(w *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && isTerminal(w)
 }
 
-func isTerminal(f *os.File) bool {
+func isTerminal(f interface{ Fd() uintptr }) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
 }

@@ -16,7 +16,7 @@ import (
 // TestManPages holds netd(8) and netd.hcl(5) against the code that they are made from: the same help texts and the same
 // schema as docs/reference.md.
 func TestManPages(t *testing.T) {
-	root := (&app{in: os.Stdin, out: os.Stdout, talk: os.Stderr}).root()
+	root := (&app{in: os.Stdin, out: &output{file: os.Stdout}, talk: os.Stderr}).root()
 	for page, text := range map[string]string{"netd.8": manProgram(root), "netd.hcl.5": manFile(t)} {
 		made := md2man.Render([]byte(text))
 		file := "../../packaging/man/" + page

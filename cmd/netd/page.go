@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -19,7 +18,7 @@ type page struct {
 	width int // 0 where it is no terminal
 }
 
-func (a *app) page(f *os.File) page {
+func (a *app) page(f descriptor) page {
 	p := page{Writer: f, color: a.colored(f)}
 	if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col >= 40 {
 		p.width = int(size.Col)

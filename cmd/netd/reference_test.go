@@ -67,7 +67,7 @@ func TestReferencePage(t *testing.T) {
 			commands(sub)
 		}
 	}
-	root := (&app{in: os.Stdin, out: os.Stdout, talk: os.Stderr}).root()
+	root := (&app{in: os.Stdin, out: &output{file: os.Stdout}, talk: os.Stderr}).root()
 	commands(root)
 	b.WriteString("\n### Flags of every command\n\nEach has a twin in the environment: `NETD_` and its name.\n")
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { fmt.Fprintf(&b, "\n- `--%s` (`%s`): %s", f.Name, f.DefValue, f.Usage) })

@@ -104,7 +104,11 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 	known := false
 	d.set(func(s *statusView) { known, s.ConfigError = s.ConfigError == err.Error(), err.Error() })
 	if !known {
-		d.log.Error("configuration", zap.String("cause", err.Error()))
+		if text := err.Error(); d.a.logFormat == "console" && strings.Contains(text, "\n") { // a field's lines would be one, escaped
+			d.log.Error("configuration\n" + strings.TrimRight(text, "\n"))
+		} else {
+			d.log.Error("configuration", zap.String("cause", text))
+		}
 	}
 }
 
