@@ -37,10 +37,11 @@ func (l *Loop) woken(ctx context.Context, poke Poke) {
 	}
 }
 
-// rested is what was put off.
+// rested is what was put off, which has no pause to wait for any more.
 func (l *Loop) rested() Poke {
 	poke := *l.late
 	l.late = nil
+	l.rest.Stop()
 	return poke
 }
 

@@ -213,3 +213,13 @@ func TestFights(t *testing.T) {
 		})
 	}
 }
+
+// What was put off and is covered by a pass that came for a reason of its own is not asked for again.
+func TestPutOffAndCovered(t *testing.T) {
+	l := &library{wanted: []book{{"Dune"}}, reading: 15 * time.Millisecond, resync: 5 * time.Millisecond}
+	open(t, l)
+	for range 20 { // the loop takes what is ready in any order
+		l.pokes.Add(reconcile.Poke{All: true})
+		<-l.passes
+	}
+}
