@@ -33,18 +33,20 @@ guest: deps
 
 # The guest's kernel has the module that many hosts lack; the tests are the same.
 .PHONY: vm
-vm: guest ## the mode ipip, bonds and VLANs, in a guest kernel under QEMU
+vm: guest ## the mode ipip, bonds and VLANs, and kernels that lack something, in a guest kernel under QEMU
 	$(call guest,./reconcile/kernel,TestConverge/ipip TestContract/ipip)
 	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip)
 	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
 	$(call guest,./cmd/netd,TestReceive TestModeAlone)
+	$(call guest,./cmd/netd,TestLacking,-append ipv6.disable=1 -later nf_tables$(comma)nft_$(comma)vxlan)
 
-# Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there.
+# Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there. The third
+# is options of bin/vm.
 space := $(subst ,, )
 comma := ,
-guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m -boot $(CURDIR)/bin/guest -must $(subst $(space),$(comma),$(2))" \
+guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m $(3) -boot $(CURDIR)/bin/guest -must $(subst $(space),$(comma),$(2))" \
 	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1)
 
 .PHONY: deb rpm

@@ -276,7 +276,16 @@ func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
 		return
 	}
 	news := func(k Key) bool { _, known := l.conflicts[k]; return !known }
-	if n.Wide || slices.ContainsFunc(n.Held, news) {
+	// That a conflict is over is for a whole pass to say: what is in the way may be such that only a listing shows it.
+	over := func() bool {
+		for k := range l.conflicts {
+			if n.Asked[k] && !slices.ContainsFunc(n.Conflicts, func(c Conflict) bool { return c.Key == k }) {
+				return true
+			}
+		}
+		return false
+	}
+	if n.Wide || slices.ContainsFunc(n.Held, news) || over() {
 		_ = l.whole(ctx, "event", poke.By)
 		return
 	}

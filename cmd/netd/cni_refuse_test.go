@@ -54,6 +54,7 @@ func TestCNIRefused(t *testing.T) {
 		{4, "no KEY=VALUE", with(func(c *pluginCall) { c.args = "IgnoreUnknown" })},
 		{4, `"10.10.40" is no address`, with(func(c *pluginCall) { c.args = "IP=10.10.40" })},
 		{4, "MAC", with(func(c *pluginCall) { c.args = "MAC=02:00" })},
+		{7, `log_level "loud" is none of debug, info`, conf("log_level", "loud")},
 		{8, "no such file", with(func(c *pluginCall) { c.netns = "/run/netns/nowhere" })},
 		{8, "is no network namespace", with(func(c *pluginCall) { c.netns = file })},
 		{8, "another kind", with(func(c *pluginCall) { c.netns = "/proc/self/ns/mnt" })},

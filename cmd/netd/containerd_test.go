@@ -108,7 +108,22 @@ func TestContainerd(t *testing.T) {
 	ping(1, "two", c)
 
 	// A container that ends while netd is away is swept: its namespace is gone, and ctr says no DEL for a detached one.
+	l.hosts[0].stop(syscall.SIGTERM)
 	remove(0, "one")
+	if out := l.hosts[0].must(0, "show", "workloads"); !strings.Contains(out, a+" ") {
+		t.Errorf("it was told, so that nothing leaks:\n%s", out)
+	}
+	l.hosts[0].start()
+	l.wait("the sweep of "+a, func() string {
+		out := l.hosts[0].must(0, "show", "workloads")
+		if strings.Contains(out, a+" ") || !strings.Contains(out, c+" ") || !strings.Contains(l.hosts[0].log.String(), "swept: its namespace is gone") {
+			return out
+		}
+		return ""
+	})
+	if out := l.hosts[0].must(0, "show", "blocks"); !strings.Contains(out, "1 by cni") {
+		t.Errorf("show blocks after the sweep:\n%s", out)
+	}
 	l.hosts[0].inSync()
 	hosts[0].Run("ctr", "container", "rm", "one")
 	remove(0, "three")

@@ -204,10 +204,12 @@ func (s links) createVXLAN(w object.VXLAN) error {
 	err = netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: attrs, VxlanId: int(w.VNI), Port: int(w.Port), SrcAddr: w.Local.AsSlice(),
 		VtepDevIndex: lower, Learning: w.Learning})
 	wrote()
-	if errors.Is(err, unix.EEXIST) {
+	switch {
+	case errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("another device has VNI %d on UDP port %d, or the name %s: %w", w.VNI, w.Port, w.Name, err)
-	}
-	if err != nil {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("this kernel has no vxlan (module vxlan): %w", err)
+	case err != nil:
 		return err
 	}
 	return s.settleVXLAN(w)

@@ -37,13 +37,20 @@ func (s nexthops) List(_ context.Context, want []reconcile.Resource) (own []reco
 		}
 		return nil
 	})
-	if errors.Is(err, unix.EOPNOTSUPP) && len(want) == 0 {
-		return nil, nil, nil // a kernel before 5.3
+	return own, foreign, nexthopTrouble(err, len(want) > 0)
+}
+
+// nexthopTrouble is what an error of reading next hop objects means: a kernel without them holds none.
+func nexthopTrouble(err error, wanted bool) error {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP) && !wanted:
+		return nil
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("this kernel has no next hop objects, which a network of many nodes goes by (Linux 5.3): %w", err)
+	case err != nil:
+		return fmt.Errorf("reading next hop objects: %w", err)
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading next hop objects: %w", err)
-	}
-	return own, foreign, nil
+	return nil
 }
 
 func decodeNexthop(body []byte, names linkTable) (n object.Nexthop, protocol uint8, ok bool) {

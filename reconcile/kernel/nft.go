@@ -23,11 +23,23 @@ type nft struct{ c *conn }
 
 func newNft() (*nft, error) {
 	c, err := dialProtocol(unix.NETLINK_NETFILTER)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, errNoNftables
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &nft{c}, nil
+	n := &nft{c}
+	if _, err := n.generation(); err != nil {
+		c.close()
+		return nil, err
+	}
+	return n, nil
 }
+
+// errNoNftables is what every command that looks at the host says first where the kernel cannot do what netd guards by.
+var errNoNftables = errors.New("this kernel has no nftables (module nf_tables, CONFIG_NF_TABLES), by which netd guards and masquerades: " +
+	"install the kernel's extra modules, or boot one that has it")
 
 func (n *nft) close()         { n.c.close() }
 func (n *nft) portid() uint32 { return n.c.portid() }
@@ -76,6 +88,9 @@ func (n *nft) generation() (id uint32, err error) {
 		}
 		return nil
 	})
+	if errors.Is(err, unix.EINVAL) { // nfnetlink knows no such subsystem, and found no module (net/netfilter/nfnetlink.c)
+		return 0, errNoNftables
+	}
 	if err != nil {
 		return 0, fmt.Errorf("reading the ruleset's generation: %w", err)
 	}
@@ -309,6 +324,33 @@ func hookNumber(family, name string) uint32 { return uint32(slices.Index(hooks[f
 
 // cString is a name as netlink has it.
 func cString(s string) []byte { return append([]byte(s), 0) }
+
+// chainModules are what a chain may need besides nf_tables. The kernel loads them by itself; which it has not got it does not
+// say: the answer is ENOENT.
+func chainModules(c object.NftChain) []string {
+	var out []string
+	if c.Type == "nat" {
+		out = append(out, "nft_chain_nat")
+	}
+	for _, x := range [][2]string{{"masquerade", "nft_masq"}, {"ct ", "nft_ct"}} {
+		if strings.Contains(c.Rules, x[0]) {
+			out = append(out, x[1])
+		}
+	}
+	return out
+}
+
+// lacking says of a chain that the kernel refused what it may lack for it.
+func lacking(r reconcile.Resource, err error) error {
+	c, ok := r.(object.NftChain)
+	if !ok || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	if modules := chainModules(c); len(modules) > 0 {
+		return fmt.Errorf("this kernel may lack what the chain needs (modules %s): %w", strings.Join(modules, ", "), err)
+	}
+	return err
+}
 
 // Create implements reconcile.Kind.
 func (n *nft) Create(ctx context.Context, want reconcile.Resource) error {

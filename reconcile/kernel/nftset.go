@@ -207,7 +207,7 @@ func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 	if first.at > 0 && first.at < len(of) {
 		culprit = of[first.at]
 	}
-	errs[culprit] = first.err
+	errs[culprit] = lacking(changes[culprit].Want, first.err)
 	return errs
 }
 

@@ -149,7 +149,8 @@ func addrOf(link string, body []byte) (_ object.Addr, protocol uint8) {
 
 const ifaProto = 11 // IFA_PROTO
 
-// route: those of others are no news except where netd wants one, or had one; a default route is a fact.
+// route: those of others are no news except where netd wants one, or had one; a default route is a fact. One that was put
+// behind another of IPv4 cannot be asked for by itself: the kernel answers with the first of a place.
 func (h hints) route(m message) reconcile.Poke {
 	r, ok := routeOf("", m.body)
 	switch {
@@ -158,6 +159,8 @@ func (h hints) route(m message) reconcile.Poke {
 	case r.table != unix.RT_TABLE_MAIN:
 		return nothing
 	case r.dst.Bits() == 0:
+		return whole
+	case m.Flags&unix.NLM_F_APPEND != 0 && r.protocol != object.Protocol && h.Wants(r.key):
 		return whole
 	case r.protocol == object.Protocol || h.Wants(r.key):
 		return at(r.key)

@@ -50,6 +50,10 @@ func TestForeignRoutes(t *testing.T) {
 			if got != x.want {
 				t.Errorf("%s: %q is looked at, want %q", x.name, got, x.want)
 			}
+			behind := x.want == wanted.String() || x.want == "everything"
+			if p := h.of(message{unix.NlMsghdr{Type: typ, Flags: unix.NLM_F_APPEND}, -1, body}); p.Whole != behind {
+				t.Errorf("%s, behind another: everything is looked at: %t, want %t", x.name, p.Whole, behind)
+			}
 		}
 	}
 }

@@ -45,12 +45,15 @@ func main() {
 	boot := flag.String("boot", "", "folder with vmlinuz and modules/")
 	limit := flag.Duration("limit", 8*time.Minute, "end the guest after this time")
 	must := flag.String("must", "", "fail unless each of these tests, separated by commas, passed")
+	later := flag.String("later", "", "leave modules whose names begin with one of these, separated by commas, to the test, which finds them in /later")
+	more := flag.String("append", "", "what the kernel's command line has besides")
 	flag.Parse()
 	if *boot == "" || flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(broken)
 	}
-	code, err := run(*boot, *limit, strings.FieldsFunc(*must, func(r rune) bool { return r == ',' }), flag.Args())
+	list := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
+	code, err := run(*boot, *more, *limit, list(*later), list(*must), flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 	}
@@ -60,20 +63,20 @@ func main() {
 const exitLine = "netd-vm: exit "
 
 // run runs the guest and returns the test's exit code. Each test of must has to have passed in it.
-func run(boot string, limit time.Duration, must, args []string) (int, error) {
+func run(boot, more string, limit time.Duration, later, must, args []string) (int, error) {
 	dir, err := os.MkdirTemp("", "netd-vm-")
 	if err != nil {
 		return broken, err
 	}
 	defer os.RemoveAll(dir)
 	image := filepath.Join(dir, "initramfs")
-	if err := writeImage(image, boot, args); err != nil {
+	if err := writeImage(image, boot, later, args); err != nil {
 		return broken, fmt.Errorf("making the guest's files: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-m", "768", "-nographic", "-no-reboot",
-		"-nic", "none", "-kernel", filepath.Join(boot, "vmlinuz"), "-initrd", image, "-append", "console=ttyS0 panic=-1 quiet")
+		"-nic", "none", "-kernel", filepath.Join(boot, "vmlinuz"), "-initrd", image, "-append", "console=ttyS0 panic=-1 quiet "+more)
 	out, err := qemu.StdoutPipe()
 	if err != nil {
 		return broken, err
@@ -170,7 +173,7 @@ func (c *cpio) file(name, from string) {
 	c.entry(name, unix.S_IFREG|0o755, b)
 }
 
-func writeImage(image, boot string, args []string) error {
+func writeImage(image, boot string, later, args []string) error {
 	f, err := os.Create(image)
 	if err != nil {
 		return err
@@ -198,7 +201,11 @@ func writeImage(image, boot string, args []string) error {
 		return err
 	}
 	for i, path := range order {
-		c.file(fmt.Sprintf("modules/%03d-%s", i, filepath.Base(path)), path)
+		name, dir := filepath.Base(path), "modules"
+		if slices.ContainsFunc(later, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			dir = "later"
+		}
+		c.file(fmt.Sprintf("%s/%03d-%s", dir, i, name), path)
 	}
 	for _, t := range tools {
 		if err := c.tool(t); err != nil {

@@ -15,6 +15,9 @@ import (
 // Versions of the specification that Run speaks, the newest last.
 var Versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
+// logLevels are those of netd's --log-level.
+var logLevels = []string{"debug", "info", "warn", "error"}
+
 // MaxInput is how many bytes of standard input are read. What is longer is refused.
 const MaxInput = 1 << 20
 
@@ -27,7 +30,7 @@ type Config struct {
 	StateDir string `json:"state_dir"` // as netd's flag
 	RunDir   string `json:"run_dir"`
 	MTU      int    `json:"mtu"`       // smaller than the network's
-	LogLevel string `json:"log_level"` // of netd cni, where no daemon runs
+	LogLevel string `json:"log_level"` // checked, and of no effect: the plugin writes no log, its answer says all; the daemon has its own
 
 	RuntimeConfig struct {
 		IPs []string `json:"ips"`
@@ -74,6 +77,9 @@ type request struct {
 
 func (c Config) request(args string) (request, error) {
 	var r request
+	if c.LogLevel != "" && !slices.Contains(logLevels, c.LogLevel) {
+		return r, refuse(types.ErrInvalidNetworkConfig, "log_level %q is none of %s", c.LogLevel, strings.Join(logLevels, ", "))
+	}
 	for _, list := range [][]string{c.RuntimeConfig.IPs, c.Args.CNI.IPs} {
 		for _, text := range list {
 			if err := r.addr(text); err != nil {
