@@ -52,6 +52,14 @@ func TestBehind(t *testing.T) {
 	d.forget()
 	d.loop.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{key}})
 	told("an event of the place", true)
+	d.quiet()
+	d.mu.Lock()
+	for _, r := range d.reports {
+		if !in(r) {
+			t.Errorf("a pass over the place found no conflict: %+v", r)
+		}
+	}
+	d.mu.Unlock()
 	if out := netns.Run(t, "ip route show 10.10.194.128/26"); strings.Count(out, "\n") != 2 || !strings.Contains(strings.Split(out, "\n")[1], "static") {
 		t.Errorf("the routes there:\n%s", out)
 	}
