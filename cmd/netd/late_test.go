@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"netd/testenv/netns"
 )
 
 // TestNotNow gives a daemon a file that is good and that its host cannot have: what was taken before stays in force and is
@@ -79,6 +82,41 @@ func TestNoPassword(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestNamespaceSoon makes a workload's namespace moments after the daemon has read of it: it is attached then, and not when all
+// paths are looked at again, which is every ten seconds. Twice: a daemon that attached the first one then would let the second
+// one wait for all of them.
+func TestNamespaceSoon(t *testing.T) {
+	l := newLab(t, "vxlan")
+	h := l.hosts[0]
+	h.file = filepath.Join(h.dir, "netd.hcl")
+	text := fmt.Sprintf(walkthrough, "vxlan")
+	write := func() {
+		if err := os.WriteFile(h.file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	h.start()
+	h.synced()
+	for i, name := range []string{"soon", "later"} {
+		text += fmt.Sprintf("workload %q {\n  node    = \"baihl-master\"\n  address = \"10.10.40.%d\"\n  netns   = \"/run/netns/%s\"\n}\n", name, 130+i, name)
+		write()
+		l.wait("the workload waiting", func() string {
+			out, _ := h.netd("status")
+			if !strings.Contains(out, name) {
+				return out
+			}
+			return ""
+		})
+		netns.New(t, name)
+		began := time.Now()
+		l.wait("the route to it", func() string { return h.lacks(fmt.Sprintf("10.10.40.%d dev ", 130+i)) })
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s is attached after %s", name, took)
+		}
+	}
 }
 
 const vethOfMaster = "netd0668201186e" // of file/nginx-master

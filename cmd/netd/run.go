@@ -95,6 +95,7 @@ type daemonState struct {
 	able        news      // a whole pass went well
 	unnamed     news      // whose an endpoint of Docker is is not known
 	rerouted    news      // Docker changed a route of a container
+	otherNetns  news      // netns is another list
 	moved       news      // a runtime may be done with a container's end
 
 	sup     *speaker.Supervisor
@@ -128,7 +129,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
 	d.freed.wake, d.moved, d.unnamed = make(chan struct{}, 1), make(news, 1), make(news, 1)
-	d.able, d.rerouted = make(news, 1), make(news, 1)
+	d.able, d.rerouted, d.otherNetns = make(news, 1), make(news, 1), make(news, 1)
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
@@ -177,7 +178,9 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		kernel.Moved, kernel.Rerouted = d.mayHaveMoved, d.rerouted.Set
 	}
 	task(func() { kernel.Follow(ctx) })
-	task(func() { watch.Paths(ctx, d.watched(&d.netns), 5*time.Millisecond, d.pokes.Whole, trouble) })
+	task(func() {
+		watch.Paths(ctx, d.watched(&d.netns), d.otherNetns, 5*time.Millisecond, d.pokes.Whole, trouble)
+	})
 	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
 	task(func() { d.flusher(ctx) })
@@ -327,8 +330,12 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		}
 		d.ids = made.Workloads
 	}
+	netns := watchedFor(d.config, d.node)
 	d.mu.Lock()
-	d.netns = watchedFor(d.config, d.node)
+	if !slices.Equal(d.netns, netns) { // what happened there before they are watched, the watch tells
+		d.netns = netns
+		d.otherNetns.Set()
+	}
 	d.mu.Unlock()
 	d.set(func(s *statusView) {
 		s.Resting, s.Pending, s.Notes, s.Config = false, now.pending, now.notes, d.config.Digest

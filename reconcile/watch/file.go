@@ -22,11 +22,12 @@ const (
 
 // Paths calls changed some moments after anything happened at one of the paths, in a folder that one is, or on the way to one:
 // every folder of the symbolic links that lead there is watched, so that a renamed file, a swapped link and a folder that
-// appears later are all seen. What happens beside the paths is no news. paths is asked again after each event. changed is called
-// once when the watch stands, too: what happened before then nothing tells of. It ends with ctx.
-func Paths(ctx context.Context, paths func() []string, pause time.Duration, changed func(), trouble func(error)) {
+// appears later are all seen. What happens beside the paths is no news. paths is asked again after each event, and when others tells
+// that there are others. changed is called once when the watch stands, too: what happened before then nothing tells of. It ends
+// with ctx.
+func Paths(ctx context.Context, paths func() []string, others <-chan struct{}, pause time.Duration, changed func(), trouble func(error)) {
 	for ctx.Err() == nil {
-		if err := watchPaths(ctx, paths, pause, changed); err != nil && ctx.Err() == nil {
+		if err := watchPaths(ctx, paths, others, pause, changed); err != nil && ctx.Err() == nil {
 			trouble(err)
 			select { // no inotify instance to be had: look from time to time
 			case <-ctx.Done():
@@ -39,10 +40,10 @@ func Paths(ctx context.Context, paths func() []string, pause time.Duration, chan
 
 // Files is Paths for files that people edit.
 func Files(ctx context.Context, paths func() []string, changed func(), trouble func(error)) {
-	Paths(ctx, paths, quiet, changed, trouble)
+	Paths(ctx, paths, nil, quiet, changed, trouble)
 }
 
-func watchPaths(ctx context.Context, paths func() []string, pause time.Duration, changed func()) error {
+func watchPaths(ctx context.Context, paths func() []string, others <-chan struct{}, pause time.Duration, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
@@ -73,6 +74,12 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 	settle := time.NewTimer(time.Hour)
 	settle.Stop()
 	defer settle.Stop()
+	again := func() {
+		before := seen
+		if renew(); seen != before {
+			changed()
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,11 +102,10 @@ func watchPaths(ctx context.Context, paths func() []string, pause time.Duration,
 			renew()
 			changed()
 			poll.Reset(soon)
+		case <-others:
+			again()
 		case <-poll.C:
-			before := seen
-			if renew(); seen != before {
-				changed()
-			}
+			again()
 			poll.Reset(look)
 		}
 	}

@@ -183,7 +183,7 @@ func TestBeside(t *testing.T) {
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
-		watch.Paths(ctx, func() []string { return []string{file} }, time.Millisecond, func() {
+		watch.Paths(ctx, func() []string { return []string{file} }, nil, time.Millisecond, func() {
 			b, _ := os.ReadFile(file)
 			told <- string(b)
 		}, func(err error) { t.Error(err) })
@@ -222,4 +222,36 @@ func TestBeside(t *testing.T) {
 		t.Errorf("told of %d writes beside the file", len(told))
 	}
 	tell("new")
+}
+
+// TestOtherPaths: paths that come to be watched later are, at once, and what happened there before is told.
+func TestOtherPaths(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "box")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var paths []string
+	others, told := make(chan struct{}, 1), make(chan struct{}, 100)
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		watch.Paths(ctx, func() []string { mu.Lock(); defer mu.Unlock(); return paths }, others, time.Millisecond, func() { told <- struct{}{} }, func(err error) { t.Error(err) })
+	}()
+	defer func() { cancel(); wg.Wait() }()
+	await := func(what string) {
+		t.Helper()
+		select {
+		case <-told:
+		case <-time.After(8 * time.Second): // before the poll that catches what inotify does not see
+			t.Fatalf("nothing was told of %s", what)
+		}
+	}
+	await("the watch")
+	mu.Lock()
+	paths = []string{file}
+	mu.Unlock()
+	others <- struct{}{}
+	await("a path more")
+	write(t, file, "")
+	await("what happened there")
 }
