@@ -23,18 +23,22 @@ func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 		if err != nil {
 			return nil, err
 		}
+		given := r.GetPeer()
+		r.Peer = unlimited(given)
 		resp, err := handle(ctx, req)
 		if err != nil && s.look(mustAddr(r.GetPeer().GetConf().GetNeighborAddress())) == nil {
 			undo()
 		}
 		if err == nil {
-			s.awaits(r.GetPeer())
+			s.awaits(given)
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
+		given := r.GetPeer()
+		r.Peer = unlimited(given)
 		resp, err := handle(ctx, req)
 		if err == nil {
-			s.updated(r.GetPeer())
+			s.updated(given)
 		}
 		return resp, err
 	case *api.DeletePeerRequest:
@@ -62,6 +66,7 @@ func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
 		s.api.RLock()
 		defer s.api.RUnlock()
+		ss = withLimits{ss, s}
 	}
 	return handle(srv, ss)
 }
