@@ -30,13 +30,13 @@ func (h *host) Wire(ctx context.Context, s workload.Site, es []object.Endpoint) 
 			of[k] = i
 		}
 	}
+	if h.wired != nil { // before the kernel tells of it: news of what is not wanted ask for a look at everything
+		h.wired(want)
+	}
 	if err := h.narrow(ctx, want, of, errs); err != nil {
 		for i := range errs {
 			errs[i] = errors.Join(errs[i], err)
 		}
-	}
-	if h.wired != nil {
-		h.wired(want)
 	}
 	return errs
 }
@@ -85,10 +85,11 @@ func (h *host) Unwire(ctx context.Context, es []object.Endpoint) []error {
 			of[k] = i
 		}
 	}
-	if h.unwired != nil {
+	err := h.narrow(ctx, reconcile.Want{}, of, errs)
+	if h.unwired != nil { // when the kernel has told of it
 		h.unwired(es)
 	}
-	if err := h.narrow(ctx, reconcile.Want{}, of, errs); err != nil {
+	if err != nil {
 		for i := range errs {
 			errs[i] = errors.Join(errs[i], err)
 		}

@@ -43,12 +43,7 @@ func (l link) up() bool { return l.flags&unix.IFF_UP != 0 }
 
 // isNetdVeth reports whether a link is the host's end of a veth of netd: by its name's pattern and its group.
 func (l link) isNetdVeth() bool {
-	return l.typ == "veth" && l.group == object.LinkGroup && isVethName(l.name)
-}
-
-// isVethName reports whether a name is of object.VethName's pattern.
-func isVethName(name string) bool {
-	return len(name) == 15 && strings.HasPrefix(name, "netd") && isHex(name[4:])
+	return l.typ == "veth" && l.group == object.LinkGroup && object.IsVethName(l.name)
 }
 
 func (l link) isNetdVXLAN() bool {
@@ -64,15 +59,6 @@ func (l link) isNetdTunnel() bool {
 }
 
 func (l link) isNetd() bool { return l.isNetdVeth() || l.isNetdVXLAN() || l.isNetdTunnel() }
-
-func isHex(s string) bool {
-	for _, c := range s {
-		if !strings.ContainsRune("0123456789abcdef", c) {
-			return false
-		}
-	}
-	return true
-}
 
 // linkTable is the links of a namespace.
 type linkTable struct {
@@ -107,7 +93,7 @@ func (t linkTable) index(name string) (int, error) {
 
 // usurped is the error of a link that has a name of netd's and was made by somebody else.
 func (l link) usurped() error {
-	if (isVethName(l.name) || isVXLANName(l.name)) && !l.isNetd() {
+	if (object.IsVethName(l.name) || isVXLANName(l.name)) && !l.isNetd() {
 		return fmt.Errorf("%w of netd's: the %s that is there now was made by somebody else meanwhile", errNoLink, describeLink(l))
 	}
 	if l.name == "tunl0" && l.typ != "ipip" {

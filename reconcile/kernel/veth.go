@@ -17,7 +17,7 @@ import (
 // Get reads single links. Those that are veths of netd are asked for one by one, whatever else the host has.
 func (s links) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	for _, k := range keys {
-		if !isVethName(k.Name) {
+		if !object.IsVethName(k.Name) {
 			names := make(map[string]bool, len(keys))
 			for _, k := range keys {
 				names[k.Name] = true

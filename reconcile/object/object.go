@@ -80,6 +80,12 @@ func VethName(workload string) string {
 	return "netd" + hex.EncodeToString(sum[:])[:11]
 }
 
+// IsVethName reports whether a name is of VethName's pattern.
+func IsVethName(name string) bool {
+	digits, ok := strings.CutPrefix(name, "netd")
+	return ok && len(digits) == 11 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // PeerName is what the other end is called in the host's namespace, where the runtime takes it from there itself. Its pattern
 // is none of VethName's.
 func PeerName(workload string) string {

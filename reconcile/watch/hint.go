@@ -89,6 +89,8 @@ func (h hints) link(m message) reconcile.Poke {
 	case strings.HasPrefix(name, object.PeerPrefix): // a container's end, on its way there or back
 		tell(h.Moved)
 		return nothing
+	case group == object.LinkGroup && kind == "veth" && object.IsVethName(name): // of a container that comes or goes: all that it is is in its name
+		return at(key)
 	case group == object.LinkGroup, kind == "vxlan", kind == "ipip": // one of netd's by another name, or in the way of one
 		return whole
 	}
