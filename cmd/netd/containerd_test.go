@@ -21,26 +21,32 @@ func newContainerdLab(t *testing.T) (*twoHosts, []*containerd.Host) {
 		c := containerd.New(t, h.NS)
 		hosts = append(hosts, c)
 		h.enter = c.Enter()
-		dir, err := pluginDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The host's /run is its own: what is to be beside netd goes where the host sees it.
-		bin := filepath.Join(h.dir, "bin")
-		if err := os.Mkdir(bin, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range []string{"netd", "netd-cni"} {
-			if out, err := exec.Command("cp", "-L", filepath.Join(dir, name), bin).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-		}
-		// Runtimes give plugins an environment of their own: netd is found beside the plugin.
-		c.Run("sh", "-c", fmt.Sprintf("printf '#!/bin/sh\\nNETD_TEST_PROGRAM=1 exec %s \"$@\"\\n' > /opt/cni/bin/netd && chmod 755 /opt/cni/bin/netd", filepath.Join(bin, "netd")))
-		c.Run("env", "NETD_TEST_PROGRAM=1", filepath.Join(bin, "netd"), "-c", l.file, "--state-dir", filepath.Join(h.dir, "state"),
-			"--run-dir", filepath.Join(h.dir, "run"), "cni", "install")
+		h.installCNI(c)
 	}
 	return l, hosts
+}
+
+// installCNI installs the plugin on a host with containerd, as an operator does.
+func (h *labHost) installCNI(c *containerd.Host) {
+	h.lab.t.Helper()
+	dir, err := pluginDir()
+	if err != nil {
+		h.lab.t.Fatal(err)
+	}
+	// The host's /run is its own: what is to be beside netd goes where the host sees it.
+	bin := filepath.Join(h.dir, "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		h.lab.t.Fatal(err)
+	}
+	for _, name := range []string{"netd", "netd-cni"} {
+		if out, err := exec.Command("cp", "-L", filepath.Join(dir, name), bin).CombinedOutput(); err != nil {
+			h.lab.t.Fatalf("%v: %s", err, out)
+		}
+	}
+	// Runtimes give plugins an environment of their own: netd is found beside the plugin.
+	c.Run("sh", "-c", fmt.Sprintf("printf '#!/bin/sh\\nNETD_TEST_PROGRAM=1 exec %s \"$@\"\\n' > /opt/cni/bin/netd && chmod 755 /opt/cni/bin/netd", filepath.Join(bin, "netd")))
+	c.Run("env", "NETD_TEST_PROGRAM=1", filepath.Join(bin, "netd"), "-c", h.lab.file, "--state-dir", filepath.Join(h.dir, "state"),
+		"--run-dir", filepath.Join(h.dir, "run"), "cni", "install")
 }
 
 // TestContainerd starts containers by `ctr run --cni` on two hosts, each with a containerd of its own: they reach each

@@ -113,6 +113,11 @@ func (h *Host) Enter() []string {
 	return []string{"nsenter", "-t", strconv.Itoa(h.holder.Process.Pid), "-m", "-u", "--"}
 }
 
+// Namespace is a network namespace that was made on the host, by its path there.
+func (h *Host) Namespace(path string) *netns.NS {
+	return netns.Open(fmt.Sprintf("/proc/%d/root%s", h.holder.Process.Pid, path))
+}
+
 // Command is a command on the host.
 func (h *Host) Command(args ...string) *exec.Cmd {
 	line := append(h.Enter(), args...)
