@@ -19,7 +19,8 @@ type fight struct {
 	last    time.Time
 	pause   time.Duration
 	owed    bool   // a repair was put off
-	by      string // who was seen to change it last, where that is known
+	by      string // who changed it last, where that is known
+	owedBy  string // who did while its repair was put off: the repair is told by it, when the event is long gone
 }
 
 // until returns the time before which k is not to be repaired again; the zero time where it may be now.
@@ -34,10 +35,10 @@ func (f fights) until(k Key, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// putOff notes that k, which is in a fight, differs and is to be looked at again.
-func (f fights) putOff(k Key) {
+// putOff notes that k, which is in a fight, was changed by whom and is to be looked at again.
+func (f fights) putOff(k Key, by string) {
 	if x := f[k]; x != nil {
-		x.owed = true
+		x.owed, x.by, x.owedBy = true, by, by
 	}
 }
 
@@ -57,21 +58,29 @@ func (f fights) due(now time.Time) (keys []Key, next time.Time) {
 	return keys, next
 }
 
-// seen notes who changed objects that are in a fight: they are repaired later, when that is forgotten elsewhere.
-func (f fights) seen(by map[Key]string) {
-	for k, who := range by {
-		if x := f[k]; x != nil {
-			x.by = who
-		}
-	}
-}
-
 // who changed k last, as far as that is known.
 func (f fights) who(k Key) string {
 	if x := f[k]; x != nil {
 		return x.by
 	}
 	return ""
+}
+
+// owedBy is who changed k while its repair was put off, as far as that is known.
+func (f fights) owedBy(k Key) string {
+	if x := f[k]; x != nil {
+		return x.owedBy
+	}
+	return ""
+}
+
+// looked notes that what was put off was looked at: whoever changes it from now on is somebody else.
+func (f fights) looked(keys []Key) {
+	for _, k := range keys {
+		if x := f[k]; x != nil {
+			x.owedBy = ""
+		}
+	}
 }
 
 // repaired notes that k was repaired after by changed it.
@@ -85,7 +94,7 @@ func (f fights) repaired(k Key, by string, now time.Time) {
 		*x = fight{}
 	}
 	x.repairs++
-	x.last, x.by = now, by
+	x.last, x.by, x.owedBy = now, by, ""
 	switch {
 	case x.repairs <= fightFree:
 	case x.pause == 0:

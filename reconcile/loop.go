@@ -120,12 +120,12 @@ func (l *Loop) retry(ctx context.Context) {
 	}
 	if len(keys) > 0 {
 		l.narrow(ctx, Poke{Keys: keys})
+		l.fights.looked(keys)
 	}
 }
 
 // pass makes the pass that a poke asks for.
 func (l *Loop) pass(ctx context.Context, poke Poke) {
-	l.fights.seen(poke.By)
 	switch {
 	case poke.Whole, !l.ready, poke.All && poke.Wanted:
 		_ = l.whole(ctx, "event", poke.By)
@@ -141,7 +141,7 @@ func (l *Loop) pass(ctx context.Context, poke Poke) {
 	poke.Keys = slices.DeleteFunc(poke.Keys, func(k Key) bool {
 		until := l.fights.until(k, now)
 		if !until.IsZero() {
-			l.fights.putOff(k)
+			l.fights.putOff(k, l.changedBy(k, poke.By))
 			l.alarm.by(until)
 		}
 		return !until.IsZero()
@@ -313,7 +313,7 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, bega
 	rep.Plan.Changes = make([]Change, 0, len(all))
 	for _, c := range all {
 		if until := l.fights.until(c.Key, now); c.Drift && !until.IsZero() {
-			l.fights.putOff(c.Key)
+			l.fights.putOff(c.Key, l.changedBy(c.Key, by))
 			if after.IsZero() || until.Before(after) {
 				after = until
 			}
@@ -359,7 +359,8 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 	return events, err
 }
 
-// changedBy is who changed k, or what k stands on: a link takes along what is on it.
+// changedBy is who changed k, or what k stands on: a link takes along what is on it. By tells of the event that led here, or
+// of those that came while k was put off; whoever made an earlier repair needful need not be who did it this time.
 func (l *Loop) changedBy(k Key, by map[Key]string) string {
 	if len(by) > 0 {
 		for _, at := range l.want.below([]Key{k}) {
@@ -371,7 +372,7 @@ func (l *Loop) changedBy(k Key, by map[Key]string) string {
 			}
 		}
 	}
-	return l.fights.who(k)
+	return l.fights.owedBy(k)
 }
 
 // finish sees to the retry of what failed or was put off, and reports.

@@ -52,7 +52,6 @@ func (l *Loop) covers(by map[Key]string) map[Key]string {
 	if l.late != nil {
 		maps.Copy(also, l.rested().By)
 	}
-	l.fights.seen(also)
 	maps.Copy(also, by)
 	return also
 }
