@@ -93,6 +93,11 @@ nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which tak
 	@testenv/nerdctl.sh bin/nerdctl
 	NETD_NERDCTL=$(CURDIR)/bin/nerdctl $(GO) test -count=1 -v -run '^TestNerdctl$$' ./cmd/netd
 
+.PHONY: firewalls
+firewalls: deps ## Debian's firewalld and ufw close a host, doctor's commands open it; fetches both first
+	@testenv/firewalls.sh bin/firewalls
+	NETD_FIREWALLS=$(CURDIR)/bin/firewalls $(GO) test -count=1 -v -run '^TestFirewalls$$' ./cmd/netd
+
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
 	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)

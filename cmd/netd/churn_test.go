@@ -43,7 +43,7 @@ func (a tenant) exchanges(b tenant) error {
 			_, _ = io.Copy(c, io.LimitReader(c, size))
 		}()
 		return a.ns.Do(func() error {
-			d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: a.addr.AsSlice()}}
+			d := net.Dialer{Timeout: 3 * time.Second, LocalAddr: &net.TCPAddr{IP: a.addr.AsSlice()}}
 			c, err := d.Dial("tcp", l.Addr().String())
 			if err != nil {
 				return err

@@ -176,7 +176,12 @@ func forwardPolicy(ctx context.Context, s *Site) (out []Finding) {
 // accepts reports whether a rule accepts by a link of netd's: nft shows no comment that iptables wrote.
 func (s *Site) accepts(x rule) bool {
 	word, _ := x.verdict()
-	return word == "accept" && (strings.Contains(x.text(), `"netd`) || strings.Contains(x.text(), `"vxlan.netd"`) || strings.Contains(x.text(), `"tunl0"`))
+	return word == "accept" && namesLinks(x)
+}
+
+// namesLinks reports whether a rule asks for a link of netd's.
+func namesLinks(x rule) bool {
+	return strings.Contains(x.text(), `"netd`) || strings.Contains(x.text(), `"vxlan.netd"`) || strings.Contains(x.text(), `"tunl0"`)
 }
 
 // family reports whether the file has pools of it.
@@ -204,7 +209,7 @@ func firewall(ctx context.Context, s *Site) (out []Finding) {
 		fix := fmt.Sprintf("nft insert rule %s oifname '{ netd*, vxlan.netd, tunl0 }' accept\nnft insert rule %s iifname '{ netd*, vxlan.netd, tunl0 }' accept    # until its program writes it anew: tell that", c, c)
 		switch {
 		case c.Table == "firewalld":
-			fix = "firewall-cmd --permanent --new-zone=netd\nfirewall-cmd --permanent --zone=netd --set-target=ACCEPT\nfirewall-cmd --permanent --zone=netd --add-interface=vxlan.netd --add-interface=tunl0 --add-interface=netd+\nfirewall-cmd --reload"
+			fix = "firewall-cmd --permanent --new-zone=netd\nfirewall-cmd --permanent --zone=netd --set-target=ACCEPT\nfirewall-cmd --permanent --zone=netd --add-interface=vxlan.netd --add-interface=tunl0 --add-interface=netd+\n" + s.sources() + "firewall-cmd --reload"
 		case c.isIPTables():
 			fix = "ufw route allow in on vxlan.netd\nufw route allow out on vxlan.netd    # where it is ufw's; likewise tunl0 and netd+"
 		}
@@ -219,9 +224,29 @@ func firewall(ctx context.Context, s *Site) (out []Finding) {
 	return out
 }
 
-// opens reports whether a rule of a chain's table accepts by netd's links.
+// sources are firewalld's words for what comes in by the underlay's own link, which is in another zone.
+func (s *Site) sources() string {
+	if !s.uses(config.ModeBGP) {
+		return ""
+	}
+	var out strings.Builder
+	for _, p := range s.pools() {
+		fmt.Fprintf(&out, "firewall-cmd --permanent --zone=netd --add-source=%s\n", p)
+	}
+	return out.String()
+}
+
+// opens reports whether a rule of a chain's table accepts by netd's links, or goes by them to a chain that accepts the rest,
+// as firewalld does for a zone of target ACCEPT.
 func (s *Site) opens(r ruleset, c chain) bool {
-	return slices.ContainsFunc(r.rules, func(x rule) bool { return x.Family == c.Family && x.Table == c.Table && s.accepts(x) })
+	return slices.ContainsFunc(r.rules, func(x rule) bool {
+		if x.Family != c.Family || x.Table != c.Table {
+			return false
+		}
+		word, to := x.verdict()
+		return s.accepts(x) || (word == "jump" || word == "goto") && namesLinks(x) &&
+			slices.ContainsFunc(r.of(c, to), func(y rule) bool { word, _ := y.verdict(); return word == "accept" && y.always() })
+	})
 }
 
 // closedToNodes looks whether a chain that drops the rest of what comes in lets the other nodes' packets in.
@@ -253,7 +278,10 @@ func (s *Site) closedToNodes(r ruleset, c chain, how string) (out []Finding) {
 		}
 		fix := map[string]string{"UDP": "udp dport " + number, "TCP": "tcp dport " + number, "protocol": "ip protocol 4"}[kind]
 		cmd := fmt.Sprintf("nft insert rule %s %s accept    # until its program writes it anew: tell that", c, fix)
-		if c.Table == "firewalld" {
+		switch {
+		case c.isIPTables() && strings.Contains(how, " ufw-") && kind != "protocol": // ufw has no word for protocol 4
+			cmd = "ufw allow " + number + "/" + strings.ToLower(kind)
+		case c.Table == "firewalld":
 			cmd = map[string]string{"UDP": "firewall-cmd --permanent --add-port=" + number + "/udp", "TCP": "firewall-cmd --permanent --add-port=" + number + "/tcp",
 				"protocol": "firewall-cmd --permanent --add-protocol=ipip"}[kind] + "\nfirewall-cmd --reload"
 		}
