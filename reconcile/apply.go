@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -40,7 +41,7 @@ func (o Outcome) Err() error {
 	return errors.Join(errs...)
 }
 
-// Apply carries out a plan. A failed change is stepped over and what stands on it is skipped; if anything failed in
+// Apply carries out a plan. A failed change is stepped over and what stands on it or is guarded by it is skipped; if anything failed in
 // Teardown or Build, Leftover does not run, so that nothing is taken away for the sake of something that did not come.
 // on, which may be nil, hears of every change after it was tried.
 func (e *Engine) Apply(ctx context.Context, plan Plan, on func(Event)) Outcome {
@@ -64,6 +65,7 @@ type run struct {
 	plan   Plan
 	on     func(Event)
 	bad    map[Key]bool // failed or skipped
+	failed []Guard      // of which a change in Build failed
 	out    Outcome
 }
 
@@ -73,6 +75,7 @@ var ErrRolledBack = errors.New("rolled back with its transaction")
 var (
 	errBehind   = errors.New("what it stands on is missing")
 	errLeftover = errors.New("not removed, since something before it failed")
+	errOpen     = errors.New("not built, since its guards were not")
 )
 
 // batch carries out one change, or many of a kind that is a Batcher and a phase: a kind that is none may fail at one of two that
@@ -103,6 +106,8 @@ func (r *run) sift(ctx context.Context, changes []Change) []Change {
 			r.tell(Event{Change: c, Err: errLeftover, Skipped: true})
 		case c.Phase == Build && c.Op != Delete && r.footless(c):
 			r.tell(Event{Change: c, Err: errBehind, Skipped: true})
+		case c.Phase == Build && c.Op != Delete && slices.ContainsFunc(r.failed, func(g Guard) bool { return g.Guards(c.Key) }):
+			r.tell(Event{Change: c, Err: errOpen, Skipped: true})
 		default:
 			ok = append(ok, c)
 		}
@@ -148,6 +153,9 @@ func (r *run) tell(ev Event) {
 		r.out.Done++
 	} else {
 		r.bad[ev.Change.Key] = true
+		if g, ok := r.engine.kind(ev.Change.Key.Kind).(Guard); ok && ev.Change.Phase == Build {
+			r.failed = append(r.failed, g)
+		}
 		r.out.Trouble = append(r.out.Trouble, ev)
 	}
 	if r.on != nil {

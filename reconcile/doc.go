@@ -17,6 +17,8 @@
 // so that a replaced link's routes have to be built again although they were there when the host was observed, and a
 // route that moves from one device to another has to be moved before the device goes.
 //
+// What guards (Guard) comes before what it guards and goes after it, and where it could not be built, that is not built either.
+//
 // # Whole and narrow passes
 //
 // A whole pass observes everything. A narrow pass (PlanAt) reads only the places that an event named, and what stands on

@@ -31,6 +31,12 @@ type Batcher interface {
 	Batch(ctx context.Context, changes []Change) []error
 }
 
+// Guard is implemented by a kind whose resources guard what later kinds open. Where one of its changes fails in Build, what it
+// guards is not built: a door without its guard is worse than none.
+type Guard interface {
+	Guards(Key) bool
+}
+
 // Indexer is implemented by kinds of which a host has very many objects. What is as it should be is told by its number
 // then: no Resource, no key and no entry in a map is made of it, which is most of what a pass that finds nothing would cost.
 type Indexer interface {

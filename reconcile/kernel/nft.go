@@ -47,6 +47,15 @@ func (n *nft) portid() uint32 { return n.c.portid() }
 // Name implements reconcile.Kind.
 func (n *nft) Name() string { return object.KindNft }
 
+// Guards implements reconcile.Guard: packets come in by links, forwarding makes them go on, and the speaker listens.
+func (n *nft) Guards(k reconcile.Key) bool {
+	switch k.Kind {
+	case object.KindLink, object.KindSysctl, object.KindBGP, object.KindPeer:
+		return true
+	}
+	return false
+}
+
 var nftTables = []object.NftTable{{Family: "inet", Name: "netd"}, {Family: "arp", Name: "netd"}}
 
 var families = map[string]uint8{"inet": unix.NFPROTO_INET, "arp": unix.NFPROTO_ARP}
