@@ -107,6 +107,9 @@ func (p place) has(link string) bool { return p.in == "" || link == p.iface }
 // host is the host's own namespace as it is now.
 func (k *Kernel) host() (place, error) {
 	t, err := readLinks(k.c)
+	if err == nil {
+		err = k.reclaimAll(t)
+	}
 	return place{c: k.c, links: t}, err
 }
 

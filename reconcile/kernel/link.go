@@ -54,6 +54,11 @@ func (s links) look(want []reconcile.Resource, name func(string) bool) (own []re
 			foreign = append(foreign, notNetds(l))
 		}
 	}
+	for _, r := range want {
+		if w, ok := r.(object.VXLAN); ok {
+			foreign = append(foreign, sameVNI(h, w)...)
+		}
+	}
 	return own, foreign, nil
 }
 
@@ -67,6 +72,7 @@ func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error)
 		return object.VXLAN{
 			Name: l.name, VNI: l.vxlan.vni, Port: l.vxlan.port, Local: local, Underlay: h.links.byIndex[l.vxlan.lower].name,
 			MAC: l.mac, MTU: l.mtu, Up: l.up(), Learning: l.vxlan.learning, Alias: l.alias,
+			Renamed: l.renamed, Unmarked: l.unmarked,
 		}, nil
 	case l.name == "tunl0" && l.typ == "ipip":
 		if _, kept := s.k.store.Before(keepTunnelMTU); asked || kept || l.isNetdTunnel() {
@@ -78,6 +84,18 @@ func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error)
 
 func notNetds(l link) reconcile.Holder {
 	return reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: it is not in link group 142"}
+}
+
+// sameVNI is the foreign devices that keep the kernel from making w: no two have one VNI on one UDP port and one family
+// (drivers/net/vxlan, vxlan_vni_in_use).
+func sameVNI(h place, w object.VXLAN) (foreign []reconcile.Holder) {
+	for _, l := range h.links.byName {
+		if l.typ == "vxlan" && l.name != w.Name && !l.isNetd() && l.vxlan.vni == w.VNI && l.vxlan.port == w.Port && l.vxlan.ipv6 == w.Local.Is6() {
+			foreign = append(foreign, reconcile.Holder{Key: w.Key(), What: describeLink(l),
+				Who: fmt.Sprintf("not made by netd: it has VNI %d on UDP port %d, which one device alone can have", w.VNI, w.Port)})
+		}
+	}
+	return foreign
 }
 
 func describeLink(l link) string {
@@ -120,7 +138,7 @@ type setting struct {
 
 // set changes what differs of a link, in one request.
 func (c *conn) set(l link, to setting) error {
-	if l.up() == to.up && (to.mac == object.MAC{} || to.mac == l.mac) && l.mtu == to.mtu && l.alias == to.alias {
+	if l.up() == to.up && !l.unmarked && (to.mac == object.MAC{} || to.mac == l.mac) && l.mtu == to.mtu && l.alias == to.alias {
 		return nil
 	}
 	b := &batch{}
@@ -142,6 +160,9 @@ func (c *conn) set(l link, to setting) error {
 	}
 	if l.alias != to.alias {
 		b.attr(unix.IFLA_IFALIAS, []byte(to.alias))
+	}
+	if l.unmarked {
+		b.u32(unix.IFLA_GROUP, object.LinkGroup)
 	}
 	b.end()
 	var neighs *batch
@@ -216,11 +237,11 @@ func (s links) createVXLAN(w object.VXLAN) error {
 }
 
 func (s links) settleVXLAN(w object.VXLAN) error {
-	t, err := readLinks(s.k.c)
+	h, err := s.k.host()
 	if err != nil {
 		return err
 	}
-	l, err := t.own(w.Name)
+	l, err := h.links.own(w.Name)
 	if err != nil {
 		return err
 	}
@@ -249,11 +270,11 @@ func (s links) createTunnel(w object.IPIP) error {
 
 // adjustTunnel sets tunl0's MTU and state, after keeping what they were.
 func (s links) adjustTunnel(w object.IPIP) error {
-	t, err := readLinks(s.k.c)
+	h, err := s.k.host()
 	if err != nil {
 		return err
 	}
-	l, err := t.own(w.Name)
+	l, err := h.links.own(w.Name)
 	if err != nil {
 		return err
 	}
@@ -285,15 +306,15 @@ func (s links) Update(_ context.Context, have, want reconcile.Resource) error {
 // repeats a VNI or port even unchanged in some versions).
 func (s links) updateVXLAN(have, want object.VXLAN) error {
 	if have.Local != want.Local || have.Underlay != want.Underlay {
-		t, err := readLinks(s.k.c)
+		h, err := s.k.host()
 		if err != nil {
 			return err
 		}
-		l, err := t.own(want.Name)
+		l, err := h.links.own(want.Name)
 		if err != nil {
 			return err
 		}
-		lower, err := t.index(want.Underlay)
+		lower, err := h.links.index(want.Underlay)
 		if err != nil {
 			return err
 		}
@@ -322,11 +343,11 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 }
 
 func (s links) Delete(_ context.Context, have reconcile.Resource) error {
-	t, err := readLinks(s.k.c)
+	h, err := s.k.host()
 	if err != nil {
 		return err
 	}
-	l, ok := t.byName[have.Key().Name]
+	l, ok := h.links.byName[have.Key().Name]
 	if !ok {
 		return nil
 	}

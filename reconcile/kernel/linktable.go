@@ -26,6 +26,9 @@ type link struct {
 	vxlan  vxlanData
 	tunnel tunnelData
 
+	renamed  string // of one of netd's: the name that somebody gave it; name is its own
+	unmarked bool   // of one of netd's: somebody took it out of its group; group is its own
+
 	forwarding, acceptRA int // its settings net.ipv4.conf.….forwarding and net.ipv6.conf.….accept_ra; 0 where it has none
 }
 
@@ -33,6 +36,7 @@ type vxlanData struct {
 	vni      uint32
 	port     uint16
 	local    []byte
+	ipv6     bool // it has a socket of IPv6, not of IPv4
 	lower    int
 	learning bool
 }
@@ -227,6 +231,9 @@ func decodeLinkInfo(l *link, b []byte) {
 				}
 			case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
 				l.vxlan.local = append([]byte(nil), a.data...)
+				l.vxlan.ipv6 = a.typ == unix.IFLA_VXLAN_LOCAL6
+			case unix.IFLA_VXLAN_GROUP6:
+				l.vxlan.ipv6 = true
 			case unix.IFLA_VXLAN_LINK:
 				l.vxlan.lower = int(a.u32())
 			case unix.IFLA_VXLAN_LEARNING:

@@ -34,6 +34,12 @@ func TestRepair(t *testing.T) {
 		{"link", "", "ip link set vxlan.netd mtu 1300"},
 		{"link", "", "ip link set vxlan.netd address 02:00:00:00:00:09"},
 		{"link", "", "ip link del vxlan.netd"},
+		{"link", "", "ip link set VETH down && ip link set VETH name foo && ip link set foo up"}, // at once only from Linux 6.2 on
+		{"link", "", "ip link set VETH down && ip link set VETH name netd0123456789a"},
+		{"link", "", "ip link set vxlan.netd down && ip link set vxlan.netd name foo && ip link set foo up"},
+		{"link", "", "ip link set VETH group 0"},
+		{"link", "", "ip link set VETH group 7 mtu 1300"},
+		{"link", "", "ip link set vxlan.netd group 0"},
 		{"link", "box", "ip link set eth0 down"},
 		{"link", "box", "ip link set eth0 mtu 1300"},
 		{"link", "box", "ip link set eth0 address 02:00:00:00:00:09"},
@@ -78,7 +84,9 @@ func TestRepair(t *testing.T) {
 			if x.where == "box" {
 				h.box.Run(t, command)
 			} else {
-				netns.Run(t, command)
+				for part := range strings.SplitSeq(command, " && ") {
+					netns.Run(t, part)
+				}
 			}
 			plan := h.converge()
 			seen := false

@@ -27,7 +27,7 @@ func (s links) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Res
 	}
 	asked := wanted(want)
 	for _, k := range keys {
-		l, there, err := getLink(s.k.c, k.Name)
+		l, there, err := s.k.getOwn(k.Name)
 		if err != nil {
 			return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
 		}
@@ -72,7 +72,7 @@ func (k *Kernel) nsid(path string) (int, error) {
 }
 
 func (s links) veth(l link) (reconcile.Resource, error) {
-	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias}
+	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias, Renamed: l.renamed, Unmarked: l.unmarked}
 	e, known := s.k.endpoints[s.k.veths[l.name]]
 	switch {
 	case !known:
@@ -143,7 +143,7 @@ func (s links) createVeth(w object.Veth) error {
 // settle sets what the message that creates a pair cannot (the alias, the states) or may lose (the MAC), from what
 // the pair is now to w.
 func (s links) settle(w object.Veth) error {
-	l, there, err := getLink(s.k.c, w.Name)
+	l, there, err := s.k.getOwn(w.Name)
 	if err != nil {
 		return err
 	}

@@ -24,13 +24,15 @@ type Veth struct {
 	PeerMAC  MAC
 	PeerMTU  int
 	PeerUp   bool
+	Renamed  string // never wanted: the name that somebody else gave it
+	Unmarked bool   // never wanted: somebody else took it out of LinkGroup
 }
 
 func (v Veth) Key() reconcile.Key        { return LinkKey("", v.Name) }
 func (v Veth) Requires() []reconcile.Key { return nil }
 func (v Veth) Fields() []reconcile.Field {
 	return []reconcile.Field{
-		field("type", "veth"), field("mtu", strconv.Itoa(v.MTU)), field("state", upDown(v.Up)), field("mac", v.MAC.String()),
+		field("type", "veth"+amiss(v.Renamed, v.Unmarked)), field("mtu", strconv.Itoa(v.MTU)), field("state", upDown(v.Up)), field("mac", v.MAC.String()),
 		field("alias", v.Alias), field("peer", v.Workload.In(v.Peer)), field("peer mtu", strconv.Itoa(v.PeerMTU)),
 		field("peer state", upDown(v.PeerUp)), field("peer mac", v.PeerMAC.String()),
 	}
@@ -38,13 +40,25 @@ func (v Veth) Fields() []reconcile.Field {
 
 // Summary is the pair as a plan prints it.
 func (v Veth) Summary() string {
-	return "veth to " + v.Peer + " of " + string(v.Workload) + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up)
+	return "veth to " + v.Peer + " of " + string(v.Workload) + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
 }
 
-// Replaces: a peer in another namespace or of another name cannot be reached through the host's end.
+// Replaces: a peer in another namespace or of another name cannot be reached through the host's end. Before Linux 6.2 a link
+// that is up cannot be renamed, and one set down loses its routes.
 func (v Veth) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(Veth)
-	return !ok || h.Workload != v.Workload || h.Peer != v.Peer
+	return !ok || h.Workload != v.Workload || h.Peer != v.Peer || h.Renamed != v.Renamed
+}
+
+// amiss is what is not as it should be with the marks of a link of netd's.
+func amiss(renamed string, unmarked bool) string {
+	switch {
+	case renamed != "":
+		return " renamed " + renamed
+	case unmarked:
+		return " not in group " + strconv.Itoa(LinkGroup)
+	}
+	return ""
 }
 
 // VXLAN is a VXLAN device of fixed tunnel endpoints (RFC 7348): it learns nothing, FDB and neighbours are given.
@@ -59,13 +73,15 @@ type VXLAN struct {
 	Up       bool
 	Learning bool // always wanted off; here to be repaired
 	Alias    string
+	Renamed  string // as in Veth
+	Unmarked bool
 }
 
 func (v VXLAN) Key() reconcile.Key        { return LinkKey("", v.Name) }
 func (v VXLAN) Requires() []reconcile.Key { return nil }
 func (v VXLAN) Fields() []reconcile.Field {
 	return []reconcile.Field{
-		field("type", "vxlan"), field("vni", strconv.FormatUint(uint64(v.VNI), 10)), field("port", strconv.Itoa(int(v.Port))),
+		field("type", "vxlan"+amiss(v.Renamed, v.Unmarked)), field("vni", strconv.FormatUint(uint64(v.VNI), 10)), field("port", strconv.Itoa(int(v.Port))),
 		field("local", addrText(v.Local)), field("dev", v.Underlay), field("mtu", strconv.Itoa(v.MTU)),
 		field("state", upDown(v.Up)), field("mac", v.MAC.String()), field("learning", onOff(v.Learning)), field("alias", v.Alias),
 	}
@@ -74,13 +90,14 @@ func (v VXLAN) Fields() []reconcile.Field {
 // Summary is the device as a plan prints it.
 func (v VXLAN) Summary() string {
 	return "vxlan, vni " + strconv.FormatUint(uint64(v.VNI), 10) + ", port " + strconv.Itoa(int(v.Port)) + ", local " + addrText(v.Local) +
-		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up)
+		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
 }
 
-// Replaces: the kernel refuses to change VNI, port, family or learning of a device that exists (drivers/net/vxlan, vxlan_nl2conf).
+// Replaces: the kernel refuses to change VNI, port, family or learning of a device that exists (drivers/net/vxlan,
+// vxlan_nl2conf). For its name see Veth.
 func (v VXLAN) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(VXLAN)
-	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning || h.Local.Is4() != v.Local.Is4()
+	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning || h.Local.Is4() != v.Local.Is4() || h.Renamed != v.Renamed
 }
 
 // IPIP is tunl0, the fallback device of the ipip module (net/ipv4/ipip.c): the kernel's own and shared, adopted rather

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -112,10 +113,30 @@ func (d Declared) look(taken map[inode]object.Place, wired bool) (id inode, refu
 	if wired { // what is in the way of a container that is attached is a conflict, or drift
 		return id, false, nil
 	}
-	if err := d.room(f); err != nil {
+	if err := d.room(f); err != nil && !d.renamed(f) {
 		return id, true, err
 	}
 	return id, false, nil
+}
+
+// renamed reports whether the interface in a namespace is the other end of a link of netd's that somebody renamed on the host.
+func (d Declared) renamed(f *os.File) bool {
+	peer := 0
+	err := inNamespace(f, func() error {
+		i, err := net.InterfaceByName(d.Interface)
+		if err == nil {
+			peer = i.Index
+		}
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	links, err := netlink.LinkList()
+	return err == nil && slices.ContainsFunc(links, func(l netlink.Link) bool {
+		a := l.Attrs()
+		return l.Type() == "veth" && a.Group == object.LinkGroup && a.Alias == "netd: "+string(d.ID) && a.ParentIndex == peer
+	})
 }
 
 // room looks for what is in the way in a namespace that nothing of netd's is in.

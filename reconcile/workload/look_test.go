@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"netd/reconcile/object"
@@ -73,6 +74,23 @@ func TestLook(t *testing.T) {
 				t.Errorf("present %+v, pending %+v, want %q, refused %v", present, pending, x.reason, x.refused)
 			}
 		})
+	}
+
+	// An eth0 is netd's own where somebody renamed the other end, and not where that is another workload's.
+	wired := netns.New(t, "wired")
+	netns.Run(t, "ip link add foo group 142 type veth peer name eth0 netns wired")
+	t.Cleanup(func() { netns.Run(t, "ip link del foo") })
+	for alias, attached := range map[string]int{"netd: file/web": 1, "netd: file/other": 0} {
+		foo, err := netlink.LinkByName("foo")
+		if err == nil {
+			err = netlink.LinkSetAlias(foo, alias)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if present, pending := Look([]Declared{declared(wired.Path())}, nil); len(present) != attached {
+			t.Errorf("%s: present %+v, pending %+v", alias, present, pending)
+		}
 	}
 
 	// One that is attached stays so while nobody can say where it is, and what is in it then is no matter of refusals.
