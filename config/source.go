@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // File is a file as it was read.
@@ -99,12 +100,37 @@ func configFiles(dir string) ([]string, error) {
 
 // readBounded reads a file of at most maxBytes.
 func readBounded(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	return ReadBounded(f, name)
+}
+
+// Open opens a file of a configuration to be read. Anything but a regular file is refused: a pipe or a device would keep a
+// daemon waiting for what never comes.
+func Open(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ENXIO) { // a socket
+		return nil, notRegular(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notRegular(name)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func notRegular(name string) error {
+	return fmt.Errorf("%s is not a regular file: write what it would give into one", name)
 }
 
 // ReadBounded reads what a configuration file may hold; more is an error.

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -235,7 +236,7 @@ Exits 0; 1 where --check found a file that differs; 78 where a file does not par
 func (a *app) format(file string, write, check bool) (changed bool, err error) {
 	in := a.in
 	if file != "-" {
-		if in, err = os.Open(file); err != nil {
+		if in, err = config.Open(file); err != nil {
 			return false, err
 		}
 		defer in.Close()
@@ -263,7 +264,7 @@ func (a *app) format(file string, write, check bool) (changed bool, err error) {
 	return changed, err
 }
 
-// replaceFile writes a file whole or not at all, with its mode, through a symbolic link.
+// replaceFile writes a file whole or not at all, with its owner and mode, through a symbolic link.
 func replaceFile(name string, b []byte) error {
 	name, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -278,11 +279,7 @@ func replaceFile(name string, b []byte) error {
 		return err
 	}
 	defer os.Remove(temp.Name())
-	if _, err := temp.Write(b); err != nil {
-		_ = temp.Close()
-		return err
-	}
-	if err := temp.Chmod(info.Mode().Perm()); err != nil {
+	if err := fill(temp, b, info); err != nil {
 		_ = temp.Close()
 		return err
 	}
@@ -290,6 +287,22 @@ func replaceFile(name string, b []byte) error {
 		return err
 	}
 	return os.Rename(temp.Name(), name)
+}
+
+// fill makes f what is to replace the file of info: on disk before a rename shows it.
+func fill(f *os.File, b []byte, info fs.FileInfo) error {
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if s := info.Sys().(*syscall.Stat_t); int(s.Uid) != os.Getuid() || int(s.Gid) != os.Getgid() {
+		if err := f.Chown(int(s.Uid), int(s.Gid)); err != nil {
+			return err
+		}
+	}
+	if err := f.Chmod(info.Mode().Perm()); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 type versionView struct {

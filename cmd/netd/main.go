@@ -23,8 +23,24 @@ import (
 	"netd/reconcile/store"
 )
 
-// version is set by the build.
+// version is set by make; what another build knows of itself is taken where it is not.
 var version = "unknown"
+
+// revision is the commit that the program was built of, "unknown" where the build did not say.
+func revision() string {
+	revision, modified := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = s.Value[:min(len(s.Value), 12)]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = "-dirty"
+			}
+		}
+	}
+	return revision + modified
+}
 
 // Exit codes.
 const (
@@ -57,7 +73,12 @@ func fail(code int, format string, args ...any) error {
 	return &exit{code, fmt.Errorf(format, args...)}
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	if version == "unknown" {
+		version = revision()
+	}
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is the whole program.
 func run(args []string, in *os.File, out, talk *os.File) int {

@@ -20,28 +20,27 @@ import (
 // then given to the loop, which owns the configuration. reading is held from before the read until the loop has taken it, so
 // that what was read later is never replaced by what was read before.
 
-// again is how long a file that is refused is left alone: what is wrong with it may be what it refers to, which nothing tells of.
+// again is how long a file that is refused is left alone: what is wrong may be what it refers to, or a disk that is full, and
+// nothing tells of those.
 const again = 10 * time.Second
 
 // follow reads the file whenever it changes.
 func (d *daemonState) follow(ctx context.Context) {
-	var retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.fileChanged:
-		case <-retry:
 		}
-		refused := false
-		_ = d.reread(ctx, func(context.Context) {
-			refused = d.last.err != nil
-			d.pokes.Whole()
-		})
-		retry = nil
-		if refused {
-			retry = time.After(again)
-		}
+		_ = d.reread(ctx, func(context.Context) { d.pokes.Whole() })
+	}
+}
+
+// look has follow read the file.
+func (d *daemonState) look() {
+	select {
+	case d.fileChanged <- struct{}{}:
+	default:
 	}
 }
 
@@ -91,6 +90,9 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 		err = d.settle(ctx, r)
 	}
 	d.refusal = err
+	if d.retry != nil {
+		d.retry.Stop()
+	}
 	if err == nil {
 		d.set(func(s *statusView) { s.ConfigError = "" })
 		return
@@ -98,6 +100,7 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 	if e := new(exit); !errors.As(err, &e) {
 		d.refusal = &exit{exitConfig, err}
 	}
+	d.retry = time.AfterFunc(again, d.look)
 	if d.config == nil {
 		d.fallBack()
 	}

@@ -82,9 +82,10 @@ type daemonState struct {
 
 	fileChanged chan struct{} // has room for one
 	reading     sync.Mutex
-	last        reading  // what was read last; reading is held
-	homeless    *reading // a good configuration that has no place for this host yet
-	refusal     error    // of the configuration that was read last
+	last        reading     // what was read last; reading is held
+	homeless    *reading    // a good configuration that has no place for this host yet
+	refusal     error       // of the configuration that was read last
+	retry       *time.Timer // has the file read again that was refused
 	pokes       *reconcile.Pokes
 	calls       chan func(context.Context)
 	failures    failures // of the loop's goroutine
@@ -215,12 +216,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
 	d.reading.Unlock()
 	task(func() { // all that the configuration comes from is known now
-		watch.Files(ctx, d.watched(&d.paths), func() {
-			select {
-			case d.fileChanged <- struct{}{}:
-			default:
-			}
-		}, trouble)
+		watch.Files(ctx, d.watched(&d.paths), d.look, trouble)
 	})
 	err = d.loop.Run(ctx)
 	if errors.Is(err, context.Canceled) {

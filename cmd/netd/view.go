@@ -189,7 +189,11 @@ func writeConflicts(w io.Writer, conflicts []reconcile.Conflict) {
 
 // conflict says what stands in the place of an object. What is there is named only where its name is another.
 func conflict(c reconcile.Conflict) string {
-	return fmt.Sprintf("%s: %s stands there, of %s", c.Key, strings.TrimPrefix(c.What, c.Key.String()+" "), c.Who)
+	who := "of " + c.Who
+	if strings.HasPrefix(c.Who, "not ") { // no name, but a clause
+		who = c.Who
+	}
+	return fmt.Sprintf("%s: %s stands there, %s", c.Key, strings.TrimPrefix(c.What, c.Key.String()+" "), who)
 }
 
 func keyList(keys []reconcile.Key) string {

@@ -83,7 +83,12 @@ func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error)
 }
 
 func notNetds(l link) reconcile.Holder {
-	return reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: it is not in link group 142"}
+	way := "ip link del " + l.name + " makes room"
+	in := l
+	if in.group = object.LinkGroup; in.isNetd() {
+		way = fmt.Sprintf("ip link set %s group %d gives it to netd, %s", l.name, object.LinkGroup, way)
+	}
+	return reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: " + way}
 }
 
 // sameVNI is the foreign devices that keep the kernel from making w: no two have one VNI on one UDP port and one family
