@@ -162,7 +162,7 @@ Exit codes:
   0   done
   1   failed: what had been changed was undone, or is named
   2   plan --detailed-exitcode found changes
-  3   degraded (status, drift, lab test)
+  3   degraded (status, drift, doctor, test, lab test)
   64  the command line is wrong
   69  no daemon runs
   75  someone else holds the host's lock

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -100,7 +101,7 @@ Exits 0 where all is well, 3 where something is lost, lossy or narrow.`,
 				for _, t := range v.Targets {
 					rows = append(rows, t.row())
 				}
-				table(a.out, rows)
+				table(a.page(a.out), rows)
 			}
 			if err == nil && v.Verdict != "ok" {
 				return &exit{code: exitDegraded}
@@ -114,6 +115,9 @@ Exits 0 where all is well, 3 where something is lost, lossy or narrow.`,
 
 // targets are all addresses that this host should reach.
 func (a *app) targets(ctx context.Context) ([]targetView, error) {
+	if os.Geteuid() != 0 {
+		return nil, fail(exitNoPerm, "test looks at what is attached here")
+	}
 	_, c, err := a.load(a.config)
 	if err != nil {
 		return nil, err
@@ -124,7 +128,7 @@ func (a *app) targets(ctx context.Context) ([]targetView, error) {
 	}
 	node, known := c.Node(here.Node)
 	if !known {
-		return nil, fail(exitConfig, "this host is none of the file's nodes, or nobody may look: test needs root, and --node where the host cannot be told by its address")
+		return nil, fail(exitConfig, "this host is none of the file's nodes: give --node where it cannot be told by its address")
 	}
 	out := nodeTargets(c, node)
 	for _, w := range append(here.Workloads, elsewhere(c, node)...) {
@@ -187,8 +191,8 @@ func measure(ctx context.Context, list []targetView) error {
 	}
 	targets := make([]probe.Target, len(asked))
 	for i, at := range asked {
-		list[at].Link, list[at].LinkMTU = links[i].Name, links[i].MTU
-		targets[i] = probe.Target{Addr: addrs[i], From: list[at].from, MTU: links[i].MTU}
+		list[at].Link, list[at].LinkMTU = links[i].Name, min(links[i].MTU, 65535) // lo's is more than a packet can be
+		targets[i] = probe.Target{Addr: addrs[i], From: list[at].from, MTU: list[at].LinkMTU}
 	}
 	results, err := probe.Ping(ctx, targets, probe.Options{})
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) {
