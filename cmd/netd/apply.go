@@ -127,13 +127,13 @@ func (a *app) carryOut(yes, asJSON bool, agreed agreement, verb string, plan fun
 			return err
 		}
 	} else {
-		out.write(a.out, verb)
+		out.write(a.page(a.out), verb)
 	}
 	if out.Refused {
 		return refused(out.Plan)
 	}
 	for _, e := range out.Errors {
-		fmt.Fprintf(a.talk, "netd: %s\n", e)
+		fmt.Fprintf(a.page(a.talk), "netd: %s\n", e)
 	}
 	if len(out.Errors) > 0 || len(out.Plan.Conflicts) > 0 {
 		return &exit{code: exitFailed}

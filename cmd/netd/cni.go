@@ -128,8 +128,9 @@ var errDaemonCame = errors.New("a daemon came")
 
 // openLocal waits for the host's lock, which others hold for as long as they write.
 func (a *app) openLocal(ctx context.Context) (*localAttacher, error) {
+	done := a.waiting("the host's lock")
 	lock, err := store.WaitLock(ctx, a.runDir, "lock", "cni")
-	if err != nil {
+	if done(); err != nil {
 		return nil, err
 	}
 	l := &localAttacher{a: a, lock: lock}

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -263,4 +265,58 @@ func TestRights(t *testing.T) {
 			t.Errorf("netd %s is not in the table", name)
 		}
 	}
+}
+
+// TestWaits: what takes longer than 2 s says what it waits for, also where that is no daemon.
+func TestWaits(t *testing.T) {
+	l := newLab(t, "bgp")
+	h := l.hosts[0]
+	h.start()
+	l.wait("in sync", func() string {
+		if out, code := h.netd("status"); code != 0 {
+			return out
+		}
+		return ""
+	})
+	says := func(what, want string, free func(), args ...string) {
+		t.Helper()
+		cmd := h.command(args...)
+		out := &said{}
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := h.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		l.wait(what+" says "+want, func() string {
+			if !strings.Contains(out.String(), "netd: waiting for "+want) {
+				return out.String()
+			}
+			return ""
+		})
+		free()
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
+	}
+	signal := func(pid int, s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(pid, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	daemon := h.daemon.Process.Pid
+	signal(daemon, syscall.SIGSTOP)
+	says("status", "the daemon's answer", func() { signal(daemon, syscall.SIGCONT) }, "status")
+	h.stop(syscall.SIGTERM)
+	started := regexp.MustCompile(`started the speaker.*"pid": ?([0-9]+)`).FindStringSubmatch(h.log.String())
+	if started == nil {
+		t.Fatal("the log names no speaker:\n", h.log)
+	}
+	bgp, err := strconv.Atoi(started[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal(bgp, syscall.SIGSTOP)
+	says("destroy", "the speaker to close its sessions", func() { signal(bgp, syscall.SIGCONT) }, "destroy", "-y")
 }

@@ -56,12 +56,14 @@ Exits 0; 3 where something is FAIL.`,
 			if err != nil {
 				return err
 			}
-			done := a.waiting("the wire's answers")
-			v := examine(ctx, site)
-			done()
+			look := func() doctorView {
+				defer a.waiting("the wire's answers")()
+				return examine(ctx, site)
+			}
+			v := look()
 			if fix {
 				if v.mend(ctx, site, a) {
-					again := examine(ctx, site)
+					again := look()
 					for i := range again.Checks {
 						for _, was := range v.Checks {
 							if was.Name == again.Checks[i].Name && was.Fixed != "" {
@@ -75,7 +77,7 @@ Exits 0; 3 where something is FAIL.`,
 			if asJSON {
 				err = printJSON(a.out, v)
 			} else {
-				v.write(a)
+				v.write(a.page(a.out))
 			}
 			if err == nil && v.Verdict != "ok" {
 				return &exit{code: exitDegraded}
@@ -151,29 +153,29 @@ func (v *doctorView) mend(ctx context.Context, s *doctor.Site, a *app) (any bool
 			continue
 		}
 		any = true
-		fmt.Fprintf(a.talk, "netd: %s: %s\n", c.Name, strings.ReplaceAll(c.Fix, "\n", "\n  "))
+		fmt.Fprintf(a.page(a.talk), "netd: %s: %s\n", c.Name, strings.ReplaceAll(c.Fix, "\n", "\n  "))
 		v.Checks[i].Fixed = "done"
 		if _, err := s.Run(ctx, "sh", "-ec", c.Fix); err != nil {
 			v.Checks[i].Fixed = err.Error()
-			fmt.Fprintf(a.talk, "netd: %s: %v\n", c.Name, err)
+			fmt.Fprintf(a.page(a.talk), "netd: %s: %v\n", c.Name, err)
 		}
 	}
 	return any
 }
 
-func (v doctorView) write(a *app) {
+func (v doctorView) write(w page) {
 	for _, c := range v.Checks {
 		line := fmt.Sprintf("%-4s  %-17s  %s", c.Level, c.Name, c.Evidence)
-		if a.colored(a.out) {
+		if w.color {
 			line = map[doctor.Level]string{doctor.OK: green, doctor.Warn: yellow, doctor.Fail: red}[c.Level] + line + plain
 		}
-		fmt.Fprintln(a.out, line)
+		fmt.Fprintln(w, line)
 		if c.Level != doctor.OK && c.Fix != "" {
 			for fix := range strings.Lines(c.Fix) {
-				fmt.Fprintf(a.out, "      %s\n", strings.TrimRight(fix, "\n"))
+				fmt.Fprintf(w, "      %s\n", strings.TrimRight(fix, "\n"))
 			}
 			if c.Safe {
-				fmt.Fprintln(a.out, "      (netd doctor --fix does it)")
+				fmt.Fprintln(w, "      (netd doctor --fix does it)")
 			}
 		}
 	}

@@ -150,8 +150,9 @@ func (a *app) labUp(ctx context.Context, file string) error {
 	if without := slices.DeleteFunc(slices.Clone(c.Workloads), func(w config.Workload) bool { return w.Netns != "" }); len(without) > 0 {
 		fmt.Fprintf(a.talk, "Note: %s not of netns: a lab has no container engine, so they stay pending\n", count(len(without), "workload"))
 	}
+	done := a.waiting("the lab's hosts")
 	l, err := lab.Up(ctx, path, nodes, program)
-	if err != nil {
+	if done(); err != nil {
 		return fail(exitFailed, "%w", err)
 	}
 	deadline := time.Now().Add(30 * time.Second)
@@ -223,6 +224,7 @@ func (a *app) labTest(asJSON bool) error {
 	if len(inside) < 2 {
 		return fail(exitFailed, "%s has %s with a netns: a ping needs two", l.File, count(len(inside), "workload"))
 	}
+	defer a.waiting("the answers")()
 	for _, from := range inside {
 		ask := []string{"netd", "test", "--json"}
 		of := len(pings)

@@ -108,8 +108,9 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 	}
 	defer h.close()
 	_ = h.lastWant(ctx)
+	done := l.a.waiting("the speaker to close its sessions")
 	note, err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx)
-	if err != nil {
+	if done(); err != nil {
 		return applyView{}, err
 	}
 	out, err := h.destroy(ctx, id, show)

@@ -355,7 +355,7 @@ func (a *app) driftCmd() *cobra.Command {
 			}
 			if !asJSON {
 				for _, k := range slices.Sorted(maps.Keys(v.ChangedBy)) {
-					fmt.Fprintf(a.out, "%s was changed last by %s\n", k, v.ChangedBy[k])
+					fmt.Fprintf(a.page(a.out), "%s was changed last by %s\n", k, v.ChangedBy[k])
 				}
 				writeRepairs(a.page(a.out), v.Repairs)
 			}
