@@ -271,13 +271,10 @@ func TestRights(t *testing.T) {
 func TestWaits(t *testing.T) {
 	l := newLab(t, "bgp")
 	h := l.hosts[0]
-	h.start()
-	l.wait("in sync", func() string {
-		if out, code := h.netd("status"); code != 0 {
-			return out
-		}
-		return ""
-	})
+	for _, h := range l.hosts {
+		h.start()
+	}
+	l.settled()
 	says := func(what, want string, free func(), args ...string) {
 		t.Helper()
 		cmd := h.command(args...)
@@ -290,7 +287,7 @@ func TestWaits(t *testing.T) {
 		go func() { ended <- cmd.Wait() }()
 		l.wait(what+" says "+want, func() string {
 			if !strings.Contains(out.String(), "netd: waiting for "+want) {
-				return out.String()
+				return "it says: " + out.String()
 			}
 			return ""
 		})
