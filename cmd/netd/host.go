@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -72,13 +75,17 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 	return h, nil
 }
 
-// holder names the process that has the store open: the daemon, or an apply.
+// holder names the process that has the store open: the daemon, or an apply, and where these have another run directory
+// whoever the kernel names.
 func (a *app) holder(busy error) error {
 	for _, name := range []string{"daemon.lock", "lock"} {
 		var held *store.Held
-		if errors.As(store.LookAt(a.runDir, name), &held) {
+		if errors.As(store.LookAt(a.runDir, name), &held) && !strings.HasPrefix(held.Holder, fmt.Sprintf("pid %d ", os.Getpid())) {
 			return held
 		}
+	}
+	if held := store.HeldDB(a.stateDir); held != nil {
+		return held
 	}
 	return &exit{exitLocked, busy}
 }

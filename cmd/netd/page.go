@@ -1,10 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -28,16 +29,53 @@ func (a *app) page(f descriptor) page {
 
 // Write implements io.Writer. What is written are whole lines, or a question.
 func (p page) Write(b []byte) (int, error) {
-	if p.width == 0 {
-		return p.Writer.Write(b)
+	text := legible(string(b))
+	if p.width > 0 {
+		var out strings.Builder
+		for line := range strings.Lines(text) {
+			out.WriteString(folded(line, p.width))
+		}
+		text = out.String()
 	}
-	var out bytes.Buffer
-	for line := range bytes.Lines(b) {
-		out.WriteString(folded(string(line), p.width))
-	}
-	_, err := p.Writer.Write(out.Bytes())
+	_, err := io.WriteString(p.Writer, text)
 	return len(b), err
 }
+
+// legible spells control characters out: a link's name may hold any, and a terminal would obey them. netd's own colours stay, and a
+// cleared screen in front.
+func legible(s string) string {
+	start, rest := "", s
+	if after, ok := strings.CutPrefix(s, clearScreen); ok {
+		start, rest = clearScreen, after
+	}
+	if strings.IndexFunc(rest, isControl) < 0 {
+		return s
+	}
+	var out strings.Builder
+	out.WriteString(start)
+	for rest != "" {
+		i := strings.IndexFunc(rest, isControl)
+		if i < 0 {
+			break
+		}
+		out.WriteString(rest[:i])
+		rest = rest[i:]
+		c := ownColor.FindString(rest)
+		if c != "" {
+			out.WriteString(c)
+		} else {
+			r, n := utf8.DecodeRuneInString(rest)
+			c = rest[:n]
+			out.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+		rest = rest[len(c):]
+	}
+	return out.String() + rest
+}
+
+func isControl(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+
+var ownColor = regexp.MustCompile("^(" + strings.ReplaceAll(strings.Join([]string{red, green, yellow, dim, plain}, "|"), "[", `\[`) + ")")
 
 var (
 	escapes    = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")

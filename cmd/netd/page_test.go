@@ -55,3 +55,19 @@ func TestNarrowPlan(t *testing.T) {
 		}
 	}
 }
+
+// TestLegible: what a stranger has named is spelled out, and no terminal obeys it; netd's own colours are.
+func TestLegible(t *testing.T) {
+	for in, want := range map[string]string{
+		"ens33\n":                                            "ens33\n",
+		red + "DEGRADED" + plain + ":\tens33\n":              red + "DEGRADED" + plain + ":\tens33\n",
+		"both ens33 and ev\x1b]0;x\a hold it\n":              "both ens33 and ev\\x1b]0;x\\a hold it\n",
+		clearScreen + "In sync" + clearScreen + "\r" + "x\n": clearScreen + "In sync\\x1b[H\\x1b[2J\\x1b[3J\\rx\n",
+		"c1 \u009b2J\n":                                      "c1 \\u009b2J\n",
+	} {
+		var out strings.Builder
+		if _, err := (page{Writer: &out}).Write([]byte(in)); err != nil || out.String() != want {
+			t.Errorf("%q is written as %q, want %q (%v)", in, out.String(), want, err)
+		}
+	}
+}

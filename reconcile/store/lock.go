@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,3 +134,34 @@ func held(f *os.File, err error) error {
 
 // Release gives the lock back.
 func (l *Lock) Release() { _ = l.f.Close() }
+
+// HeldDB tells who has the database of a state directory open, by the kernel's list of locks (proc(5), /proc/locks); nil where
+// that does not say.
+func HeldDB(dir string) *Held {
+	path := filepath.Join(dir, "netd.db")
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return nil
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(locks)) {
+		// 1: FLOCK  ADVISORY  WRITE 4711 fe:01:131074 0 EOF
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], fmt.Sprintf(":%d", st.Ino)) {
+			continue
+		}
+		pid, err := strconv.Atoi(f[4])
+		if err != nil || pid <= 0 || pid == os.Getpid() {
+			continue
+		}
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil {
+			continue
+		}
+		return &Held{path, fmt.Sprintf("pid %d (%s)", pid, strings.TrimSpace(string(name)))}
+	}
+	return nil
+}
