@@ -101,7 +101,7 @@ func (readCloser) Close() error { return nil }
 func FuzzCall(f *testing.F) {
 	for _, body := range []string{
 		`{"Pool":"10.10.0.0/16","Options":{"network":"lab"},"V6":false}`, `{"Pool":"10.10.0.1/16"}`, `{"Pool":"fd00::/64","V6":true}`,
-		`{"PoolID":"lab@10.10.0.0/16","Address":"10.10.40.150"}`, `{"PoolID":"lab@10.10.0.0/16","Address":"::ffff:10.10.40.150"}`, `{"PoolID":"@"}`,
+		`{"PoolID":"lab@10.10.0.0/16","Address":"10.10.40.150"}`, `{"PoolID":"lab@10.10.0.0/16","Address":"::ffff:10.10.40.150"}`, `{"PoolID":"@"}`, `{"Address":"fe80::1%eth0"}`,
 		`{"PoolID":"lab@0.0.0.0/0","Address":"","Options":{"RequestAddressType":"com.docker.network.gateway"}}`,
 		`{"NetworkID":"n1","IPv4Data":[{"AddressSpace":"netd","Pool":"10.10.0.0/16","Gateway":"169.254.1.1/32"}],"Options":{"com.docker.network.generic":{"network":"lab"}}}`,
 		`{"NetworkID":"n1","IPv4Data":[],"Options":{"com.docker.network.generic":{"network":"lab"}}}`,

@@ -186,7 +186,7 @@ func (p Plugin) requestAddress(ctx context.Context, in addressRequest) (any, err
 }
 
 func (p Plugin) releaseAddress(ctx context.Context, in addressRequest) (any, error) {
-	if a, err := netip.ParseAddr(in.Address); err == nil { // an endpoint's address is free when that is deleted
+	if a, err := netip.ParseAddr(in.Address); err == nil && a.Zone() == "" { // an endpoint's address is free when that is deleted
 		return struct{}{}, p.Attacher.Unpromise(ctx, a.Unmap())
 	}
 	return struct{}{}, nil
