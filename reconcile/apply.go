@@ -153,7 +153,7 @@ func (r *run) tell(ev Event) {
 		r.out.Done++
 	} else {
 		r.bad[ev.Change.Key] = true
-		if g, ok := r.engine.kind(ev.Change.Key.Kind).(Guard); ok && ev.Change.Phase == Build {
+		if g, ok := r.engine.kind(ev.Change.Key.Kind).(Guard); ok && ev.Change.Phase == Build && !slices.Contains(r.failed, g) {
 			r.failed = append(r.failed, g)
 		}
 		r.out.Trouble = append(r.out.Trouble, ev)

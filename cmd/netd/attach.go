@@ -226,17 +226,14 @@ func (d *daemonState) flusher(ctx context.Context) {
 type freed struct {
 	mu    sync.Mutex
 	addrs []netip.Addr
-	wake  chan struct{}
+	wake  news
 }
 
 func (f *freed) add(addrs []netip.Addr) {
 	f.mu.Lock()
 	f.addrs = append(f.addrs, addrs...)
 	f.mu.Unlock()
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.wake.Set()
 }
 
 func (f *freed) take() []netip.Addr {

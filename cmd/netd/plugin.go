@@ -24,17 +24,6 @@ import (
 	"netd/reconcile/workload/docker"
 )
 
-// news is something that happened, once or more often since it was looked at. It is made with room for one.
-type news chan struct{}
-
-// Set never waits.
-func (n news) Set() {
-	select {
-	case n <- struct{}{}:
-	default:
-	}
-}
-
 // Handed implements workload.Host.
 func (h *host) Handed(id object.Place, path string) (name string, elsewhere, done bool, err error) {
 	return h.kernel.Handed(id, path)

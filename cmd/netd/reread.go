@@ -36,14 +36,6 @@ func (d *daemonState) follow(ctx context.Context) {
 	}
 }
 
-// look has follow read the file.
-func (d *daemonState) look() {
-	select {
-	case d.fileChanged <- struct{}{}:
-	default:
-	}
-}
-
 // reread reads the file and has the loop accept or refuse it; then is called on the loop's goroutine.
 func (d *daemonState) reread(ctx context.Context, then func(context.Context)) error {
 	d.reading.Lock()
@@ -100,7 +92,7 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 	if e := new(exit); !errors.As(err, &e) {
 		d.refusal = &exit{exitConfig, err}
 	}
-	d.retry = time.AfterFunc(again, d.look)
+	d.retry = time.AfterFunc(again, d.fileChanged.Set)
 	if d.config == nil {
 		d.fallBack()
 	}
@@ -169,11 +161,15 @@ func (d *daemonState) take(src *config.Source, c *config.Config) {
 	d.source, d.config = src, c
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.paths = src.Watch()
-	if !slices.Contains(d.paths, d.a.config) {
-		d.paths = append(d.paths, d.a.config)
+	paths := src.Watch()
+	if !slices.Contains(paths, d.a.config) {
+		paths = append(paths, d.a.config)
 	}
-	d.paths = append(d.paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
+	paths = append(paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
+	if !slices.Equal(d.paths, paths) {
+		d.paths = paths
+		d.otherPaths.Set()
+	}
 }
 
 // fallBack takes the last good configuration.

@@ -67,6 +67,17 @@ func (a *app) logger() (*zap.Logger, error) {
 	return l, nil
 }
 
+// news is something that happened, once or more often since it was looked at. It is made with room for one.
+type news chan struct{}
+
+// Set never waits.
+func (n news) Set() {
+	select {
+	case n <- struct{}{}:
+	default:
+	}
+}
+
 // daemonState is one daemon. Its loop goroutine owns the host and the configuration; what others may ask is behind mu.
 type daemonState struct {
 	a    *app
@@ -80,7 +91,7 @@ type daemonState struct {
 	named  bool // node is known
 	ids    []string
 
-	fileChanged chan struct{} // has room for one
+	fileChanged news
 	reading     sync.Mutex
 	last        reading     // what was read last; reading is held
 	homeless    *reading    // a good configuration that has no place for this host yet
@@ -96,7 +107,8 @@ type daemonState struct {
 	able        news      // a whole pass went well
 	unnamed     news      // whose an endpoint of Docker is is not known
 	rerouted    news      // Docker changed a route of a container
-	otherNetns  news      // netns is another list
+	otherPaths  news      // paths is another list
+	otherNetns  news      // netns is
 	moved       news      // a runtime may be done with a container's end
 
 	sup     *speaker.Supervisor
@@ -127,9 +139,9 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	}
 	defer h.close()
 
-	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(chan struct{}, 1), calls: make(chan func(context.Context)), extern: extern}
+	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(news, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
-	d.freed.wake, d.moved, d.unnamed = make(chan struct{}, 1), make(news, 1), make(news, 1)
+	d.freed.wake, d.moved, d.unnamed, d.otherPaths = make(news, 1), make(news, 1), make(news, 1), make(news, 1)
 	d.able, d.rerouted, d.otherNetns = make(news, 1), make(news, 1), make(news, 1)
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
@@ -216,7 +228,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d.accept(ctx, d.read(ctx)) // before the loop runs, its state is this goroutine's
 	d.reading.Unlock()
 	task(func() { // all that the configuration comes from is known now
-		watch.Files(ctx, d.watched(&d.paths), d.look, trouble)
+		watch.Files(ctx, d.watched(&d.paths), d.otherPaths, d.fileChanged.Set, trouble)
 	})
 	err = d.loop.Run(ctx)
 	if errors.Is(err, context.Canceled) {

@@ -17,7 +17,6 @@ import (
 const (
 	quiet = 100 * time.Millisecond // an editor writes in several steps
 	look  = 10 * time.Second       // for what inotify does not see: network file systems, a lost event
-	soon  = time.Second            // what changed may lead to other paths, when it has been read
 )
 
 // Paths calls changed some moments after anything happened at one of the paths, in a folder that one is, or on the way to one:
@@ -39,8 +38,8 @@ func Paths(ctx context.Context, paths func() []string, others <-chan struct{}, p
 }
 
 // Files is Paths for files that people edit.
-func Files(ctx context.Context, paths func() []string, changed func(), trouble func(error)) {
-	Paths(ctx, paths, nil, quiet, changed, trouble)
+func Files(ctx context.Context, paths func() []string, others <-chan struct{}, changed func(), trouble func(error)) {
+	Paths(ctx, paths, others, quiet, changed, trouble)
 }
 
 func watchPaths(ctx context.Context, paths func() []string, others <-chan struct{}, pause time.Duration, changed func()) error {
@@ -69,7 +68,7 @@ func watchPaths(ctx context.Context, paths func() []string, others <-chan struct
 	}
 	renew()
 	changed()
-	poll := time.NewTimer(look)
+	poll := time.NewTicker(look)
 	defer poll.Stop()
 	settle := time.NewTimer(time.Hour)
 	settle.Stop()
@@ -101,12 +100,10 @@ func watchPaths(ctx context.Context, paths func() []string, others <-chan struct
 		case <-settle.C:
 			renew()
 			changed()
-			poll.Reset(soon)
 		case <-others:
 			again()
 		case <-poll.C:
 			again()
-			poll.Reset(look)
 		}
 	}
 }
