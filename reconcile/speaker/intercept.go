@@ -23,22 +23,18 @@ func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 		if err != nil {
 			return nil, err
 		}
-		given := r.GetPeer()
-		r.Peer = unlimited(given)
 		resp, err := handle(ctx, req)
 		if err != nil && s.look(mustAddr(r.GetPeer().GetConf().GetNeighborAddress())) == nil {
 			undo()
 		}
 		if err == nil {
-			s.awaits(given)
+			s.awaits(r.GetPeer())
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
-		given := r.GetPeer()
-		r.Peer = unlimited(given)
 		resp, err := handle(ctx, req)
 		if err == nil {
-			s.updated(given)
+			s.updated(r.GetPeer())
 		}
 		return resp, err
 	case *api.DeletePeerRequest:
@@ -66,7 +62,6 @@ func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
 		s.api.RLock()
 		defer s.api.RUnlock()
-		ss = withLimits{ss, s}
 	}
 	return handle(srv, ss)
 }

@@ -20,8 +20,6 @@ type gobgpLog struct {
 	log   LogFunc
 	heard func(peer netip.Addr, words string, expired bool) // expired: the hold timer ran out
 	fatal chan<- error
-
-	received func(gobgplog.Fields) // an UPDATE; see tallies
 }
 
 func (l *gobgpLog) Panic(msg string, f gobgplog.Fields) {
@@ -46,16 +44,9 @@ func (l *gobgpLog) Fatal(msg string, f gobgplog.Fields) {
 func (l *gobgpLog) Error(msg string, f gobgplog.Fields) { l.tell("error", msg, f) }
 func (l *gobgpLog) Warn(msg string, f gobgplog.Fields)  { l.tell("warn", msg, f) }
 func (l *gobgpLog) Info(msg string, f gobgplog.Fields)  { l.tell("info", msg, f) }
-
-// Debug is where gobgp tells of each UPDATE that it received, and it does so only if it believes this level to be logged.
-func (l *gobgpLog) Debug(msg string, f gobgplog.Fields) {
-	if msg == "received update" {
-		l.received(f)
-	}
-}
-
-func (l *gobgpLog) SetLevel(gobgplog.LogLevel)  {}
-func (l *gobgpLog) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }
+func (l *gobgpLog) Debug(string, gobgplog.Fields)       {}
+func (l *gobgpLog) SetLevel(gobgplog.LogLevel)          {}
+func (l *gobgpLog) GetLevel() gobgplog.LogLevel         { return gobgplog.InfoLevel }
 
 func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	fields := make(map[string]any, len(f))

@@ -103,7 +103,7 @@ func (s *sessions) renew(addr netip.Addr) {
 	if err := s.bgp.DeletePeer(s.ctx, &api.DeletePeerRequest{Address: name}); err != nil {
 		s.log("warn", "taking a neighbour out to put it back", map[string]any{"peer": name, "error": err.Error()})
 	}
-	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: unlimited(conf)}); err != nil {
+	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
 		s.removed(addr) // it is missing now, and the next pass will find that
 		return

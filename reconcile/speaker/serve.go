@@ -54,7 +54,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	p.sessions.bgp = server.NewBgpServer(
 		server.GrpcListenAddress("unix://"+apiSocket),
 		server.GrpcOption([]grpc.ServerOption{grpc.UnaryInterceptor(p.sessions.unary), grpc.StreamInterceptor(p.sessions.stream)}),
-		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, received: p.sessions.tallies.told, heard: func(peer netip.Addr, words string, over bool) {
+		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, heard: func(peer netip.Addr, words string, over bool) {
 			p.sessions.failed(peer, words)
 			if over {
 				select { // gobgp holds a lock of its own here: this must not wait
@@ -83,8 +83,6 @@ func Serve(ctx context.Context, o ServeOptions) error {
 				return
 			case addr := <-expired:
 				p.sessions.expired(addr)
-			case <-p.sessions.tallies.wake:
-				p.sessions.count()
 			}
 		}
 	}()

@@ -23,11 +23,10 @@ const deferral = 20 * time.Second
 // neighbour away that fell silent, and knows whose table is known. It learns of neighbours by the requests of gobgp's API,
 // which pass through its interceptors, and of their state by gobgp's events.
 type sessions struct {
-	bgp     *server.BgpServer
-	rib     *rib
-	log     LogFunc
-	tallies *tallies
-	ctx     context.Context // the process's: parent of everything started here
+	bgp *server.BgpServer
+	rib *rib
+	log LogFunc
+	ctx context.Context // the process's: parent of everything started here
 
 	// api is held for reading by every request, and for writing while a neighbour is taken out and put back, so that no
 	// request ever sees it missing or shut down.
@@ -59,7 +58,7 @@ type session struct {
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
-	return &sessions{rib: t, log: log, tallies: newTallies(), ctx: ctx, peers: map[netip.Addr]*session{}}
+	return &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}}
 }
 
 // fresh reports whether this process had no neighbour until just now: then its sessions are restarts of those that its
@@ -97,7 +96,6 @@ func (s *sessions) added(conf *api.Peer) (undo func(), err error) {
 	s.enter(addr, x, api.PeerState_IDLE)
 	s.peers[addr] = x
 	s.rib.addNeighbour(addr)
-	s.tallies.limit(addr, conf)
 	x.unknown = time.AfterFunc(deferral, func() { s.synced(addr) })
 	return func() { s.removed(addr) }, nil
 }
@@ -114,7 +112,6 @@ func (s *sessions) updated(conf *api.Peer) {
 		return
 	}
 	x.conf = proto.Clone(conf).(*api.Peer)
-	s.tallies.limit(addr, conf)
 	if x.reopen != nil { // the limit may be another
 		x.limits = 0
 		s.start(func() { s.reopened(addr) })
@@ -132,7 +129,6 @@ func (s *sessions) removed(addr netip.Addr) {
 	if x := s.peers[addr]; x != nil {
 		x.end()
 		delete(s.peers, addr)
-		s.tallies.forget(addr)
 		s.rib.removeNeighbour(addr)
 	}
 }
@@ -158,7 +154,6 @@ func (s *sessions) stopped() {
 	for addr, x := range s.peers {
 		x.end()
 		delete(s.peers, addr)
-		s.tallies.forget(addr)
 		s.rib.removeNeighbour(addr)
 	}
 	s.mu.Unlock()
