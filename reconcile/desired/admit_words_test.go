@@ -2,8 +2,6 @@ package desired
 
 import (
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,18 +48,7 @@ peer "tor" {
 
 // TestRefusal names the reason of everything that a neighbour may not tell node one.
 func TestRefusal(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "netd.hcl")
-	if err := os.WriteFile(file, []byte(threeNodes), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	source, err := config.Read(file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, ds := source.Parse()
-	if ds.HasErrors() {
-		t.Fatal(ds)
-	}
+	c := parseText(t, threeNodes)
 	self, _ := c.Node("one")
 	refusal := Refusal(c, self, Facts{})
 	const two, three, tor = "192.168.170.2", "192.168.170.3", "192.168.170.254"
@@ -97,4 +84,15 @@ func TestRefusal(t *testing.T) {
 			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.nextHop, x.from, got, x.want)
 		}
 	}
+}
+
+// parseText reads a file's text.
+func parseText(t testing.TB, text string) *config.Config {
+	t.Helper()
+	source := config.Source{Path: "netd.hcl", Files: []config.File{{Name: "netd.hcl", Bytes: []byte(text)}}}
+	c, ds := source.Parse()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	return c
 }

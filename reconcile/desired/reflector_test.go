@@ -3,12 +3,9 @@ package desired
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"netd/config"
 	"netd/reconcile/object"
 )
 
@@ -46,18 +43,7 @@ dynamic "node" {
 // session want it, one of them dials, clients have two and reflectors all, and what each end may tell is what the file gives.
 func TestManyClients(t *testing.T) {
 	const clients = 500
-	file := filepath.Join(t.TempDir(), "netd.hcl")
-	if err := os.WriteFile(file, []byte(manyClients(clients)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	source, err := config.Read(file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, ds := source.Parse()
-	if ds.HasErrors() {
-		t.Fatal(ds)
-	}
+	c := parseText(t, manyClients(clients))
 	sessions := map[netip.Addr]map[netip.Addr]object.Peer{}
 	for _, n := range c.Nodes {
 		r, err := Compile(c, n, Facts{Sessions: true, Host: object.Host{Links: []object.HostLink{{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{n.Address}}}}})
