@@ -10,6 +10,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile"
+	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/testenv/netns"
 )
@@ -331,6 +332,9 @@ func TestTwins(t *testing.T) {
 		{"route", "ip route add unreachable 10.10.40.128/26 proto bird", "ip route show 10.10.40.128/26", "ip route del unreachable 10.10.40.128/26", "bird"},
 	} {
 		t.Run(x.make, func(t *testing.T) {
+			if x.kind == "addr" && !kernel.MarksAddresses() {
+				t.Skip("this kernel does not say who put an address there: on a link of netd all are netd's")
+			}
 			h.t, c.t = t, t
 			switch x.kind { // first what netd has there goes
 			case "link":

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/testenv/netns"
 )
@@ -86,6 +87,9 @@ func TestMeanwhile(t *testing.T) {
 			"ip route show dev stranger", []string{"ip link del stranger"}},
 	} {
 		t.Run(x.what, func(t *testing.T) {
+			if strings.HasPrefix(x.drift, "address ") && !kernel.MarksAddresses() {
+				t.Skip("this kernel does not say who put an address there: on a link of netd all are netd's")
+			}
 			h.t, c.t = t, t
 			index := strings.TrimSpace(netns.Run(t, "cat /sys/class/net/vxlan.netd/ifindex"))
 			fill := strings.NewReplacer("VETH", veth, "VTEP", vtep, "INDEX", index).Replace
