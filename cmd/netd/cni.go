@@ -139,8 +139,11 @@ func (a *app) openLocal(ctx context.Context) (*localAttacher, error) {
 		l.close()
 		return nil, errDaemonCame
 	}
-	if l.host, err = a.openHost(false); err != nil {
+	if l.host, err = (local{a}).openHost(false); err != nil {
 		l.close()
+		if errors.As(err, &held) { // another netd, with other folders
+			return nil, &workload.Problem{Kind: workload.Later, Err: err}
+		}
 		return nil, &workload.Problem{Kind: workload.Storage, Err: err}
 	}
 	if err := l.find(ctx); err != nil {

@@ -26,6 +26,7 @@ import (
 // host is this host as an engine sees it: its kernel, its speaker where one can be asked, and its store.
 type host struct {
 	db     *store.DB
+	alone  *store.NetnsLock
 	kernel *kernel.Kernel
 	engine *reconcile.Engine
 	core   *workload.Core
@@ -53,7 +54,8 @@ type host struct {
 	self atomic.Pointer[config.Node]  // of the last compile
 }
 
-// openHost opens the host's kernel and store. A reader changes neither.
+// openHost opens the host's kernel and store. A reader changes neither; one who writes is alone in the network namespace, and
+// on its state directory, until close.
 func (a *app) openHost(readOnly bool) (*host, error) {
 	db, err := store.Open(a.stateDir, readOnly)
 	if errors.Is(err, store.ErrBusy) {
@@ -62,11 +64,20 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	alone := &store.NetnsLock{}
+	if !readOnly {
+		done := a.waiting("the network namespace, which another netd writes to")
+		alone, err = store.TakeNetns(netnsPatience)
+		if done(); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+	}
 	k, err := kernel.New(db)
 	if err != nil {
+		alone.Release()
 		return nil, errors.Join(err, db.Close())
 	}
-	h := &host{db: db, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
+	h := &host{db: db, alone: alone, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
 	h.docker = docker.NewFollower(docker.Socket, workload.Identify, h.dockerChanged)
 	if h.core, err = workload.New(db, h); err != nil {
 		h.close()
@@ -99,7 +110,19 @@ var (
 
 func (h *host) close() {
 	h.kernel.Close()
+	h.alone.Release()
 	_ = h.db.Close()
+}
+
+// netnsPatience is for how long the network namespace may be another's, whose folders are others: an apply that ends.
+const netnsPatience = 5 * time.Second
+
+// squatted says who has the name of the network namespace's lock without being allowed to write to it; empty where nobody.
+func (h *host) squatted() string {
+	if who := h.alone.Squatter; who != nil {
+		return fmt.Sprintf("%s is held by %s, which is not root's: two netd with different folders would not see each other", who.Path, who.Holder)
+	}
+	return ""
 }
 
 // leads reports whether a route to a prefix is one to a next hop that is on no link. Any goroutine may ask.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 
 	"netd/config"
@@ -16,6 +17,14 @@ import (
 // local works on the kernel itself.
 type local struct{ a *app }
 
+func (l local) openHost(readOnly bool) (*host, error) {
+	h, err := l.a.openHost(readOnly)
+	if err == nil && h.squatted() != "" {
+		fmt.Fprintln(l.a.talk, "netd:", h.squatted())
+	}
+	return h, err
+}
+
 func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.Config, error) {
 	src, c, err := l.a.load(path)
 	if err != nil {
@@ -24,7 +33,7 @@ func (l local) open(path string, readOnly bool) (*host, *config.Source, *config.
 	if err := refuse(c); err != nil {
 		return nil, nil, nil, err
 	}
-	h, err := l.a.openHost(readOnly)
+	h, err := l.openHost(readOnly)
 	if err == nil {
 		h.session = session(os.Getenv("SSH_CONNECTION"))
 	}
@@ -50,6 +59,9 @@ func (l local) look(ctx context.Context, path string) (planView, *config.Config,
 	_, _, v, err := h.plan(ctx, c, node)
 	if warning != "" {
 		v.Notes = append(v.Notes, warning)
+	}
+	if other := store.LookAtNetns(); other != nil {
+		v.Notes = append(v.Notes, fmt.Sprintf("%s is written to by %s; ask it with its own --run-dir", other.Path, other.Holder))
 	}
 	return v, c, err
 }
@@ -102,7 +114,7 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 		return applyView{}, err
 	}
 	defer lock.Release()
-	h, err := l.a.openHost(false)
+	h, err := l.openHost(false)
 	if err != nil {
 		return applyView{}, err
 	}

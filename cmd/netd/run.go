@@ -204,6 +204,9 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	}
 	task(func() { d.follow(ctx) })
 
+	if text := h.squatted(); text != "" {
+		log.Warn(text)
+	}
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))
 	// A host that boots may get its address later than netd starts: being ready waits for that, for a while.
 	ready := sync.OnceFunc(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
