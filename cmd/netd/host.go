@@ -44,6 +44,7 @@ type host struct {
 	lately lately
 
 	session desired.Session // of who asks for a plan
+	short   bool            // a daemon's last pass over everything failed
 
 	speaker   *speaker.Client // nil: none can be asked
 	snapshot  func(context.Context) object.Speaker
@@ -224,10 +225,11 @@ func (h *host) identify(ctx context.Context, c *config.Config, named string) (co
 	return n, warning, nil
 }
 
-// before is what the last apply made, if it was of this configuration: what differs from it now was changed by others.
+// before is what the last apply made, if it was of this configuration and made all of it: what differs from it now was changed
+// by others.
 func (h *host) before(c *config.Config, node config.Node, now compiled) reconcile.State {
 	applied := h.db.Applied()
-	if applied.Digest != c.Digest || applied.Node != node.Name {
+	if applied.Digest != c.Digest || applied.Node != node.Name || applied.Short || h.short {
 		return nil
 	}
 	fresh := map[string]bool{} // causes of workloads that were not attached then
@@ -328,7 +330,9 @@ func (h *host) apply(ctx context.Context, c *config.Config, node config.Node, ag
 	if err := h.execute(ctx, now.want, p, &out); err != nil {
 		return out, err
 	}
-	if err := h.db.SetApplied(applied(c, node, now.facts.Endpoints)); err != nil {
+	made := applied(c, node, now.facts.Endpoints)
+	made.Short = len(out.Errors) > 0
+	if err := h.db.SetApplied(made); err != nil {
 		out.Errors = append(out.Errors, err.Error())
 	}
 	return out, nil

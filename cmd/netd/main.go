@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -112,6 +113,8 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 		code = exitFailed
 	}
 	switch text := strings.TrimSpace(err.Error()); {
+	case code == exitNoPerm:
+		fmt.Fprintf(a.page(talk), "netd: this needs root (CAP_NET_ADMIN), try it with sudo: %s\n", text)
 	case strings.HasPrefix(text, "Error: "), strings.HasPrefix(text, "Warning: "):
 		fmt.Fprintln(a.page(talk), text) // a file's faults as the daemon found them
 	default:
@@ -119,13 +122,8 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 			fmt.Fprintf(a.page(talk), "netd: %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
-	switch code {
-	case exitNoPerm:
-		fmt.Fprintln(talk, "netd: this needs root (CAP_NET_ADMIN): try it with sudo")
-	case exitUsage:
-		if !a.started { // netd's own words say what to do
-			fmt.Fprintf(talk, "netd: see %s --help\n", cmd.CommandPath())
-		}
+	if code == exitUsage && !a.started { // netd's own words say what to do
+		fmt.Fprintf(talk, "netd: see %s --help\n", cmd.CommandPath())
 	}
 	return code
 }
@@ -263,7 +261,7 @@ func (a *app) read(path string) (*config.Source, error) {
 	s, err := config.Read(path, vars)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fail(exitConfig, "%w; write it, or name another with --config", err)
+			return nil, a.nowhere(path, err)
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, &exit{exitNoPerm, err}
@@ -271,6 +269,18 @@ func (a *app) read(path string) (*config.Source, error) {
 		return nil, &exit{exitConfig, err}
 	}
 	return s, nil
+}
+
+// nowhere says what to do about a configuration that is not there.
+func (a *app) nowhere(path string, err error) error {
+	if to, lerr := os.Readlink(path); lerr == nil {
+		return fail(exitConfig, "%w: it is a link to %s, where there is nothing", err, to)
+	}
+	own, _ := filepath.Abs(a.config)
+	if asked, _ := filepath.Abs(path); asked != own {
+		return &exit{exitConfig, err}
+	}
+	return fail(exitConfig, "%w; write it, or name another with --config", err)
 }
 
 // load reads and parses a configuration; its faults are printed.

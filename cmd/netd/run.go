@@ -364,6 +364,9 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 // report is what the loop tells of each pass.
 func (d *daemonState) report(r reconcile.Report) {
 	trouble := d.failures.tell(d.log, r)
+	if r.Whole {
+		d.host.short = r.Err != nil
+	}
 	var made reconcile.Plan
 	for _, e := range r.Events {
 		fields := []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
@@ -403,11 +406,7 @@ func (d *daemonState) report(r reconcile.Report) {
 		s.Error = text
 	}
 	s.Conflicts, s.Contested, s.LastPass, s.Took = r.Conflicts, r.Contested, time.Now(), r.Took.Seconds()
-	for _, e := range r.Events {
-		if e.Err == nil && e.Change.Drift {
-			s.Repairs = append(s.Repairs, repairView{time.Now(), e.Change.Key.String(), reconcile.Difference(e.Change.Have, e.Change.Want), e.By})
-		}
-	}
+	s.Repairs = append(s.Repairs, repairs(r.Events, time.Now())...)
 	if n := len(s.Repairs); n > 10 {
 		s.Repairs = slices.Clone(s.Repairs[n-10:])
 	}

@@ -54,7 +54,28 @@ type repairView struct {
 	At       time.Time `json:"at"`
 	Key      string    `json:"key"`
 	Differed string    `json:"differed"`
-	By       string    `json:"by,omitempty"` // who changed it, where the kernel tells
+	By       string    `json:"by,omitempty"`   // who changed it, where the kernel tells
+	More     int       `json:"more,omitempty"` // of its kind, by the same, in the same pass
+}
+
+// repairs are those of one pass: one a kind and who made them needful, or whoever flushes a ruleset fills the list with it.
+func repairs(events []reconcile.Event, at time.Time) []repairView {
+	type group struct{ kind, by string }
+	first := map[group]int{}
+	var out []repairView
+	for _, e := range events {
+		if e.Err != nil || !e.Change.Drift {
+			continue
+		}
+		g := group{e.Change.Key.Kind, e.By}
+		if i, ok := first[g]; ok {
+			out[i].More++
+			continue
+		}
+		first[g] = len(out)
+		out = append(out, repairView{At: at, Key: e.Change.Key.String(), Differed: reconcile.Difference(e.Change.Have, e.Change.Want), By: e.By})
+	}
+	return out
 }
 
 // statusNow is the daemon's status. It runs on the loop's goroutine.
@@ -314,7 +335,11 @@ func writeRepairs(w io.Writer, repairs []repairView) {
 		fmt.Fprint(w, "\nLast repairs:\n")
 		rows := [][]string{}
 		for _, r := range repairs {
-			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), r.Key, r.Differed, by(r.By)})
+			key := r.Key
+			if r.More > 0 {
+				key += fmt.Sprintf(" and %d more", r.More)
+			}
+			rows = append(rows, []string{"  " + r.At.Format(time.TimeOnly), key, r.Differed, by(r.By)})
 		}
 		table(w, rows)
 	}

@@ -34,9 +34,10 @@ var ErrBusy = errors.New("another process has it open")
 type Applied struct {
 	Digest    string         `json:"digest"` // of the configuration
 	Node      string         `json:"node"`
-	Addresses []netip.Addr   `json:"addresses"` // of the node
-	Blocks    []netip.Prefix `json:"blocks"`    // of the node
-	Workloads []string       `json:"workloads"` // ids of those that were attached
+	Addresses []netip.Addr   `json:"addresses"`       // of the node
+	Blocks    []netip.Prefix `json:"blocks"`          // of the node
+	Workloads []string       `json:"workloads"`       // ids of those that were attached
+	Short     bool           `json:"short,omitempty"` // not all of it was made: what is missing nobody took away
 }
 
 // DB is an open database. Its methods serve one goroutine.
