@@ -24,6 +24,7 @@ const (
 	objectSteps  = 4
 	elementsStep = 2
 	bytesStep    = 256
+	lookupStep   = 8 // elements: all that takes time is that the library looks for marks in all of the map
 )
 
 // counter puts a counter around the body of each `for` expression. It does so on the way out, so that a `for` right inside a
@@ -95,7 +96,7 @@ func stepsOf(v cty.Value) int {
 
 // bounded is a function that counts its steps, refuses results of more than maxString bytes, and makes the lists that it wants
 // of tuples itself.
-func (p *parser) bounded(f function.Function) function.Function {
+func (p *parser) bounded(name string, f function.Function) function.Function {
 	params, rest := f.Params(), f.VarParam()
 	wanted := func(i int) *function.Parameter {
 		if i < len(params) {
@@ -107,11 +108,13 @@ func (p *parser) bounded(f function.Function) function.Function {
 	var restType cty.Type
 	for i := range params {
 		types[i], params[i].Type = params[i].Type, loose(params[i].Type)
+		params[i].AllowMarked = true // no value here is marked, and to find that out the library walks all of it
 	}
 	if rest != nil {
 		copied := *rest
 		rest, restType = &copied, copied.Type
 		rest.Type = loose(rest.Type)
+		rest.AllowMarked = true
 	}
 	return function.New(&function.Spec{
 		Params: params, VarParam: rest,
@@ -122,7 +125,11 @@ func (p *parser) bounded(f function.Function) function.Function {
 				if i < len(types) {
 					t = types[i]
 				}
-				if p.steps -= stepsOf(v); p.steps < 0 {
+				steps := stepsOf(v)
+				if name == "lookup" {
+					steps = steps * elementsStep / lookupStep
+				}
+				if p.steps -= steps; p.steps < 0 {
 					return cty.DynamicVal, errors.New("with it the file takes " + tooMuch())
 				}
 				if wanted(i).Type == t {
@@ -134,7 +141,11 @@ func (p *parser) bounded(f function.Function) function.Function {
 				}
 				args[i] = list
 			}
-			v, err := f.Call(args)
+			call := f.Call
+			if name == "lookup" {
+				call = lookup // or the library looks again
+			}
+			v, err := call(args)
 			if err != nil {
 				return cty.DynamicVal, err
 			}

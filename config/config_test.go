@@ -349,6 +349,33 @@ func TestManyLocals(t *testing.T) {
 	}
 }
 
+// TestLookupForEachNode: a map of all nodes may be asked for each of 2,000.
+func TestLookupForEachNode(t *testing.T) {
+	c, ds := parse(t, "netd.hcl", `
+locals {
+  blocks = { for i in range(2000) : format("n%04d", i) => cidrsubnet("10.10.0.0/16", 12, i) }
+}
+network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "vxlan"
+}
+dynamic "node" {
+  for_each = { for i in range(2000) : format("n%04d", i) => i }
+  labels   = [node.key]
+  content {
+    address = "${cidrhost("192.168.0.0/16", node.value + 10)}/16"
+    blocks  = [lookup(local.blocks, node.key)]
+  }
+}
+`, nil)
+	if ds.HasErrors() {
+		t.Fatal(ds[0])
+	}
+	if n, _ := c.Node("n1999"); len(n.Blocks) != 1 || n.Blocks[0].String() != "10.10.124.240/28" {
+		t.Errorf("node n1999 has %v", n.Blocks)
+	}
+}
+
 // What stands in a file cannot steer the terminal that its faults are shown on, and what is missing at its end has a place.
 func TestSourceLines(t *testing.T) {
 	_, ds := parse(t, "netd.hcl", "network \"lab\" { # \x1b[2J\n", nil)

@@ -3,9 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,14 +50,14 @@ func (p *parser) functions() map[string]function.Function {
 		"file":        p.fileFunction(),
 	}
 	for name, f := range all {
-		all[name] = p.bounded(f)
+		all[name] = p.bounded(name, f)
 	}
 	return all
 }
 
 // lengthFunction is the number of elements of a collection, or of characters of a string.
 var lengthFunction = function.New(&function.Spec{
-	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType}},
+	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowMarked: true}},
 	Type:   function.StaticReturnType(cty.Number),
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 		v := args[0]
@@ -73,7 +73,7 @@ var lengthFunction = function.New(&function.Spec{
 
 // lookupFunction is an element of a map or object by its key: the default where there is none, an error without one.
 var lookupFunction = function.New(&function.Spec{
-	Params:   []function.Parameter{{Name: "map", Type: cty.DynamicPseudoType}, stringParam("key")},
+	Params:   []function.Parameter{{Name: "map", Type: cty.DynamicPseudoType, AllowMarked: true}, stringParam("key")},
 	VarParam: &function.Parameter{Name: "default", Type: cty.DynamicPseudoType, AllowNull: true},
 	Type: func(args []cty.Value) (cty.Type, error) {
 		v, err := lookup(args)
@@ -362,19 +362,17 @@ func (s *Source) input(name string) ([]byte, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(s.dir, path)
 	}
-	info, err := os.Stat(path)
+	f, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxString+1)) // its size is what was read: it may grow meanwhile
+	if err != nil {
+		return nil, err
 	}
-	if info.Size() > maxString {
+	if len(b) > maxString {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxString)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
 	}
 	s.Inputs = append(s.Inputs, File{name, b})
 	return b, nil

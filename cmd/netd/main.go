@@ -223,6 +223,11 @@ func (a *app) settle(flags *pflag.FlagSet) error {
 			errs = append(errs, fmt.Errorf("%s %s: want %s or %s", x.flag, x.value, strings.Join(x.words[:n-1], ", "), x.words[n-1]))
 		}
 	}
+	for flag, dir := range map[string]string{"--run-dir": a.runDir, "--state-dir": a.stateDir} {
+		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+			errs = append(errs, fmt.Errorf("%s %s: it is a file; want a folder, which netd makes where there is none", flag, dir))
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return &exit{exitUsage, err}
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -15,7 +17,7 @@ import (
 )
 
 // planOffline plans a node without its host.
-func (a *app) planOffline(against string) (planView, error) {
+func (a *app) planOffline(ctx context.Context, against string) (planView, error) {
 	if a.node == "" {
 		return planView{}, fail(exitUsage, "--offline needs --node: which node of the file is to be planned")
 	}
@@ -49,7 +51,7 @@ func (a *app) planOffline(against string) (planView, error) {
 		facts.Host = object.Host{Name: node.Name, IPv6: true, DefaultLinks: []string{link},
 			Links: []object.HostLink{{Name: link, Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{node.Address, node.Address6}}}}
 	} else {
-		b, err := os.ReadFile(against)
+		b, err := a.readAgainst(ctx, against)
 		if err != nil {
 			return planView{}, fail(exitUsage, "--against: %w", err)
 		}
@@ -89,6 +91,26 @@ func (a *app) planOffline(against string) (planView, error) {
 		v.Notes = append(v.Notes, "mode bgp: sessions and the routes that they bring are not part of an offline plan")
 	}
 	return v, nil
+}
+
+// readAgainst reads a saved state, from a pipe too, whose other end may never come: an interrupt ends the wait.
+func (a *app) readAgainst(ctx context.Context, name string) ([]byte, error) {
+	defer a.waiting(name)()
+	type read struct {
+		b   []byte
+		err error
+	}
+	done := make(chan read, 1)
+	go func() {
+		b, err := os.ReadFile(name)
+		done <- read{b, err}
+	}()
+	select {
+	case r := <-done:
+		return r.b, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("reading %s: %w", name, context.Cause(ctx))
+	}
 }
 
 // recorded is a resource as a saved state has it: its key and its fields as text.

@@ -45,7 +45,7 @@ Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2
 			var err error
 			switch {
 			case offline || against != "":
-				v, err = a.planOffline(against)
+				v, err = a.planOffline(cmd.Context(), against)
 			default:
 				var p planner
 				if p, err = a.planner(cmd.Context()); err == nil {

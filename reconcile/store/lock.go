@@ -51,6 +51,9 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 
 func openLock(runDir, name string) (*os.File, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		if errors.Is(err, unix.EROFS) {
+			return nil, fmt.Errorf("taking the lock: %w; --run-dir names a folder that can be written", err)
+		}
 		return nil, fmt.Errorf("taking the lock: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(runDir, name), os.O_RDWR|os.O_CREATE, 0o600)
