@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,19 +102,68 @@ func (q *attachments) attach(ctx context.Context, batch []*attachment) {
 	}
 }
 
+// detach answers for CNI as soon as it is on disk that the containers are attached no more; leaver does the rest. Docker asks for
+// an address again right after it gave it back: for it all is done here.
 func (q *attachments) detach(ctx context.Context, batch []*attachment) {
-	var ids []object.Place
+	core := q.d.host.core
+	var soon, now []object.Place
+	leaves := core.Leaves()
 	for _, a := range batch {
-		ids = append(ids, a.ids...)
+		for _, id := range a.ids {
+			if e, ok := core.Known(id); ok && e.Owner == "cni" || slices.Contains(leaves, id) {
+				soon = append(soon, id)
+			} else {
+				now = append(now, id)
+			}
+		}
 	}
-	errs := q.d.host.core.Detach(ctx, ids)
+	errs := map[object.Place]error{}
+	for i, err := range core.Detach(ctx, now) {
+		errs[now[i]] = errors.Join(errs[now[i]], err)
+	}
+	going, err := core.Release(soon)
+	for _, id := range soon {
+		errs[id] = err
+	}
 	for _, a := range batch {
 		a.done = true
 		for _, id := range a.ids {
-			a.err = errors.Join(a.err, errs[0])
-			q.d.tell("detached", id, store.Endpoint{}, errs[0])
-			errs = errs[1:]
+			a.err = errors.Join(a.err, errs[id])
+			q.d.tell("detached", id, store.Endpoint{}, errs[id])
 		}
+	}
+	if len(going) > 0 {
+		q.d.unwired(going) // before the kernel tells that they go
+		q.d.leaving.Set()
+	}
+}
+
+// leaver takes away what was released, until ctx ends. The kernel sleeps over each link, for which neither a runtime nor the
+// loop has to wait.
+func (d *daemonState) leaver(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.leaving:
+		}
+		var ids []object.Place
+		_ = d.call(ctx, func(context.Context) { ids = d.host.core.Leaves() })
+		if err := d.host.kernel.RemoveVeths(ids); err != nil {
+			d.log.Warn("links of containers that left; a pass takes them away", zap.Error(err))
+		}
+		_ = d.call(ctx, d.finish)
+	}
+}
+
+// finish has those who left be gone. It runs on the loop's goroutine, before whatever looks at the host as a whole.
+func (d *daemonState) finish(ctx context.Context) {
+	if len(d.host.core.Leaves()) == 0 {
+		return
+	}
+	if err := d.host.core.Finish(ctx); err != nil {
+		d.log.Error("containers that left", zap.Error(err))
+		time.AfterFunc(time.Second, d.leaving.Set)
 	}
 }
 

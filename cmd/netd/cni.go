@@ -146,6 +146,10 @@ func (a *app) openLocal(ctx context.Context) (*localAttacher, error) {
 		}
 		return nil, &workload.Problem{Kind: workload.Storage, Err: err}
 	}
+	if err := l.host.core.Finish(ctx); err != nil { // of a daemon that ended over it
+		l.close()
+		return nil, err
+	}
 	if err := l.find(ctx); err != nil {
 		l.err = err // a container can be taken away all the same
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"netd/testenv/netns"
@@ -77,6 +78,75 @@ func TestCNIDualStack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCNILeaving: DEL answers before the kernel has let the link go, and nobody can tell: what comes right after it has the
+// namespace, the name, the address that are given back; what is left when the daemon dies over it goes with whoever is next.
+func TestCNILeaving(t *testing.T) {
+	l := newLab(t, "vxlan")
+	h := l.hosts[0]
+	h.start()
+	h.inSync()
+	box, other := netns.New(t, "box"), netns.New(t, "other")
+	c := pluginCall{id: "c1", netns: box.Path()}
+	first := h.address(h.add(c))
+	for range 5 {
+		h.del(c)
+		if out := h.must(0, "show", "workloads"); strings.Contains(out, "c1") {
+			t.Errorf("after DEL:\n%s", out)
+		}
+		check := c
+		check.command = "CHECK"
+		check.conf = map[string]any{"prevResult": map[string]any{"cniVersion": "1.1.0"}}
+		if out, code := h.cni(check); code == 0 {
+			t.Errorf("CHECK after DEL: %s", out)
+		}
+		if again := h.address(h.add(c)); again != first {
+			t.Errorf("the same container has %s, not %s", again, first)
+		}
+		h.del(c)
+		next := pluginCall{id: "c2", netns: box.Path()} // another one in the same namespace
+		second := h.address(h.add(next))
+		h.del(next)
+		asked := pluginCall{id: "c3", netns: other.Path(), args: "IP=" + second}
+		if got := h.address(h.add(asked)); got != second {
+			t.Errorf("%s was asked for and is %s", second, got)
+		}
+		h.del(asked)
+		h.del(asked)
+		if got := h.address(h.add(c)); got != first {
+			t.Errorf("c1 is back with %s, not %s", got, first)
+		}
+	}
+	h.inSync()
+	for _, next := range []string{"a daemon", "a plugin", "apply"} {
+		h.del(c)
+		h.stop(syscall.SIGKILL)
+		switch next {
+		case "a daemon":
+			h.start()
+		case "a plugin":
+			h.del(pluginCall{id: "nobody"})
+		case "apply":
+			h.must(0, "apply", "-y")
+		}
+		l.wait("nothing left, with "+next, func() string {
+			out := h.Run(t, "ip -o link") + h.Run(t, "nft list ruleset") + h.must(0, "show", "workloads")
+			if strings.Contains(out, linkOf("c1")) || strings.Contains(out, first+" ") {
+				return out
+			}
+			return ""
+		})
+		h.must(0, "plan", "--detailed-exitcode")
+		if next != "a daemon" {
+			h.start()
+			h.inSync()
+		}
+		if got := h.address(h.add(c)); got != first {
+			t.Errorf("with %s: c1 is back with %s, not %s", next, got, first)
+		}
+	}
+	h.del(c)
 }
 
 // TestCNIBlockGone takes the block of a living container out of the file: the plan names both and an apply refuses, until it is

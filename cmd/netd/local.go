@@ -84,6 +84,9 @@ func (l local) apply(ctx context.Context, path string, agreed agreement, show fu
 	if err := refusePasswords(c, node); err != nil {
 		return applyView{}, err
 	}
+	if err := h.core.Finish(ctx); err != nil { // of a daemon that ended over it
+		return applyView{}, err
+	}
 	return h.apply(ctx, c, node, agreed, show, func() error { return keep(h.db, src) })
 }
 

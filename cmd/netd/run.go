@@ -110,6 +110,7 @@ type daemonState struct {
 	otherPaths  news      // paths is another list
 	otherNetns  news      // netns is
 	moved       news      // a runtime may be done with a container's end
+	leaving     news      // containers were released
 
 	sup     *speaker.Supervisor
 	client  *speaker.Client
@@ -142,7 +143,8 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d := &daemonState{a: a, log: log, host: h, pokes: reconcile.NewPokes(), fileChanged: make(news, 1), calls: make(chan func(context.Context)), extern: extern}
 	d.attachments = &attachments{d: d}
 	d.freed.wake, d.moved, d.unnamed, d.otherPaths = make(news, 1), make(news, 1), make(news, 1), make(news, 1)
-	d.able, d.rerouted, d.otherNetns = make(news, 1), make(news, 1), make(news, 1)
+	d.able, d.rerouted, d.otherNetns, d.leaving = make(news, 1), make(news, 1), make(news, 1), make(news, 1)
+	d.leaving.Set() // a daemon before may have ended over it
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
@@ -197,6 +199,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	task(func() { h.docker.Run(ctx) })
 	task(func() { d.watchdog(ctx) })
 	task(func() { d.flusher(ctx) })
+	task(func() { d.leaver(ctx) })
 	if plugin != nil {
 		task(func() { d.settler(ctx) })
 		task(func() { d.namer(ctx) })
@@ -328,6 +331,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		d.set(func(s *statusView) { s.Node = n.Name })
 	}
 	d.bgp(ctx)
+	d.finish(ctx)
 	d.settleHanded(ctx)
 	now, err := d.host.compile(ctx, d.config, d.node)
 	if err != nil {

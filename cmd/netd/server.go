@@ -147,7 +147,10 @@ func orEmpty(c *config.Config) *config.Config {
 // onLoop has the loop's goroutine, which owns the state, answer.
 func onLoop[T any](d *daemonState, f func(context.Context, request) (T, error)) func(context.Context, request) (any, error) {
 	return func(ctx context.Context, r request) (v any, err error) {
-		cerr := d.call(ctx, func(ctx context.Context) { v, err = f(ctx, r) })
+		cerr := d.call(ctx, func(ctx context.Context) {
+			d.finish(ctx)
+			v, err = f(ctx, r)
+		})
 		return v, errors.Join(err, cerr)
 	}
 }
@@ -159,7 +162,10 @@ func parsed[T any](d *daemonState, f func(context.Context, request, *config.Sour
 		if err != nil {
 			return nil, err
 		}
-		cerr := d.call(ctx, func(ctx context.Context) { v, err = f(ctx, r, src, c) })
+		cerr := d.call(ctx, func(ctx context.Context) {
+			d.finish(ctx)
+			v, err = f(ctx, r, src, c)
+		})
 		return v, errors.Join(err, cerr)
 	}
 }

@@ -29,6 +29,7 @@ type Kernel struct {
 	veths     map[string]object.Place          // their host ends
 	places    places
 	nft       *nft
+	away      []*conn // of RemoveVeths
 }
 
 // New opens the kernel.
@@ -42,17 +43,31 @@ func New(store Store) (*Kernel, error) {
 		c.close()
 		return nil, err
 	}
-	return &Kernel{c: c, store: store, nft: n}, nil
+	k := &Kernel{c: c, store: store, nft: n}
+	if k.away, err = dialMany(removers); err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
 }
 
 // Close closes the kernel's sockets.
 func (k *Kernel) Close() {
 	k.c.close()
 	k.nft.close()
+	for _, c := range k.away {
+		c.close()
+	}
 }
 
 // PortIDs are the netlink addresses that this Kernel writes from: events that carry one are its own doing.
-func (k *Kernel) PortIDs() []uint32 { return []uint32{k.c.portid(), k.nft.portid()} }
+func (k *Kernel) PortIDs() []uint32 {
+	ids := []uint32{k.c.portid(), k.nft.portid()}
+	for _, c := range k.away {
+		ids = append(ids, c.portid())
+	}
+	return ids
+}
 
 // SetEndpoints says where the workloads' namespaces are. It is called before a pass.
 func (k *Kernel) SetEndpoints(es []object.Endpoint) {

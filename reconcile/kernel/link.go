@@ -362,16 +362,7 @@ func (s links) Delete(_ context.Context, have reconcile.Resource) error {
 	if !l.isNetd() {
 		return fmt.Errorf("%s is not netd's any more", describeLink(l))
 	}
-	b := &batch{}
-	b.begin(unix.RTM_DELLINK, 0)
-	var head [unix.SizeofIfInfomsg]byte
-	native.PutUint32(head[4:], uint32(l.index))
-	b.raw(head[:]...)
-	b.end()
-	if err := s.k.c.run(b)[0]; err != nil && !errors.Is(err, unix.ENODEV) {
-		return err
-	}
-	return nil
+	return s.k.c.deleteLink(l.index)
 }
 
 // restoreTunnel puts tunl0's MTU and state back, unless a foreign address or route shows that somebody else uses it now.

@@ -37,6 +37,7 @@ type Endpoint struct {
 	Network   string       `json:"network"`
 	Beside    bool         `json:"beside,omitempty"` // its namespace has a default route by another endpoint already
 	Since     time.Time    `json:"since"`
+	Leaving   bool         `json:"leaving,omitempty"` // detached for its runtime; what is left of it has its addresses
 }
 
 // Addrs are the addresses that it holds, IPv4 first.

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"netd/config"
 	"netd/reconcile/object"
 	"netd/reconcile/store"
 )
@@ -62,7 +61,8 @@ type Core struct {
 	db     *store.DB
 	host   Host
 	known  map[object.Place]store.Endpoint
-	missed map[object.Place]time.Time // when the sweep first found no namespace
+	leaves map[object.Place]store.Endpoint // released, and not finished
+	missed map[object.Place]time.Time      // when the sweep first found no namespace
 
 	// Freed, if any, hears of addresses that left a container, to flush their connections soon and say so by Flushed.
 	// Without it they are flushed at once. Either way an address is clean before another container has it.
@@ -81,10 +81,14 @@ type Core struct {
 
 // New reads what is attached.
 func New(db *store.DB, host Host) (*Core, error) {
-	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{}, flushed: map[netip.Addr]bool{},
+	c := &Core{db: db, host: host, known: map[object.Place]store.Endpoint{}, leaves: map[object.Place]store.Endpoint{}, missed: map[object.Place]time.Time{}, flushed: map[netip.Addr]bool{},
 		promised: map[netip.Addr]time.Time{}, asked: map[object.Place]time.Time{}, now: time.Now, identify: Identify, linked: linkExists}
 	err := db.View(func(tx store.Tx) error {
 		return tx.Endpoints(func(e store.Endpoint) error {
+			if e.Leaving {
+				c.leaves[e.ID] = e
+				return nil
+			}
 			c.known[e.ID], c.asked[e.ID] = e, c.now()
 			c.unsettled.Store(c.unsettled.Load() || unsettled(e))
 			return nil
@@ -118,8 +122,29 @@ type Result struct {
 	Err      error
 }
 
-// Attach attaches containers, all with one synchronous write. An error of one does not keep the others.
+// Attach attaches containers, all with one synchronous write. An error of one does not keep the others. It waits for those that
+// leave where one of them is in the way.
 func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
+	if c.inTheWay(reqs) {
+		_ = c.Finish(ctx) // what is in the way still is an error of the request
+	}
+	out := c.attach(ctx, s, reqs)
+	var again []int
+	var full []Request
+	for i, r := range out {
+		if KindOf(r.Err) == Full && len(c.leaves) > 0 {
+			again, full = append(again, i), append(full, reqs[i])
+		}
+	}
+	if len(again) > 0 && c.Finish(ctx) == nil {
+		for j, r := range c.attach(ctx, s, full) {
+			out[again[j]] = r
+		}
+	}
+	return out
+}
+
+func (c *Core) attach(ctx context.Context, s Site, reqs []Request) []Result {
 	out := make([]Result, len(reqs))
 	before := map[object.Place]store.Endpoint{}
 	admitted := make([]int, 0, len(reqs))
@@ -193,227 +218,6 @@ func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
 	return out
 }
 
-// admit decides on one request and writes it down. used are those of its addresses that another container had.
-func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint, r Request) (e store.Endpoint, used []netip.Addr, err error) {
-	if err := r.check(); err != nil {
-		return e, nil, err
-	}
-	identity := ""
-	if !r.Handed {
-		if identity, err = c.identify(r.Open); err != nil {
-			return e, nil, err
-		}
-	}
-	if of, ok := s.Config.NetworkOf(prefixOf(r.Addrs)); ok && r.Handed { // its runtime knows addresses alone
-		r.Network = of.Name
-	}
-	n, err := s.network(r.Network)
-	if err != nil {
-		return e, nil, err
-	}
-	e, was := known[r.ID]
-	if was && (e.Network != n.Name || e.Interface != r.Interface && !r.Handed || !matches(e, r.Addrs)) {
-		return e, nil, problem(Invalid, "it is attached already, to network %s with %s as %s; detach it first", e.Network, texts(e.Addrs()), e.Interface)
-	}
-	if was && (e.Identity == identity || r.Handed) && e.Netns == r.Netns && e.MTU == r.MTU && (r.MAC == object.MAC{} || e.MAC == r.MAC.String()) {
-		return e, nil, nil
-	}
-	if !was {
-		e = store.Endpoint{ID: r.ID, Owner: r.Owner, Container: r.Container, Sticky: r.Sticky, Interface: r.Interface, Network: n.Name, Since: c.now().UTC()}
-		if e.Sticky == "" {
-			e.Sticky = string(r.ID)
-		}
-		e.MAC = object.WorkloadMAC(string(r.ID)).String()
-		if err := c.choose(s, tx, known, n, r.Addrs, &e); err != nil {
-			return e, nil, err
-		}
-	}
-	e.Name, e.Group, e.Netns, e.Identity, e.MTU, e.Beside = r.Name, r.Group, r.Netns, identity, r.MTU, false
-	if r.MAC != (object.MAC{}) {
-		e.MAC = r.MAC.String()
-	}
-	for _, o := range known {
-		same := o.Identity == identity
-		if r.Handed {
-			same = r.Netns != "" && o.Netns == r.Netns
-		}
-		if o.ID != e.ID && same {
-			if o.Interface == e.Interface && !r.Handed {
-				return e, nil, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
-			}
-			if o.Network == e.Network { // its answers would leave by the other's link, as another's
-				return e, nil, problem(Invalid, "this container is in network %q already, by %s of %s", e.Network, o.Interface, o.ID)
-			}
-			e.Beside = e.Beside || !o.Beside
-		}
-	}
-	for _, a := range e.Addrs() {
-		if old, ok, err := tx.Address(a); err != nil {
-			return e, nil, err
-		} else if ok && old.Holder == "" {
-			used = append(used, a)
-		}
-	}
-	return e, used, tx.Put(e)
-}
-
-// choose gives an endpoint its addresses: those that are wanted, else one of each family that the node has blocks of.
-func (c *Core) choose(s Site, tx store.Tx, known map[object.Place]store.Endpoint, n config.Network, wanted []netip.Addr, e *store.Endpoint) error {
-	fixed, reserved := s.never(n)
-	for _, a := range wanted {
-		if err := s.grant(tx, n, fixed, a, e.ID); err != nil {
-			return err
-		}
-		if a.Is4() {
-			e.IPv4 = a
-		} else {
-			e.IPv6 = a
-		}
-	}
-	if len(wanted) > 0 {
-		return nil
-	}
-	for _, v6 := range []bool{false, true} {
-		blocks := s.blocks(n.Name, v6)
-		if len(blocks) == 0 {
-			continue
-		}
-		a, ok, err := pick(tx, blocks, slices.Concat(fixed, reserved, c.promises()), e.Sticky)
-		switch {
-		case err != nil:
-			return err
-		case !ok:
-			return s.full(known, n, v6)
-		case v6:
-			e.IPv6 = a
-		default:
-			e.IPv4 = a
-		}
-	}
-	if len(e.Addrs()) == 0 {
-		return s.full(known, n, false)
-	}
-	return nil
-}
-
-// grant refuses an address that an endpoint cannot have.
-func (s Site) grant(tx store.Tx, n config.Network, fixed []netip.Prefix, a netip.Addr, to object.Place) error {
-	blocks := s.blocks(n.Name, a.Is6())
-	held, _, err := tx.Address(a)
-	owner, declared := s.declared(a)
-	switch {
-	case err != nil:
-		return err
-	case !within(a, blocks):
-		return problem(Invalid, "the address %s is in no block of node %q in network %q; they are %s", a, s.Node.Name, n.Name, texts(blocks))
-	case declared:
-		return problem(Invalid, "the address %s is %s's, by the file", a, owner)
-	case within(a, fixed):
-		return problem(Invalid, "the address %s is the tunnel's", a)
-	case held.Holder != "" && held.Holder != to:
-		return problem(Invalid, "the address %s is %s's", a, held.Holder)
-	}
-	return nil
-}
-
-// prefixOf is the first address as a prefix.
-func prefixOf(addrs []netip.Addr) netip.Prefix {
-	if len(addrs) == 0 {
-		return netip.Prefix{}
-	}
-	return netip.PrefixFrom(addrs[0], addrs[0].BitLen())
-}
-
-// matches reports whether an endpoint has what is wanted.
-func matches(e store.Endpoint, wanted []netip.Addr) bool {
-	for _, a := range wanted {
-		if !slices.Contains(e.Addrs(), a) {
-			return false
-		}
-	}
-	return true
-}
-
-// Detach detaches containers, all with one synchronous write. One that is not attached is no error.
-func (c *Core) Detach(ctx context.Context, ids []object.Place) []error {
-	errs := make([]error, len(ids))
-	var es []object.Endpoint
-	var at []int
-	for i, id := range ids {
-		if e, ok := c.known[id]; ok && !slices.ContainsFunc(es, func(o object.Endpoint) bool { return o.ID == id }) {
-			es, at = append(es, e.Object()), append(at, i)
-		}
-	}
-	for j, err := range c.drop(ctx, es) {
-		if err != nil {
-			errs[at[j]] = fmt.Errorf("detaching %s: %w", es[j].ID, err)
-		}
-	}
-	return errs
-}
-
-// drop takes endpoints out of the kernel, then out of the store, so that an address is free only when nobody has it.
-func (c *Core) drop(ctx context.Context, es []object.Endpoint) []error {
-	if len(es) == 0 {
-		return nil
-	}
-	errs := c.host.Unwire(ctx, es)
-	var freed []netip.Addr
-	err := c.db.Update(func(tx store.Tx) error {
-		for i, e := range es {
-			if errs[i] == nil {
-				if err := tx.Delete(e.ID); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	for i, e := range es {
-		switch {
-		case errs[i] != nil:
-		case err != nil:
-			errs[i] = problem(Storage, "%w", err)
-		default:
-			delete(c.known, e.ID)
-			delete(c.missed, e.ID)
-			delete(c.asked, e.ID)
-			for _, a := range e.Addrs() {
-				delete(c.flushed, a)
-				freed = append(freed, a)
-			}
-		}
-	}
-	switch {
-	case len(freed) == 0:
-	case c.Freed != nil:
-		c.Freed(freed)
-	default: // an error is no reason to keep the container: the address is flushed again before the next one has it
-		if c.host.Flush(freed) == nil {
-			c.Flushed(freed)
-		}
-	}
-	return errs
-}
-
-// Flushed says that the connections of freed addresses were forgotten.
-func (c *Core) Flushed(addrs []netip.Addr) {
-	for _, a := range addrs {
-		if !c.holds(a) {
-			c.flushed[a] = true
-		}
-	}
-}
-
-func (c *Core) holds(a netip.Addr) bool {
-	for _, e := range c.known {
-		if e.IPv4 == a || e.IPv6 == a {
-			return true
-		}
-	}
-	return false
-}
-
 // Check returns what is wrong with an attached endpoint; nil where nothing is.
 func (c *Core) Check(ctx context.Context, s Site, id object.Place, open string) (store.Endpoint, error) {
 	e, ok := c.known[id]
@@ -439,67 +243,12 @@ func (c *Core) Room(s Site, network string) error {
 	if err != nil {
 		return err
 	}
+	if len(c.leaves) > 0 {
+		return nil // there is, as soon as they are gone
+	}
 	return c.db.View(func(tx store.Tx) error {
 		return c.choose(s, tx, c.known, n, nil, &store.Endpoint{Sticky: "\xff"})
 	})
-}
-
-// Sightings is how far apart the two are between which an endpoint's namespace must stay away to be given up.
-const Sightings = 5 * time.Second
-
-// Live are the endpoints whose namespace is there. One whose host end is in place although its namespace cannot be found by
-// its path is alive as well, and has no Netns: nothing in it can be looked at. gone are the others.
-func (c *Core) Live() (live []object.Endpoint, gone []object.Place) {
-	for _, e := range c.All() {
-		o, ok := c.alive(e)
-		if !ok {
-			gone = append(gone, e.ID)
-			continue
-		}
-		delete(c.missed, e.ID)
-		live = append(live, o)
-	}
-	return live, gone
-}
-
-func (c *Core) alive(e store.Endpoint) (o object.Endpoint, ok bool) {
-	o = e.Object()
-	switch identity, err := c.identify(e.Netns); {
-	case o.Handed && e.Identity == "":
-		o.Netns = ""
-		return o, c.awaited(e)
-	case err == nil && identity == e.Identity:
-		return o, true
-	case o.Handed && c.linked(object.PeerName(string(e.ID))): // its runtime put it back, and said no more
-		return o, false
-	}
-	o.Netns = ""
-	return o, e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID)))
-}
-
-// Sweep detaches endpoints whose container went without a word: those of gone that were gone at an earlier call already.
-func (c *Core) Sweep(ctx context.Context, gone []object.Place) (swept []object.Place, err error) {
-	var over []object.Place
-	for _, id := range gone {
-		first, seen := c.missed[id]
-		switch {
-		case !seen:
-			c.missed[id] = c.now()
-		case c.now().Sub(first) >= Sightings:
-			over = append(over, id)
-		}
-	}
-	if len(over) == 0 {
-		return nil, nil
-	}
-	var errs []error
-	for i, err := range c.Detach(ctx, over) {
-		if err == nil {
-			swept = append(swept, over[i])
-		}
-		errs = append(errs, err)
-	}
-	return swept, errors.Join(errs...)
 }
 
 func texts[T fmt.Stringer](xs []T) string {

@@ -223,12 +223,40 @@ func random(t *testing.T, seed uint64) {
 		}()
 		f()
 	}
+	leaving := map[object.Place]bool{}
 	for range 80 {
 		ids := make([]object.Place, 1+r.IntN(4))
 		for i, n := range r.Perm(30)[:len(ids)] {
 			ids[i] = CNI(fmt.Sprintf("c%d", n), "eth0")
 		}
-		switch r.IntN(5) {
+		finished := func() { // as the core does it, in the order of ids
+			for _, id := range slices.Sorted(maps.Keys(leaving)) {
+				model.free(id)
+			}
+			clear(leaving)
+		}
+		holds := func(id object.Place) bool { return slices.Contains(slices.Collect(maps.Values(model.held)), id) }
+		waits := func(id object.Place) bool { return leaving[id] || !holds(id) && !model.next(id).IsValid() }
+		switch r.IntN(7) {
+		case 5: // containers go, and what is left of them stays for a while
+			release := func() {
+				if _, err := core.Release(ids); err != nil {
+					t.Fatal(err)
+				}
+			}
+			attempt(release)
+			release()
+			for _, id := range ids {
+				if holds(id) {
+					leaving[id] = true
+				}
+			}
+		case 6:
+			attempt(func() { _ = core.Finish(t.Context()) })
+			if err := core.Finish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			finished()
 		case 0, 1: // containers go; a runtime that saw no answer asks again
 			attempt(func() { core.Detach(t.Context(), ids) })
 			if err := errors.Join(core.Detach(t.Context(), ids)...); err != nil {
@@ -236,9 +264,13 @@ func random(t *testing.T, seed uint64) {
 			}
 			for _, id := range ids {
 				model.free(id)
+				delete(leaving, id)
 			}
 		case 2: // the kernel refuses: nothing is handed out
 			host.fail = true
+			if waits(ids[0]) {
+				finished()
+			}
 			for i, out := range core.Attach(t.Context(), s, []Request{request(ids[0])}) {
 				was := host.wired[ids[i]].IPv4.IsValid()
 				if out.Err == nil && !was {
@@ -259,6 +291,9 @@ func random(t *testing.T, seed uint64) {
 				}
 			})
 			for _, id := range ids {
+				if waits(id) {
+					finished()
+				}
 				out := core.Attach(t.Context(), s, []Request{request(id)})[0]
 				want, had := netip.Addr{}, false
 				for a, who := range model.held {
@@ -295,6 +330,9 @@ func agree(t *testing.T, core *Core, host *hostModel, model *addressModel) {
 	}
 	known, wired := map[object.Place]netip.Addr{}, map[object.Place]netip.Addr{}
 	for _, e := range core.All() {
+		known[e.ID] = e.IPv4
+	}
+	for _, e := range core.leaves { // it has its address and its wire until it is gone
 		known[e.ID] = e.IPv4
 	}
 	for id, e := range host.wired {
