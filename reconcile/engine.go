@@ -103,6 +103,11 @@ type Narrow struct {
 // What the places stand on is read too, as far as its kind can read single places: nothing may be built on what is gone or
 // foreign. Kinds that can only be listed have their own events.
 func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []string, before State) (Narrow, error) {
+	return e.planAt(ctx, want, keys, kinds, func(State) State { return before })
+}
+
+// planAt is PlanAt that asks what was wanted before at the places that it looks at, given what is wanted there now.
+func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, before func(State) State) (Narrow, error) {
 	n := Narrow{Asked: map[Key]bool{}}
 	at := map[string][]Key{}
 	part := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
@@ -157,7 +162,7 @@ func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		}
 		have.Foreign = append(have.Foreign, foreign...)
 	}
-	n.Plan = Diff(part, have, e.Order(), before)
+	n.Plan = Diff(part, have, e.Order(), before(part.State))
 	for _, c := range n.Changes {
 		n.Wide = n.Wide || under[c.Key]
 	}
@@ -236,7 +241,7 @@ func (w *Want) index() {
 	if w.above != nil {
 		return
 	}
-	w.above = map[Key][]Key{}
+	w.above, w.stale = map[Key][]Key{}, 0
 	for k, r := range w.State {
 		for _, footing := range w.footing(k, r) {
 			w.above[footing] = append(w.above[footing], k)

@@ -29,6 +29,10 @@ type Loop struct {
 	// configuration yet, or the daemon rests. Nothing is touched then.
 	Compile func(ctx context.Context) (want Want, ok bool, err error)
 
+	// Amend, where it is set, returns how the wanted state differs from what Compile, and Amend since, returned: at so few
+	// places that what comes meanwhile does not wait long. ok is false where only Compile can tell.
+	Amend func(was State) (a Amendment, ok bool)
+
 	// Pokes wake the loop.
 	Pokes *Pokes
 
@@ -132,9 +136,14 @@ func (l *Loop) pass(ctx context.Context, poke Poke) {
 		return
 	case poke.All:
 		_ = l.all(ctx, "event", l.want, poke.By, time.Now())
+		if poke.Amend {
+			l.amend(ctx, poke.By)
+		}
 		return
 	case poke.Wanted:
 		l.renew(ctx, poke.By)
+	case poke.Amend:
+		l.amend(ctx, poke.By)
 	}
 	// What is in a fight is not even looked at before its time, or one who changes an object without pause keeps netd busy.
 	now := time.Now()
@@ -226,52 +235,18 @@ func (l *Loop) all(ctx context.Context, why string, want Want, by map[Key]string
 	return l.carryOut(ctx, rep, by, began, func() (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
 }
 
-// renew leads the host to what is wanted otherwise than before. What is wanted as before is as the last passes left it, or
-// its own event tells.
-func (l *Loop) renew(ctx context.Context, by map[Key]string) {
-	began := time.Now()
-	want, ok, err := l.compile(ctx)
-	if !ok {
-		l.finish(Report{Whole: true, Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
-		return
-	}
-	keys := changed(l.want.State, want.State)
-	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed || len(l.conflicts) > 0 { // who was in the way may be gone
-		_ = l.all(ctx, "event", want, by, began)
-		return
-	}
-	l.at(ctx, Poke{Keys: keys, By: by}, want, began)
-}
-
-// changed are the keys at which two states differ.
-func changed(a, b State) []Key {
-	var keys []Key
-	met := 0
-	for k, r := range b {
-		was, there := a[k]
-		if there {
-			met++
-		}
-		if was != r {
-			keys = append(keys, k)
-		}
-	}
-	if met < len(a) {
-		for k := range a {
-			if _, there := b[k]; !there {
-				keys = append(keys, k)
-			}
-		}
-	}
-	return keys
-}
-
 func (l *Loop) narrow(ctx context.Context, poke Poke) { l.at(ctx, poke, l.want, time.Now()) }
 
 // at leads the places of a poke to what is wanted there, by want.
 func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
-	n, err := l.Engine.PlanAt(ctx, &want, poke.Keys, poke.Kinds, l.want.State)
+	l.lead(ctx, poke, want, began, func(State) State { return l.want.State }, func() {})
+}
+
+// lead is at where before is what was wanted until now. undo is called where nothing came of it.
+func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, before func(part State) State, undo func()) {
+	n, err := l.Engine.planAt(ctx, &want, poke.Keys, poke.Kinds, before)
 	if err != nil {
+		undo()
 		l.finish(Report{Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
 		return
 	}
@@ -286,6 +261,7 @@ func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
 		return false
 	}
 	if n.Wide || slices.ContainsFunc(n.Held, news) || over() {
+		undo()
 		_ = l.whole(ctx, "event", poke.By)
 		return
 	}

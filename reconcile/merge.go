@@ -1,25 +1,87 @@
 package reconcile
 
-// Merge adds to what is wanted until the next whole pass compiles it anew, so that narrow passes know what a Call made. It is
-// for Calls.
-func (l *Loop) Merge(want Want) {
-	l.wanted.Lock()
-	defer l.wanted.Unlock()
-	for k, r := range want.State {
-		delete(l.want.Stands, k)
-		l.want.Put(r, want.Why[k], want.Stands[k]...)
-	}
-	l.want.above, l.want.listings, l.footings = nil, nil, nil
+import "slices"
+
+// Amendment is how a wanted state differs from what it was, at single places.
+type Amendment struct {
+	Want Want  // what is wanted there now, with its reasons
+	Gone []Key // the places where nothing is any more
+	More bool  // there are further ones, for the next pass
 }
 
-// Drop is Merge's opposite.
-func (l *Loop) Drop(keys []Key) {
+// amend changes w where a says so. It returns what was wanted at the places that are other than before: nil where nothing
+// was. It costs what changes, whatever else is wanted: of what stands on what, entries that are over stay until they are many.
+func (w *Want) amend(a Amendment) (was State) {
+	was = make(State, len(a.Want.State)+len(a.Gone))
+	for k, r := range a.Want.State {
+		old, there := w.State[k]
+		if there && old == r && slices.Equal(w.Stands[k], a.Want.Stands[k]) {
+			continue
+		}
+		was[k] = old
+		delete(w.Stands, k)
+		w.put(k, r, a.Want.Why[k])
+		if on := a.Want.Stands[k]; len(on) > 0 {
+			w.Stand(k, on)
+		}
+		w.stale++
+		if w.above != nil {
+			for _, footing := range w.footing(k, r) {
+				w.above[footing] = append(w.above[footing], k)
+			}
+		}
+	}
+	for _, k := range a.Gone {
+		if old, there := w.State[k]; there {
+			was[k] = old
+			delete(w.State, k)
+			delete(w.Why, k)
+			delete(w.Stands, k)
+		}
+	}
+	if w.stale > 1024+len(w.State) {
+		w.above = nil
+	}
+	if len(was) > 0 {
+		w.listings = nil
+	}
+	return was
+}
+
+// merge amends what is wanted, for those who ask Wants and Bears too.
+func (l *Loop) merge(a Amendment) State {
 	l.wanted.Lock()
 	defer l.wanted.Unlock()
-	for _, k := range keys {
-		delete(l.want.State, k)
-		delete(l.want.Why, k)
-		delete(l.want.Stands, k)
+	was := l.want.amend(a)
+	if l.footings != nil { // of what is gone they stay: an event more is passed on
+		for k, r := range a.Want.State {
+			if _, changed := was[k]; changed {
+				for _, footing := range r.Requires() {
+					l.footings[footing] = true
+				}
+			}
+		}
 	}
-	l.want.above, l.want.listings, l.footings = nil, nil, nil
+	return was
 }
+
+// unmerge puts back what merge found, so that what was not done is not taken for somebody else's change later.
+func (l *Loop) unmerge(was State) {
+	l.wanted.Lock()
+	defer l.wanted.Unlock()
+	for k, r := range was {
+		if r == nil {
+			delete(l.want.State, k)
+		} else {
+			l.want.State[k] = r
+		}
+	}
+	l.want.above, l.want.listings = nil, nil
+}
+
+// Merge adds to what is wanted until the next whole pass compiles it anew, so that narrow passes know what a Call made. It is
+// for Calls.
+func (l *Loop) Merge(want Want) { l.merge(Amendment{Want: want}) }
+
+// Drop is Merge's opposite.
+func (l *Loop) Drop(keys []Key) { l.merge(Amendment{Gone: keys}) }

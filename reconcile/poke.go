@@ -11,6 +11,7 @@ type Poke struct {
 	Whole  bool     // observe everything, and ask for the wanted state anew
 	All    bool     // else: observe everything, against the wanted state that is known
 	Wanted bool     // else: ask for the wanted state anew, and look at what is wanted otherwise than before
+	Amend  bool     // else: ask how the wanted state differs at single places, and look at those
 	Keys   []Key    // these places and what stands on them, against the wanted state that is known
 	Kinds  []string // and these kinds as a whole
 
@@ -22,7 +23,7 @@ type Poke struct {
 func (p Poke) wide() bool { return p.Whole || p.All || p.Wanted }
 
 // Empty reports whether the poke asks for nothing.
-func (p Poke) Empty() bool { return !p.wide() && len(p.Keys)+len(p.Kinds) == 0 }
+func (p Poke) Empty() bool { return !p.wide() && !p.Amend && len(p.Keys)+len(p.Kinds) == 0 }
 
 // pokeMost is how many places a narrow pass looks at. Beyond it a pass over everything is cheaper, and memory stays bounded
 // however long the loop is busy.
@@ -36,6 +37,7 @@ type Pokes struct {
 	whole  bool
 	all    bool
 	wanted bool
+	amend  bool
 	keys   map[Key]struct{}
 	kinds  map[string]struct{}
 	by     map[Key]string
@@ -49,14 +51,14 @@ func NewPokes() *Pokes {
 }
 
 func (p *Pokes) forget() {
-	p.whole, p.all, p.wanted = false, false, false
+	p.whole, p.all, p.wanted, p.amend = false, false, false, false
 	p.keys, p.kinds, p.by = map[Key]struct{}{}, map[string]struct{}{}, map[Key]string{}
 }
 
 // Add notes a hint and wakes the loop. It does not wait.
 func (p *Pokes) Add(k Poke) {
 	p.mu.Lock()
-	p.whole, p.all, p.wanted = p.whole || k.Whole, p.all || k.All, p.wanted || k.Wanted
+	p.whole, p.all, p.wanted, p.amend = p.whole || k.Whole, p.all || k.All, p.wanted || k.Wanted, p.amend || k.Amend
 	for _, key := range k.Keys {
 		p.keys[key] = struct{}{}
 	}
@@ -84,7 +86,7 @@ func (p *Pokes) Whole() { p.Add(Poke{Whole: true}) }
 func (p *Pokes) take() Poke {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := Poke{Whole: p.whole, All: p.all, Wanted: p.wanted, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
+	k := Poke{Whole: p.whole, All: p.all, Wanted: p.wanted, Amend: p.amend, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
 	p.forget()
 	return k
 }

@@ -32,7 +32,7 @@ func (l *Loop) woken(ctx context.Context, poke Poke) {
 	if len(l.late.By)+len(poke.By) <= pokeMost {
 		maps.Copy(l.late.By, poke.By)
 	}
-	if now := (Poke{Keys: poke.Keys, Kinds: poke.Kinds, By: poke.By}); !now.Empty() {
+	if now := (Poke{Amend: poke.Amend, Keys: poke.Keys, Kinds: poke.Kinds, By: poke.By}); !now.Empty() {
 		l.pass(ctx, now)
 	}
 }

@@ -91,19 +91,24 @@ type Want struct {
 	Foreign []Holder
 
 	above    map[Key][]Key       // what stands directly on each footing; see index
+	stale    int                 // entries of above that may be over; see amend
 	listings map[string]*listing // what is wanted by kind; see list
 }
 
 // Put adds a resource with its reason and what it stands on besides what it says itself.
 func (w *Want) Put(r Resource, why Cause, stands ...Key) {
-	if w.State == nil {
-		w.State, w.Why = State{}, map[Key]Cause{}
-	}
 	k := r.Key()
-	w.State[k], w.Why[k] = r, why
+	w.put(k, r, why)
 	if len(stands) > 0 {
 		w.Stand(k, stands)
 	}
+}
+
+func (w *Want) put(k Key, r Resource, why Cause) {
+	if w.State == nil {
+		w.State, w.Why = State{}, map[Key]Cause{}
+	}
+	w.State[k], w.Why[k] = r, why
 }
 
 // Stand adds to what the resource of a key stands on. on may be shared by many: the routes of a link.

@@ -146,11 +146,12 @@ func (h *host) attachSpeaker(c *speaker.Client, snapshot func(context.Context) o
 
 // compiled is what a configuration means on this host now.
 type compiled struct {
-	want    reconcile.Want
-	facts   desired.Facts
-	pending []workload.Pending
-	gone    []object.Place // attached, and without a namespace
-	notes   []string
+	want     reconcile.Want
+	facts    desired.Facts
+	pending  []workload.Pending
+	gone     []object.Place // attached, and without a namespace
+	notes    []string
+	learning *desired.Learning
 }
 
 // compile computes the desired state of a node on this host.
@@ -184,7 +185,7 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 		return out, err
 	}
 	h.lately.keep(r.Leaves, h.moved)
-	out.want = r.Want
+	out.want, out.learning = r.Want, r.Learning
 	out.notes = append(out.notes, r.Notes...)
 	if h.speaker == nil {
 		for _, err := range checkPasswords(c, node.Name) {

@@ -112,11 +112,12 @@ type daemonState struct {
 	moved       news      // a runtime may be done with a container's end
 	leaving     news      // containers were released
 
-	sup     *speaker.Supervisor
-	client  *speaker.Client
-	stopBGP context.CancelFunc
-	bgpDone sync.WaitGroup
-	extern  bool
+	sup      *speaker.Supervisor
+	client   *speaker.Client
+	learning *desired.Learning // of what compile returned last; nil: of that nothing is learned
+	stopBGP  context.CancelFunc
+	bgpDone  sync.WaitGroup
+	extern   bool
 
 	mu     sync.Mutex
 	status statusView
@@ -159,7 +160,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		}
 		return lock.Release, nil
 	}
-	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
+	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Amend: d.amend, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
 	d.paths = []string{a.config}
 
 	d.reading.Lock() // until the loop runs, nobody is to wait for it with a file in hand
@@ -309,6 +310,7 @@ func (d *daemonState) call(ctx context.Context, f func(context.Context)) error {
 
 // compile is the loop's question what is wanted. It runs on the loop's goroutine.
 func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error) {
+	d.learning = nil
 	if d.host.db.Resting() {
 		d.set(func(s *statusView) { s.Resting = true })
 		return reconcile.Want{}, false, nil
@@ -362,6 +364,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return p.Soon }) {
 		time.AfterFunc(20*time.Millisecond, d.pokes.Whole) // the bind mount comes some milliseconds after the file
 	}
+	d.learning = now.learning
 	return now.want, true, nil
 }
 
@@ -372,9 +375,13 @@ func (d *daemonState) report(r reconcile.Report) {
 		d.host.short = r.Err != nil
 	}
 	var made reconcile.Plan
+	each := d.log.Core().Enabled(zapcore.DebugLevel)
 	for _, e := range r.Events {
-		fields := []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
-			zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
+		var fields []zap.Field
+		if e.Err == nil && (each || e.Change.Drift) { // of a large table that costs as much as the pass
+			fields = []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
+				zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
+		}
 		switch {
 		case e.Err != nil: // failures.tell
 		case e.Change.Drift:
@@ -384,7 +391,9 @@ func (d *daemonState) report(r reconcile.Report) {
 			}
 			d.log.Info("repaired", fields...)
 		default:
-			d.log.Debug("done", fields...)
+			if each {
+				d.log.Debug("done", fields...)
+			}
 			made.Changes = append(made.Changes, e.Change)
 		}
 	}

@@ -70,7 +70,7 @@ func (d *daemonState) bgp(ctx context.Context) {
 					return
 				case <-client.Pokes():
 					anew := client.Anew()
-					d.pokes.Add(reconcile.Poke{Whole: anew, Wanted: !anew})
+					d.pokes.Add(reconcile.Poke{Whole: anew, Amend: !anew})
 				}
 			}
 		}()
@@ -90,6 +90,7 @@ func (d *daemonState) bgp(ctx context.Context) {
 	}
 	heard := false
 	if d.client != nil {
+		d.client.Caught()
 		d.client.Allow(desired.MostPrefixes(d.config))
 		_, heard = d.client.Neighbours()
 	}
@@ -100,4 +101,20 @@ func (d *daemonState) bgp(ctx context.Context) {
 		d.host.speaker = nil
 		d.host.engine.Kinds = d.host.kernel.Kinds()
 	}
+}
+
+// amendMost is how many prefixes one pass of changed paths takes: few enough that another neighbour's, which come meanwhile, do
+// not wait long.
+const amendMost = 4096
+
+// amend is the loop's question how what is wanted changed with the paths of some prefixes. It runs on the loop's goroutine.
+func (d *daemonState) amend(was reconcile.State) (a reconcile.Amendment, ok bool) {
+	if d.client == nil || d.learning == nil {
+		return a, false
+	}
+	prefixes, paths, more := d.client.Changes(amendMost)
+	if a, ok = d.learning.Amend(was, prefixes, paths); ok {
+		a.More = more
+	}
+	return a, ok
 }

@@ -30,10 +30,14 @@ func (b *builder) learn() {
 	}
 	a := newAdmission(b)
 	b.admission = a
-	l := learner{a: a, near: map[way]nearHop{}, sets: map[[mostMemo]way]*hopSet{}, refused: map[string]*refusals{}}
-	l.paths()
-	l.held()
-	l.put()
+	b.learned = newLearner(a, map[way]nearHop{}, map[[mostMemo]way]*hopSet{})
+	b.learned.paths()
+	b.learned.held()
+	b.learned.put()
+}
+
+func newLearner(a *admission, near map[way]nearHop, sets map[[mostMemo]way]*hopSet) *learner {
+	return &learner{a: a, near: near, sets: sets, denied: map[netip.Prefix]bool{}, refused: map[string]*refusals{}, uses: map[use]int{}}
 }
 
 // learner goes through up to 100,000 paths in every pass: what a path needs is looked up once for each next hop, and ways
@@ -45,8 +49,12 @@ type learner struct {
 	kept    []learned // held, of prefixes that no path is known of
 	near    map[way]nearHop
 	sets    map[[mostMemo]way]*hopSet
-	refused map[string]*refusals // by neighbour: what the speaker let through
-	holds   int                  // next hops that are held
+	denied  map[netip.Prefix]bool // prefixes of which a path was refused
+	refused map[string]*refusals  // by neighbour: what the speaker let through
+	holds   int                   // next hops that are held
+	far     int                   // ways whose next hop is on no link
+	uses    map[use]int           // routes by the links that they leave by
+	several int                   // routes with several next hops
 }
 
 // learned is what is known of the ways to a prefix.
@@ -110,19 +118,18 @@ func (l *learner) paths() {
 		}
 	}
 	// Next hops on a link first: what they give may lead to the others.
-	far := 0
 	for i := range l.routes {
 		r := &l.routes[i]
 		ways := l.ways[r.from:r.to]
 		for _, w := range ways {
 			if !l.nearHop(w).ok {
-				far++
+				l.far++
 			}
 		}
 		r.hopSet = l.nearSet(ways)
 		r.far = r.hopSet == nil
 	}
-	if far == 0 {
+	if l.far == 0 {
 		return
 	}
 	for i := range l.routes {
@@ -180,6 +187,7 @@ func (l *learner) refuse(p object.BestPath, why string) {
 		l.refused[who] = r
 	}
 	r.count++
+	l.denied[p.Prefix] = true
 }
 
 func (l *learner) nearHop(w way) nearHop {
@@ -267,72 +275,12 @@ func (l *learner) resolve(a netip.Addr, of netip.Prefix) []object.Hop {
 	return hops
 }
 
-// held keeps the routes that neighbours whose table is not known may have given.
-func (l *learner) held() {
-	b := l.a.b
-	synced := map[netip.Addr]bool{}
-	for _, p := range b.facts.Speaker.Peers {
-		synced[p.Addr] = p.Synced
-	}
-	var unknown []*inbound
-	for _, n := range b.neighbours {
-		if !b.facts.Speaker.Known || !synced[n.addr] {
-			unknown = append(unknown, l.a.from[n.addr])
-		}
-	}
-	if len(unknown) == 0 {
-		return
-	}
-	at := map[netip.Prefix]int{} // in l.kept
-	for _, h := range b.facts.Host.LearnedRoutes {
-		for _, in := range unknown {
-			why, whose := l.a.refusePrefix(in, h.Prefix)
-			if why != "" || !l.gave(in, h.NextHop, whose) {
-				continue
-			}
-			r := l.find(h.Prefix)
-			if r == nil {
-				i, there := at[h.Prefix]
-				if !there {
-					i = len(l.kept)
-					at[h.Prefix] = i
-					l.kept = append(l.kept, learned{prefix: h.Prefix, whose: whose})
-				}
-				r = &l.kept[i]
-			}
-			set := r.hopSet.clone()
-			before := len(set.hops)
-			set.add([]object.Hop{{Via: h.NextHop, Dev: h.Link}}, []*inbound{in})
-			r.hopSet = set.done()
-			l.holds += len(set.hops) - before
-			break
-		}
-	}
-}
-
-// gave reports whether a route's gateway may be what a neighbour's path led to. That of a next hop on no link is a router's.
-func (l *learner) gave(in *inbound, gateway netip.Addr, whose *config.Node) bool {
-	if in.link == "" || in.peer != nil && in.ibgp {
-		return true
-	}
-	if in.addr.WithZone("") == gateway || in.addr.Is6() != gateway.Is6() {
-		return true
-	}
-	return whose != nil && l.a.nodes[gateway] == whose
-}
-
 // put wants a route for each prefix that has a next hop, and says of the others why they have none.
 func (l *learner) put() {
 	b := l.a.b
 	var lost []string
-	several, ahead := false, slices.ContainsFunc(b.c.Networks, func(n config.Network) bool { return n.Mode != config.ModeBGP && n.Uses(config.ModeBGP) })
-	for i := range len(l.routes) + len(l.kept) {
-		var r *learned
-		if i < len(l.routes) {
-			r = &l.routes[i]
-		} else {
-			r = &l.kept[i-len(l.routes)]
-		}
+	ahead := slices.ContainsFunc(b.c.Networks, func(n config.Network) bool { return n.Mode != config.ModeBGP && n.Uses(config.ModeBGP) })
+	for r := range l.all {
 		if ahead { // of a network that receives bare packets and does not send them: the file gives the routes
 			if n, ok := b.c.NetworkOf(r.prefix); ok && n.Mode != config.ModeBGP {
 				continue
@@ -342,20 +290,14 @@ func (l *learner) put() {
 			lost = append(lost, r.prefix.String()+" via "+l.ways[r.from].nextHop.String())
 			continue
 		}
-		route := object.Route{Dst: r.prefix, Table: object.MainTable, Type: object.Unicast}
-		if len(r.hops) == 1 || !b.c.BGP.Multipath {
-			route.Via, route.Dev = r.hops[0].Via, r.hops[0].Dev
-		} else {
-			route.Hops = r.text
-			several = true
-		}
+		route := l.route(r)
 		if _, taken := b.want.State[route.Key()]; taken { // admit.go leaves no such case; the file's own routes win
 			continue
 		}
-		l.leavesBy(r)
+		l.leavesBy(r, route)
 		b.put(route, r.why)
 	}
-	l.hashing(several)
+	l.hashing(l.several > 0)
 	if l.holds > 0 {
 		b.note("%s held, since no BGP session says yet whether they still hold", count(l.holds, "learned route"))
 	}
@@ -365,6 +307,28 @@ func (l *learner) put() {
 	for _, who := range slices.Sorted(maps.Keys(l.refused)) {
 		b.note("%s: %s refused that the speaker took (%s)", who, count(l.refused[who].count, "path"), l.refused[who].example)
 	}
+}
+
+// all yields what is known of each prefix.
+func (l *learner) all(yield func(*learned) bool) {
+	for _, part := range [][]learned{l.routes, l.kept} {
+		for i := range part {
+			if !yield(&part[i]) {
+				return
+			}
+		}
+	}
+}
+
+// route is the route of a prefix that has a next hop.
+func (l *learner) route(r *learned) object.Route {
+	route := object.Route{Dst: r.prefix, Table: object.MainTable, Type: object.Unicast}
+	if len(r.hops) == 1 || !l.a.b.c.BGP.Multipath {
+		route.Via, route.Dev = r.hops[0].Via, r.hops[0].Dev
+	} else {
+		route.Hops = r.text
+	}
+	return route
 }
 
 // hashing spreads flows, not pairs of hosts, over several next hops: by ports too. It is set where this node has more than
@@ -393,10 +357,15 @@ func (l *learner) hashing(several bool) {
 
 // leavesBy notes the links that packets to and from a learned prefix travel on, and a prefix of a pool that is no node's
 // block.
-func (l *learner) leavesBy(r *learned) {
+func (l *learner) leavesBy(r *learned, route object.Route) {
 	b := l.a.b
 	f := familyOf(r.prefix.Addr().Is6())
-	for _, h := range r.hops {
+	countUses(l.uses, route, +1)
+	if route.Hops != "" {
+		l.several++
+	}
+	hops, _ := hopsOf(route)
+	for _, h := range hops {
 		if !slices.Contains(b.learnedLinks[f], h.Dev) {
 			b.learnedLinks[f] = append(b.learnedLinks[f], h.Dev)
 		}

@@ -45,6 +45,7 @@ type Result struct {
 	Underlay object.HostLink
 	Notes    []string // one line each, for people: what the plan cannot show
 	Leaves   []string // tunnels that a network of mode bgp has left in the file and still needs
+	Learning *Learning
 }
 
 // Compile returns the state that self should have. The error is about the host, not the file: the file was checked.
@@ -84,7 +85,7 @@ func (b *builder) compile() (Result, error) {
 	b.onAddresses()
 	firewall(b)
 	sessions(b)
-	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes, Leaves: b.leaves}, nil
+	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes, Leaves: b.leaves, Learning: b.learning()}, nil
 }
 
 // network puts what a network is made of besides its containers.
@@ -126,6 +127,7 @@ type builder struct {
 
 	neighbours   []neighbour // BGP
 	admission    *admission  // nil: no neighbours
+	learned      *learner    // likewise
 	learnedLinks map[family][]string
 	learnedBare  map[family][]netip.Prefix // learned prefixes of pools that are no node's block
 }

@@ -185,14 +185,17 @@ func (c *conn) transact(b *batch) failure {
 }
 
 // run sends all messages, many at a time, and returns the kernel's answer to each.
-func (c *conn) run(b *batch) []error {
+func (c *conn) run(b *batch) []error { return c.ask(b, nil) }
+
+// ask is run of messages that each are answered by an error or by one object, which found is given.
+func (c *conn) ask(b *batch, found func(i int, body []byte)) []error {
 	errs := make([]error, len(b.starts))
 	for first := 0; first < len(b.starts); {
 		last := first + 1
 		for last < len(b.starts) && last-first < batchMost && b.offset(last+1)-b.starts[first] <= batchBytes {
 			last++
 		}
-		c.exchange(b, first, last, errs)
+		c.exchange(b, first, last, errs, found)
 		first = last
 	}
 	return errs
@@ -205,7 +208,7 @@ func (b *batch) offset(i int) int {
 	return b.starts[i]
 }
 
-func (c *conn) exchange(b *batch, first, last int, errs []error) {
+func (c *conn) exchange(b *batch, first, last int, errs []error, found func(i int, body []byte)) {
 	base := c.seq + 1
 	for i := first; i < last; i++ {
 		c.seq++
@@ -222,14 +225,20 @@ func (c *conn) exchange(b *batch, first, last int, errs []error) {
 		fail(fmt.Errorf("sending to the kernel: %w", err))
 		return
 	}
-	wrote()
+	if found == nil {
+		wrote()
+	}
 	for pending := last - first; pending > 0; {
 		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
-			if h.Type != unix.NLMSG_ERROR || h.Seq < base || h.Seq > c.seq {
-				return nil
+			switch i := first + int(h.Seq-base); {
+			case h.Seq < base || h.Seq > c.seq:
+			case h.Type == unix.NLMSG_ERROR:
+				pending--
+				errs[i] = answer(h, body)
+			case found != nil:
+				pending--
+				found(i, body)
 			}
-			pending--
-			errs[first+int(h.Seq-base)] = answer(h, body)
 			return nil
 		})
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +46,7 @@ func (k *Kernel) at(keys []reconcile.Key, f func(place, []reconcile.Key) error) 
 	return nil
 }
 
-// Get reads single routes by asking the kernel where it would send their first address.
+// Get reads single routes by asking the kernel where it would send their first address, many in one send.
 func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	asked := make(map[reconcile.Key]object.Route, len(want))
 	for _, r := range want {
@@ -54,25 +56,34 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 	}
 	err = s.k.at(keys, func(p place, keys []reconcile.Key) error {
 		rest := keys
-		if p.in == "" && len(keys) <= singly {
+		if p.in == "" {
 			rest = nil
+			ways := make([]object.Route, 0, len(keys))
 			for _, k := range keys {
 				w, ok := asked[k]
-				if !ok { // nothing is wanted there, so there is nothing to ask by
-					rest = append(rest, k)
-					continue
+				if !ok {
+					w, ok = unwanted(k)
 				}
-				found, there, clear, err := lookup(p.c, w)
-				switch {
-				case err != nil:
-					return err
-				case !clear:
+				if !ok || !byAddress(w) && len(keys) > singly {
 					rest = append(rest, k)
+				} else {
+					ways = append(ways, w)
+				}
+			}
+			err := findRoutes(p.c, ways, func(w object.Route, found heldRoute, there, clear bool) {
+				switch {
+				case !clear:
+					rest = append(rest, w.Key())
 				case there && found.protocol == object.Protocol:
 					own = append(own, found.value(p.in, p.links))
 				case there:
-					foreign = append(foreign, found.holder(p))
+					if _, ok := asked[w.Key()]; ok {
+						foreign = append(foreign, found.holder(p))
+					}
 				}
+			})
+			if err != nil {
+				return err
 			}
 		}
 		if len(rest) == 0 {
@@ -99,28 +110,72 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 	return own, foreign, err
 }
 
-// lookup finds the route of w's key. An answer that is less specific than the route asked for proves that the route is not
-// there; clear is false where the answer leaves open whether it is.
-func lookup(c *conn, w object.Route) (found heldRoute, there, clear bool, err error) {
-	if w.Table != object.MainTable || !w.Dst.Addr().Is4() {
-		return found, false, false, nil
+// unwanted is a route to ask by at a key where none is wanted: one of the main table and no metric.
+func unwanted(k reconcile.Key) (object.Route, bool) {
+	dst, err := netip.ParsePrefix(k.Name)
+	return object.Route{Dst: dst, Table: object.MainTable, Type: object.Unicast}, err == nil
+}
+
+// byAddress reports whether the kernel can be asked for a route by an address in it. IPv6 routes of one prefix and metric are
+// several in the kernel, and it answers for any of them.
+func byAddress(w object.Route) bool {
+	return w.Table == object.MainTable && w.Dst.Addr().Is4() && w.Type == object.Unicast
+}
+
+// findRoutes finds the routes of the keys of ws. An answer that is less specific than the route asked for proves that the route is
+// not there; clear is false where the answer leaves open whether it is.
+func findRoutes(c *conn, ws []object.Route, each func(w object.Route, found heldRoute, there, clear bool)) error {
+	var b batch
+	found := make([]heldRoute, min(len(ws), batchMost))
+	few := len(ws) <= singly
+	for part := range slices.Chunk(ws, batchMost) {
+		b.b, b.starts = b.b[:0], b.starts[:0]
+		for _, w := range part {
+			if byAddress(w) {
+				b.lookup(w.Dst.Addr())
+			}
+		}
+		errs := c.ask(&b, func(i int, body []byte) { found[i], _ = decodeRoute(body) })
+		i := 0
+		for _, w := range part {
+			var h heldRoute
+			var there, clear bool
+			var err error
+			switch {
+			case byAddress(w):
+				h, there, clear, err = tells(c, w, found[i], errs[i], few)
+				i++
+			case w.Dst.Addr().Is4() && w.Table == object.MainTable: // the kernel answers such a route by an error, which does not say which it is
+				h, there, clear, err = ofType(c, w, uint8(w.Type))
+			}
+			if err != nil {
+				return err
+			}
+			each(w, h, there, clear)
+		}
 	}
-	if w.Type != object.Unicast { // the kernel answers such a route by an error, which does not say which it is
-		return ofType(c, w, uint8(w.Type))
-	}
-	var req encoder
-	head := make([]byte, unix.SizeofRtMsg)
+	return nil
+}
+
+// lookup asks for the route that packets to an address take.
+func (b *batch) lookup(a netip.Addr) {
+	b.begin(unix.RTM_GETROUTE, 0)
+	b.noAck()
+	var head [unix.SizeofRtMsg]byte
 	head[0], head[1] = unix.AF_INET, 32
 	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
-	req.raw(head...)
-	req.addr(unix.RTA_DST, w.Dst.Addr())
-	err = c.get(unix.RTM_GETROUTE, 0, req.b, func(body []byte) error {
-		found, _ = decodeRoute(body)
-		return nil
-	})
+	b.raw(head[:]...)
+	b.addr(unix.RTA_DST, a)
+	b.end()
+}
+
+// tells says what the kernel's answer to lookup tells of the route of w's key. few says that more may be asked about it.
+func tells(c *conn, w object.Route, found heldRoute, err error, few bool) (_ heldRoute, there, clear bool, _ error) {
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
 		return found, false, true, nil
+	case errors.Is(err, unix.EINVAL) && !few:
+		return found, false, false, nil
 	case errors.Is(err, unix.EINVAL): // a blackhole's own error: a container's address in its node's block
 		found, there, _, err = ofType(c, w, unix.RTN_BLACKHOLE)
 		return found, there, err == nil && (there || w.Dst.IsSingleIP()), err

@@ -21,11 +21,12 @@ type view struct {
 	setHops    int  // that those of sets have
 	paths      map[netip.Prefix][]hop
 	neighbours map[netip.Addr]Neighbour
-	sets       map[string][]hop // decoded hops by their bytes: few sets serve many prefixes
+	sets       map[string][]hop          // decoded hops by their bytes: few sets serve many prefixes
+	changed    map[netip.Prefix]struct{} // since they were asked for; see Client.Changes
 }
 
 func newView(most int) view {
-	return view{most: most, paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}}
+	return view{most: most, paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}, changed: map[netip.Prefix]struct{}{}}
 }
 
 // take applies a frame. It reports whether anything became visible.
@@ -39,6 +40,9 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 				return false, err
 			}
 			v.hops += len(hops) - len(v.paths[p])
+			if v.known { // before that all is news
+				v.changed[p] = struct{}{}
+			}
 			if hops == nil {
 				delete(v.paths, p)
 			} else {
@@ -105,23 +109,34 @@ func (v *view) facts() object.Speaker {
 		s.Peers = append(s.Peers, object.SpeakerPeer{Addr: a, Synced: v.neighbours[a].Synced})
 	}
 	zoned := v.zones()
-	for p, hops := range v.paths {
-		for _, h := range hops {
-			if h.peer.IsValid() { // what this host announces itself it does not learn
-				if a, ok := zoned[h.peer]; ok {
-					h.peer = a
-				}
-				s.Paths = append(s.Paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer, FirstAS: h.firstAS})
+	for p := range v.paths {
+		s.Paths = v.pathsTo(p, zoned, s.Paths)
+	}
+	s.Paths = inOrder(s.Paths)
+	return s
+}
+
+// pathsTo appends the paths to a prefix, but for this host's own, which it does not learn.
+func (v *view) pathsTo(p netip.Prefix, zoned map[netip.Addr]netip.Addr, paths []object.BestPath) []object.BestPath {
+	for _, h := range v.paths[p] {
+		if h.peer.IsValid() {
+			if a, ok := zoned[h.peer]; ok {
+				h.peer = a
 			}
+			paths = append(paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer, FirstAS: h.firstAS})
 		}
 	}
-	slices.SortFunc(s.Paths, func(a, b object.BestPath) int {
+	return paths
+}
+
+func inOrder(paths []object.BestPath) []object.BestPath {
+	slices.SortFunc(paths, func(a, b object.BestPath) int {
 		if c := a.Prefix.Compare(b.Prefix); c != 0 {
 			return c
 		}
 		return a.NextHop.Compare(b.NextHop)
 	})
-	return s
+	return paths
 }
 
 // zones are the link-local neighbours by their addresses alone: neither frames of paths nor gobgp's answers tell the zone of
@@ -166,6 +181,32 @@ func (c *Client) Snapshot() object.Speaker {
 		c.speaker = &s
 	}
 	return *c.speaker
+}
+
+// Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
+// them now, in their order. more says that there are others.
+func (c *Client) Changes(most int) (prefixes []netip.Prefix, paths []object.BestPath, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	prefixes = make([]netip.Prefix, 0, min(most, len(c.view.changed)))
+	zoned := c.view.zones()
+	for p := range c.view.changed {
+		if len(prefixes) == most {
+			return prefixes, inOrder(paths), true
+		}
+		delete(c.view.changed, p)
+		prefixes = append(prefixes, p)
+		paths = c.view.pathsTo(p, zoned, paths)
+	}
+	c.view.changed = map[netip.Prefix]struct{}{} // a map keeps the room that it once needed
+	return prefixes, inOrder(paths), false
+}
+
+// Caught forgets what changed, for one who is about to take a whole Snapshot.
+func (c *Client) Caught() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.view.changed = map[netip.Prefix]struct{}{}
 }
 
 // Neighbours are the speaker's, in order, and whether it was heard at all.

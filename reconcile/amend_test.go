@@ -1,0 +1,154 @@
+package reconcile_test
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"netd/reconcile"
+)
+
+// TestAmended has what is wanted change at some places at a time, which the loop asks for in parts. Where nothing stands on
+// what changes, narrow passes lead there alone; where anything changes in any order, whatever is destroyed and whoever comes
+// in the way meanwhile, the host is as a whole pass alone would have left it.
+func TestAmended(t *testing.T) {
+	ctx := context.Background()
+	amended, whole := 0, 0
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		leaves := seed%8 > 0 // only what nothing stands on changes, and nobody interferes
+		reads := 0
+		f := &fake{own: map[reconcile.Key]thing{}, foreign: map[reconcile.Key]string{}}
+		e := &reconcile.Engine{Kinds: []reconcile.Kind{fakeKind{f, "guard"}}}
+		for _, name := range fakeKinds[1:] {
+			e.Kinds = append(e.Kinds, single{fakeKind{f, name}, &reads})
+		}
+		target := random(r)
+		if leaves {
+			maps.DeleteFunc(target, func(k reconcile.Key, _ reconcile.Resource) bool { return k.Kind == "route" })
+		}
+		var reports []reconcile.Report
+		calls := make(chan func(context.Context))
+		loop := &reconcile.Loop{
+			Engine: e, Pokes: reconcile.NewPokes(), Calls: calls, Resync: time.Hour,
+			Report: func(r reconcile.Report) { reports = append(reports, r) },
+			Compile: func(context.Context) (want reconcile.Want, ok bool, err error) {
+				for _, x := range target {
+					want.Put(x, reconcile.Cause{})
+				}
+				return want, true, nil
+			},
+			Amend: func(was reconcile.State) (a reconcile.Amendment, ok bool) {
+				for k, x := range target {
+					if was[k] != x {
+						a.Want.Put(x, reconcile.Cause{})
+					}
+					if a.More = len(a.Want.State) == 2; a.More {
+						return a, true
+					}
+				}
+				for k := range was {
+					if _, wanted := target[k]; !wanted {
+						a.Gone = append(a.Gone, k)
+					}
+				}
+				return a, leaves || r.IntN(5) > 0
+			},
+		}
+		ctx, stop := context.WithCancel(ctx)
+		done := make(chan error)
+		go func() { done <- loop.Run(ctx) }()
+		call := func(g func()) {
+			finished := make(chan struct{})
+			calls <- func(context.Context) { defer close(finished); g() }
+			<-finished
+		}
+		// home reports whether all is there that is wanted and not in a stranger's place, or on something that is.
+		home := func() bool {
+			want := reconcile.Want{State: target}
+			p, err := e.Plan(ctx, &want, nil)
+			return err == nil && len(p.Changes) == 0
+		}
+		until := func(what string) {
+			t.Helper()
+			for deadline, there := time.Now().Add(10*time.Second), false; !there; {
+				call(func() { there = home() })
+				if time.Now().After(deadline) {
+					t.Fatalf("seed %d: not home %s: %v", seed, what, reports[len(reports)-1])
+				}
+			}
+		}
+		until("at first")
+		call(func() { reports = nil })
+		for range 3 {
+			call(func() {
+				next := random(r)
+				if leaves {
+					now := maps.Clone(target)
+					maps.DeleteFunc(now, func(k reconcile.Key, _ reconcile.Resource) bool { return k.Kind == "route" })
+					for k, x := range next {
+						ok := k.Kind == "route"
+						for _, on := range x.Requires() {
+							_, there := now[on]
+							ok = ok && there && on.Kind != "route"
+						}
+						if ok {
+							now[k] = x
+						}
+					}
+					next = now
+				} else {
+					f.damage(r, target)
+				}
+				target = next
+				loop.Pokes.Add(reconcile.Poke{Amend: true, Whole: !leaves && r.IntN(2) == 0})
+			})
+			if !leaves {
+				continue
+			}
+			until("by what was amended")
+			call(func() {
+				for _, rep := range reports {
+					if rep.Whole || rep.Err != nil || slices.ContainsFunc(rep.Plan.Changes, func(c reconcile.Change) bool { return c.Drift }) {
+						t.Errorf("seed %d: a pass: %+v", seed, rep)
+					}
+					amended++
+				}
+				reports = nil
+				for k, x := range f.own { // what goes takes what was amended along, and one event tells of all
+					if k.Kind == "addr" {
+						_ = fakeKind{f: f, name: k.Kind}.Delete(ctx, x)
+						loop.Pokes.Add(reconcile.Poke{Keys: []reconcile.Key{k}})
+						break
+					}
+				}
+			})
+			until("after something went")
+			call(func() {
+				if slices.ContainsFunc(reports, func(r reconcile.Report) bool { return r.Whole }) {
+					t.Errorf("seed %d: by looking at everything: %+v", seed, reports)
+				}
+				reports = nil
+			})
+		}
+		if !leaves {
+			call(loop.Pokes.Whole)
+		}
+		until("in the end")
+		call(func() {
+			for _, rep := range reports {
+				if rep.Whole {
+					whole++
+				}
+			}
+		})
+		stop()
+		<-done
+	}
+	if amended < 500 || whole < 50 {
+		t.Errorf("%d narrow passes, %d whole ones", amended, whole)
+	}
+}

@@ -1,0 +1,84 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+// renew leads the host to what is wanted otherwise than before. What is wanted as before is as the last passes left it, or
+// its own event tells.
+func (l *Loop) renew(ctx context.Context, by map[Key]string) {
+	began := time.Now()
+	want, ok, err := l.compile(ctx)
+	if !ok {
+		l.finish(Report{Whole: true, Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
+		return
+	}
+	keys := changed(l.want.State, want.State)
+	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed || len(l.conflicts) > 0 { // who was in the way may be gone
+		_ = l.all(ctx, "event", want, by, began)
+		return
+	}
+	l.at(ctx, Poke{Keys: keys, By: by}, want, began)
+}
+
+// amend leads the host to what is wanted otherwise than before at single places. It costs what changed, not what is wanted:
+// a large table comes in in many such passes, each while the next places become known.
+func (l *Loop) amend(ctx context.Context, by map[Key]string) {
+	began := time.Now()
+	if l.Amend == nil || l.failed {
+		l.renew(ctx, by)
+		return
+	}
+	a, ok := l.Amend(l.want.State)
+	if !ok {
+		l.renew(ctx, by)
+		return
+	}
+	if a.More {
+		l.Pokes.Add(Poke{Amend: true})
+	}
+	was := l.merge(a)
+	if len(was) == 0 {
+		return
+	}
+	keys := make([]Key, 0, len(was))
+	for k := range was {
+		keys = append(keys, k)
+	}
+	before := func(part State) State { // what is not amended was wanted as it is
+		s := maps.Clone(was)
+		for k, r := range part {
+			if _, changed := was[k]; !changed {
+				s[k] = r
+			}
+		}
+		return s
+	}
+	l.lead(ctx, Poke{Keys: keys, By: by}, l.want, began, before, func() { l.unmerge(was) })
+}
+
+// changed are the keys at which two states differ.
+func changed(a, b State) []Key {
+	var keys []Key
+	met := 0
+	for k, r := range b {
+		was, there := a[k]
+		if there {
+			met++
+		}
+		if was != r {
+			keys = append(keys, k)
+		}
+	}
+	if met < len(a) {
+		for k := range a {
+			if _, there := b[k]; !there {
+				keys = append(keys, k)
+			}
+		}
+	}
+	return keys
+}

@@ -1,0 +1,73 @@
+package speaker
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"netd/reconcile/object"
+)
+
+// TestChanges has a client told of paths: what a snapshot caught is no change, what comes after is, some at a time, with all
+// the paths that there are by then; and a speaker that is lost leaves none.
+func TestChanges(t *testing.T) {
+	c := Open(t.TempDir(), Secrets{})
+	peer, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	tell := func(p string, from ...netip.Addr) {
+		t.Helper()
+		ways := ""
+		if len(from) > 0 {
+			hops := make([]hop, len(from))
+			for i, a := range from {
+				hops[i] = hop{a, a, 65001}
+			}
+			ways = string(appendHops(nil, hops))
+		}
+		if err := c.heard(framePaths, appendEntry(nil, netip.MustParsePrefix(p), ways)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := func(p string, from netip.Addr) object.BestPath {
+		return object.BestPath{Prefix: netip.MustParsePrefix(p), NextHop: from, Peer: from, FirstAS: 65001}
+	}
+	changes := func(most int, more bool) ([]netip.Prefix, []object.BestPath) {
+		t.Helper()
+		prefixes, paths, rest := c.Changes(most)
+		if rest != more {
+			t.Errorf("more: %v", rest)
+		}
+		slices.SortFunc(prefixes, netip.Prefix.Compare)
+		return prefixes, paths
+	}
+	tell("172.30.0.0/24", peer)
+	if prefixes, _ := changes(9, false); len(prefixes) > 0 {
+		t.Errorf("before all is known: %v", prefixes)
+	}
+	_ = c.heard(frameMark, nil)
+	tell("172.30.1.0/24", peer)
+	c.Caught()
+	if prefixes, _ := changes(9, false); len(prefixes) > 0 || len(c.Snapshot().Paths) != 2 {
+		t.Errorf("caught: %v, %v", prefixes, c.Snapshot().Paths)
+	}
+	tell("172.30.2.0/24", other, peer)
+	tell("172.30.1.0/24", peer)
+	tell("172.30.1.0/24", other)
+	tell("172.30.0.0/24")
+	prefixes, paths := changes(9, false)
+	want := []object.BestPath{path("172.30.1.0/24", other), path("172.30.2.0/24", peer), path("172.30.2.0/24", other)}
+	if len(prefixes) != 3 || !slices.Equal(paths, want) {
+		t.Errorf("%v: %v", prefixes, paths)
+	}
+	tell("172.30.1.0/24", peer)
+	tell("172.30.2.0/24", peer)
+	first, _ := changes(1, true)
+	rest, _ := changes(1, false)
+	if all := append(first, rest...); len(all) != 2 || all[0] == all[1] {
+		t.Errorf("some at a time: %v, %v", first, rest)
+	}
+	tell("172.30.1.0/24", other)
+	c.lost(nil)
+	if prefixes, _ := changes(9, false); len(prefixes) > 0 {
+		t.Errorf("of a speaker that is lost: %v", prefixes)
+	}
+}
