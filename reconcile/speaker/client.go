@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"netd/reconcile"
-	"netd/reconcile/object"
 )
 
 // ErrNotRunning is the error of everything that needs a speaker where none answers.
@@ -34,11 +33,10 @@ type Client struct {
 	instance string // of the speaker that conn speaks to
 	conn     *grpc.ClientConn
 	view     view
-	speaker  *object.Speaker // made from view when asked for; nil: it changed since
-	anew     bool            // more than paths changed since Anew was asked
-	most     int             // paths that it may tell; see Allow
-	trouble  error           // why it was not listened to
-	troubled time.Time       // when that was
+	anew     bool      // more than paths changed since Anew was asked
+	most     int       // paths that it may tell; see Allow
+	trouble  error     // why it was not listened to
+	troubled time.Time // when that was
 }
 
 // Open returns a client of the speaker whose sockets are in dir, whether it runs or not. Watch connects it.

@@ -171,16 +171,12 @@ func (c *Client) Anew() bool {
 	return was
 }
 
-// Snapshot is what the speaker knew at the last moment that Watch heard of it. It is unknown while there is none.
-// The slices are shared: they are not to be written.
+// Snapshot is what the speaker knew at the last moment that Watch heard of it. It is unknown while there is none. It is made for
+// who asks: of a large table a copy is much, and seldom wanted.
 func (c *Client) Snapshot() object.Speaker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.speaker == nil {
-		s := c.view.facts()
-		c.speaker = &s
-	}
-	return *c.speaker
+	return c.view.facts()
 }
 
 // Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
@@ -294,7 +290,7 @@ func (c *Client) heard(t frameType, b []byte) error {
 	defer c.mu.Unlock()
 	changed, err := c.view.take(t, b)
 	if changed {
-		c.speaker, c.anew = nil, c.anew || t != framePaths
+		c.anew = c.anew || t != framePaths
 		c.poke()
 	}
 	return err
@@ -306,7 +302,7 @@ func (c *Client) lost(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := c.view.known
-	c.view, c.speaker = newView(c.most), nil
+	c.view = newView(c.most)
 	var excess *Excess
 	if errors.As(why, &excess) {
 		c.trouble, c.troubled = why, time.Now()
