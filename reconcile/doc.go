@@ -25,6 +25,10 @@
 // them, so that one route of 100,000 is put back in milliseconds. Both go through the same Diff. Events are hints (Pokes):
 // they may be lost, and the periodic whole pass of Loop finds what they missed.
 //
+// What is wanted may change at single places too (Amendment): the routes of some prefixes of a table of 100,000. Such a
+// change costs those places, from what is wanted there to reading it back, and while it is made the next ones become known.
+// Only what the whole state would have at those places may be amended; where it cannot be told, all of it is compiled anew.
+//
 // # What is foreign
 //
 // Kinds tell from the object itself whether it is netd's. What is not is never changed; where it holds a wanted place it

@@ -112,7 +112,10 @@ func (d *daemonState) amend(was reconcile.State) (a reconcile.Amendment, ok bool
 	if d.client == nil || d.learning == nil {
 		return a, false
 	}
-	prefixes, paths, more := d.client.Changes(amendMost)
+	prefixes, paths, more, ok := d.client.Changes(amendMost)
+	if !ok {
+		return a, false
+	}
 	if a, ok = d.learning.Amend(was, prefixes, paths); ok {
 		a.More = more
 	}

@@ -19,6 +19,7 @@ const (
 	textMost       = 1 << 10   // bytes of one text
 	neighboursMost = 1 << 14   // CONFIG.md's 10,000 nodes, and some
 	pathsMost      = 1 << 20   // paths besides those that max_prefixes allows: 10,000 nodes with a hundred blocks or containers each
+	changesMost    = 1 << 18   // prefixes whose change nobody asked about yet
 	answerMost     = 64 << 20  // bytes of what is read of neighbours and policies
 	tableMost      = 512 << 20 // bytes of a table that someone looks at
 	zoneMost       = 15        // bytes of a link's name (IFNAMSIZ)

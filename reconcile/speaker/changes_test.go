@@ -32,9 +32,9 @@ func TestChanges(t *testing.T) {
 	}
 	changes := func(most int, more bool) ([]netip.Prefix, []object.BestPath) {
 		t.Helper()
-		prefixes, paths, rest := c.Changes(most)
-		if rest != more {
-			t.Errorf("more: %v", rest)
+		prefixes, paths, rest, ok := c.Changes(most)
+		if rest != more || !ok {
+			t.Errorf("more: %v, kept: %v", rest, ok)
 		}
 		slices.SortFunc(prefixes, netip.Prefix.Compare)
 		return prefixes, paths
@@ -65,6 +65,18 @@ func TestChanges(t *testing.T) {
 	if all := append(first, rest...); len(all) != 2 || all[0] == all[1] {
 		t.Errorf("some at a time: %v, %v", first, rest)
 	}
+	for i := range uint32(changesMost + 10) { // they come and go, and nobody asks
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32).String()
+		tell(p, peer)
+		tell(p)
+		if len(c.view.changed) > changesMost {
+			t.Fatalf("%d changes are kept", len(c.view.changed))
+		}
+	}
+	if _, _, _, ok := c.Changes(9); ok {
+		t.Error("changes that were not kept are not missed")
+	}
+	c.Caught()
 	tell("172.30.1.0/24", other)
 	c.lost(nil)
 	if prefixes, _ := changes(9, false); len(prefixes) > 0 {

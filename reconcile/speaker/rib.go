@@ -19,6 +19,9 @@ type rib struct {
 	paths      map[netip.Prefix]unique.Handle[string] // encoded hops, by appendHops; few sets of hops serve many prefixes
 	neighbours map[netip.Addr]*Neighbour
 	readers    map[*reader]bool
+
+	lastHop hop // that was encoded alone last: few ways lead to many prefixes
+	lastSet unique.Handle[string]
 }
 
 // reader is one connection that follows the rib. Its fields are the rib's.
@@ -63,12 +66,9 @@ func (r *reader) poke() {
 
 // setPath notes the ways to a prefix; none: it is gone.
 func (t *rib) setPath(p netip.Prefix, hops []hop) {
-	var h unique.Handle[string]
-	if len(hops) > 0 {
-		h = unique.Make(string(appendHops(nil, hops)))
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	h := t.encode(hops)
 	old, there := t.paths[p]
 	if there == (len(hops) > 0) && old == h {
 		return
@@ -82,6 +82,21 @@ func (t *rib) setPath(p netip.Prefix, hops []hop) {
 		r.paths[p] = struct{}{}
 		r.poke()
 	}
+}
+
+// encode is the one copy of encoded hops; of none it is of no use.
+func (t *rib) encode(hops []hop) (h unique.Handle[string]) {
+	switch {
+	case len(hops) == 0:
+		return h
+	case len(hops) == 1 && hops[0] == t.lastHop:
+		return t.lastSet
+	}
+	h = unique.Make(string(appendHops(nil, hops)))
+	if len(hops) == 1 {
+		t.lastHop, t.lastSet = hops[0], h
+	}
+	return h
 }
 
 // local are the prefixes that this host announces, as far as they are the best.

@@ -23,6 +23,7 @@ type view struct {
 	neighbours map[netip.Addr]Neighbour
 	sets       map[string][]hop          // decoded hops by their bytes: few sets serve many prefixes
 	changed    map[netip.Prefix]struct{} // since they were asked for; see Client.Changes
+	missed     bool                      // there were more
 }
 
 func newView(most int) view {
@@ -41,7 +42,7 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			}
 			v.hops += len(hops) - len(v.paths[p])
 			if v.known { // before that all is news
-				v.changed[p] = struct{}{}
+				v.change(p)
 			}
 			if hops == nil {
 				delete(v.paths, p)
@@ -82,6 +83,13 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 		return true, nil
 	}
 	return false, fmt.Errorf("a frame of unknown type %q", byte(t))
+}
+
+// change notes that the paths to a prefix changed. Prefixes that come and go without end, faster than anyone asks, are not kept.
+func (v *view) change(p netip.Prefix) {
+	if v.changed[p] = struct{}{}; len(v.changed) > changesMost {
+		v.changed, v.missed = map[netip.Prefix]struct{}{}, true
+	}
 }
 
 // intern returns the one copy of a set of hops. Sets that nothing uses any more are dropped when they are many.
@@ -180,29 +188,32 @@ func (c *Client) Snapshot() object.Speaker {
 }
 
 // Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
-// them now, in their order. more says that there are others.
-func (c *Client) Changes(most int) (prefixes []netip.Prefix, paths []object.BestPath, more bool) {
+// them now, in their order. more says that there are others; ok is false where they were too many to be kept, until Caught.
+func (c *Client) Changes(most int) (prefixes []netip.Prefix, paths []object.BestPath, more, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.view.missed {
+		return nil, nil, false, false
+	}
 	prefixes = make([]netip.Prefix, 0, min(most, len(c.view.changed)))
 	zoned := c.view.zones()
 	for p := range c.view.changed {
 		if len(prefixes) == most {
-			return prefixes, inOrder(paths), true
+			return prefixes, inOrder(paths), true, true
 		}
 		delete(c.view.changed, p)
 		prefixes = append(prefixes, p)
 		paths = c.view.pathsTo(p, zoned, paths)
 	}
 	c.view.changed = map[netip.Prefix]struct{}{} // a map keeps the room that it once needed
-	return prefixes, inOrder(paths), false
+	return prefixes, inOrder(paths), false, true
 }
 
 // Caught forgets what changed, for one who is about to take a whole Snapshot.
 func (c *Client) Caught() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.view.changed = map[netip.Prefix]struct{}{}
+	c.view.changed, c.view.missed = map[netip.Prefix]struct{}{}, false
 }
 
 // Neighbours are the speaker's, in order, and whether it was heard at all.
