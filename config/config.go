@@ -100,7 +100,8 @@ type BGP struct {
 	HoldTime        time.Duration
 	Multipath       bool
 	Advertise       []string // "blocks", "workloads"
-	TTLSecurity     *bool    // nil: on where two nodes share a subnet
+	TTLSecurity     bool
+	TTLSecuritySet  bool // ttl_security is written; else it is on where two nodes share a subnet
 	Pos             Pos
 }
 

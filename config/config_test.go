@@ -322,6 +322,9 @@ func FuzzParse(f *testing.F) {
 			if (c == nil) != ds.HasErrors() {
 				t.Errorf("a configuration and errors, or neither: %v", ds)
 			}
+			if c != nil {
+				handedOver(t, s, c)
+			}
 		}
 		if out, ds := Format("x.hcl", b); !ds.HasErrors() {
 			if again, ds := Format("x.hcl", out); ds.HasErrors() || string(again) != string(out) {

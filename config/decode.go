@@ -58,17 +58,15 @@ func (p *parser) decodeBGP(blocks hcl.Blocks) {
 		g.HoldTime = b.holdTime(g.HoldTime)
 		g.Multipath = b.boolean("multipath", true)
 		if b.has("advertise") {
-			g.Advertise = b.list("advertise")
+			g.Advertise = slices.Concat(b.list("advertise")) // nil where it is empty
 			for _, a := range g.Advertise {
 				if a != "blocks" && a != "workloads" {
 					b.fail("advertise", "%q is unknown; \"blocks\" and \"workloads\" are wanted.", a)
 				}
 			}
 		}
-		if b.has("ttl_security") {
-			on := b.boolean("ttl_security", true)
-			g.TTLSecurity = &on
-		}
+		g.TTLSecuritySet = b.has("ttl_security")
+		g.TTLSecurity = g.TTLSecuritySet && b.boolean("ttl_security", true)
 	}
 	p.config.BGP = g
 }
@@ -175,7 +173,7 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	x.HoldTime = b.holdTime(p.config.BGP.HoldTime)
 	x.Import, x.ImportSet = b.ranges("import"), b.has("import")
 	x.Export, x.ExportSet = b.ranges("export"), b.has("export")
-	x.Communities = b.list("communities")
+	x.Communities = slices.Concat(b.list("communities"))
 	for _, c := range x.Communities {
 		if !validCommunity(c) {
 			b.fail("communities", "%q is no community: \"65000:1\", \"65000:1:2\" or a well-known name (%s) is wanted.", c, strings.Join(wellKnownCommunities, ", "))

@@ -68,7 +68,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 	plan.Changes = make([]Change, 0, 2*len(torn.resources)+len(create)+len(update)+len(leftover))
 	for _, p := range d.reversed(torn.resources) {
 		k := p.Key
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(k)})
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(k) && !torn.meant[k]})
 		if w, wanted := want.State[k]; wanted && !d.left[k] {
 			create = append(create, placed{k, w})
 		}
@@ -88,7 +88,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 				plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Build, Key: h.Key, Have: h.r, Because: torn.why[h.Key], Drift: d.drifted(h.Key)})
 			}
 		}
-		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k)}
+		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k) && !torn.meant[k]}
 		if _, gone := torn.why[k]; !gone {
 			if h, there := have.Own[k]; there {
 				c.Op, c.Have = Update, h
@@ -212,11 +212,12 @@ func (d *differ) conflicts() []Conflict {
 type closure struct {
 	resources []placed
 	why       map[Key]Cause
+	meant     map[Key]bool // goes along with what is wanted otherwise than before: nobody's doing but netd's own
 }
 
 // closure is the observed resources that have to go so that those of roots can be deleted and made anew.
 func (d *differ) closure(roots []placed) closure {
-	c := closure{why: map[Key]Cause{}}
+	c := closure{why: map[Key]Cause{}, meant: map[Key]bool{}}
 	if len(roots) == 0 {
 		return c
 	}
@@ -231,8 +232,20 @@ func (d *differ) closure(roots []placed) closure {
 	slices.SortFunc(roots, func(a, b placed) int {
 		return cmp.Or(cmp.Compare(d.rank[a.Kind], d.rank[b.Kind]), cmp.Compare(a.Name, b.Name))
 	})
+	var meant []Key
 	for _, p := range roots {
 		c.why[p.Key] = Cause{Text: "cannot be changed in place"}
+		if !d.drifted(p.Key) {
+			meant = append(meant, p.Key)
+		}
+	}
+	for _, k := range reach(meant, func(k Key) (above []Key) {
+		for _, p := range on[k] {
+			above = append(above, p.Key)
+		}
+		return above
+	}) {
+		c.meant[k] = true
 	}
 	c.resources = slices.Clone(roots)
 	for i := 0; i < len(c.resources); i++ {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -141,7 +140,7 @@ kernel. Exits 0, or 78 where the file has faults.`,
 	return cmd
 }
 
-// validateHanded parses for a daemon, which hands over what it has read, and answers with what file() read.
+// validateHanded parses for a daemon, which hands over what it has read, and answers with the configuration.
 func (a *app) validateHanded() error {
 	b, err := io.ReadAll(a.in)
 	if err != nil {
@@ -151,13 +150,14 @@ func (a *app) validateHanded() error {
 	if err != nil {
 		return err
 	}
-	if _, ds := parse(s); ds.HasErrors() {
+	c, ds := parse(s)
+	if ds.HasErrors() {
 		if err := ds.Write(a.page(a.talk), a.mark); err != nil {
 			return err
 		}
 		return &exit{code: exitConfig}
 	}
-	return json.NewEncoder(a.out).Encode(s.Inputs)
+	return s.Hand(a.out, c)
 }
 
 type validateView struct {

@@ -37,7 +37,7 @@ node "a" {
 		t.Fatal(err)
 	}
 	write("netd.hcl", "x = "+strings.Repeat("[", 1<<20))
-	c, err := a.parseAgain(t.Context(), src)
+	c, err := a.parseApart(t.Context(), src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ node "a" {
 	if src, err = a.read(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = a.parseAgain(t.Context(), src); err == nil || !strings.Contains(err.Error(), `netd.hcl:4`) {
+	if _, err = a.parseApart(t.Context(), src); err == nil || !strings.Contains(err.Error(), `netd.hcl:4`) {
 		t.Errorf("a fault: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"netd/config"
+	"netd/reconcile"
+	"netd/reconcile/desired"
 )
 
 // A file is read and parsed on the goroutine of who asks for it (the watch, reload, apply), which may take seconds, and only
@@ -32,7 +33,7 @@ func (d *daemonState) follow(ctx context.Context) {
 			return
 		case <-d.fileChanged:
 		}
-		_ = d.reread(ctx, func(context.Context) { d.pokes.Whole() })
+		_ = d.reread(ctx, func(context.Context) { d.pokes.Add(reconcile.Poke{Wanted: true}) })
 	}
 }
 
@@ -63,7 +64,7 @@ func (d *daemonState) read(ctx context.Context) reading {
 	d.last = reading{err: err}
 	if err == nil {
 		d.last.src = src
-		if d.last.c, d.last.err = d.a.parseAgain(ctx, src); d.last.err == nil {
+		if d.last.c, d.last.err = d.a.parseApart(ctx, src); d.last.err == nil {
 			d.last.err = refuse(d.last.c)
 		}
 	}
@@ -94,7 +95,7 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 	}
 	d.retry = time.AfterFunc(again, d.fileChanged.Set)
 	if d.config == nil {
-		d.fallBack()
+		d.fallBack(ctx)
 	}
 	known := false
 	d.set(func(s *statusView) { known, s.ConfigError = s.ConfigError == err.Error(), err.Error() })
@@ -143,14 +144,21 @@ func (d *daemonState) settle(ctx context.Context, r reading) error {
 // harmless refuses a configuration that cuts others off on this host. One that cannot be planned yet is tried again later, since
 // it would be carried out then; not the first on a host, which has nothing to lose.
 func (d *daemonState) harmless(ctx context.Context, r reading, node config.Node) error {
-	if d.host.db.Applied().Digest == r.c.Digest {
+	applied := d.host.db.Applied()
+	if applied.Digest == r.c.Digest {
 		return nil
+	}
+	if was, ready := d.loop.Wanted(); ready && slices.Equal(applied.Blocks, node.Blocks) {
+		now, err := d.host.compile(ctx, r.c, node)
+		if err == nil && !desired.MayHarm(was.State, now.want.State) {
+			return nil
+		}
 	}
 	_, _, v, err := d.host.plan(ctx, r.c, node)
 	switch {
 	case err == nil && (agreement{}).refuses(v):
 		return refused(v)
-	case err != nil && d.host.db.Applied().Digest != "":
+	case err != nil && applied.Digest != "":
 		d.homeless = &r
 		return err
 	}
@@ -173,7 +181,7 @@ func (d *daemonState) take(src *config.Source, c *config.Config) {
 }
 
 // fallBack takes the last good configuration.
-func (d *daemonState) fallBack() {
+func (d *daemonState) fallBack(ctx context.Context) {
 	b, err := d.host.db.Good()
 	if err != nil {
 		return
@@ -183,25 +191,40 @@ func (d *daemonState) fallBack() {
 		d.log.Error("the last good configuration", zap.Error(err))
 		return
 	}
-	if c, ds := src.Parse(); !ds.HasErrors() {
-		d.take(src, c)
-		d.log.Warn("the last good configuration is in force", zap.String("config", c.Digest[:7]))
+	c, err := d.a.parseApart(ctx, src)
+	if err != nil {
+		d.log.Error("the last good configuration", zap.Error(err))
+		return
 	}
+	d.take(src, c)
+	d.log.Warn("the last good configuration is in force", zap.String("config", c.Digest[:7]))
 }
 
-// parseAgain parses what was read for a daemon: a process of its own does so first, with the very bytes, so that what the
-// parser cannot survive kills that process alone. What file() read there is what it reads here.
-func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Config, error) {
+// parseApart has a process of its own parse what was read for a daemon, which takes over the configuration that comes of it:
+// what the parser cannot survive kills that process alone, and no text of a file reaches a parser in the one that writes to the
+// kernel.
+func (a *app) parseApart(ctx context.Context, src *config.Source) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, parseWait+time.Second) // its own watchdog says why, before
 	defer cancel()
 	marshalled, err := src.Marshal()
 	if err != nil {
 		return nil, err
 	}
-	var read, said bytes.Buffer
+	var said bytes.Buffer
 	child := exec.CommandContext(ctx, "/proc/self/exe", "validate", "--handed")
-	child.Stdin, child.Stdout, child.Stderr = bytes.NewReader(marshalled), &read, &said
-	if err := child.Run(); err != nil {
+	child.Stdin, child.Stderr = bytes.NewReader(marshalled), &said
+	parsed, err := child.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := child.Start(); err != nil {
+		return nil, err
+	}
+	c, broken := src.Take(parsed)
+	if broken != nil {
+		_ = parsed.Close() // it may have more to say than is read
+	}
+	if err := child.Wait(); err != nil {
 		text := strings.TrimSpace(said.String())
 		if len(text) > 4096 {
 			text = text[:4096] + "…"
@@ -211,12 +234,5 @@ func (a *app) parseAgain(ctx context.Context, src *config.Source) (*config.Confi
 		}
 		return nil, &exit{exitConfig, errors.New(text)}
 	}
-	if err := json.Unmarshal(read.Bytes(), &src.Inputs); err != nil {
-		return nil, fmt.Errorf("what the parsing process read: %w", err)
-	}
-	c, ds := src.Parse()
-	if ds.HasErrors() {
-		return nil, &exit{exitConfig, ds}
-	}
-	return c, nil
+	return c, broken
 }

@@ -225,7 +225,7 @@ func (d *daemonState) asked(ctx context.Context, r request) (*config.Source, *co
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := d.a.parseAgain(ctx, src)
+	c, err := d.a.parseApart(ctx, src)
 	if err != nil {
 		for name := range r.Vars { // who reads that a variable lacks a value has perhaps just given it one
 			if strings.Contains(err.Error(), fmt.Sprintf("Variable %q has no default", name)) {

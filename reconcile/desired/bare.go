@@ -14,7 +14,7 @@ func (b *builder) bareBlocks(family family) []netip.Prefix {
 	var out []netip.Prefix
 	for _, n := range b.c.Networks {
 		for _, r := range b.remotes(n.Name) {
-			if n.Uses(config.ModeBGP) || !b.crosses(n, family, r.node) {
+			if n.Uses(config.ModeBGP) || !b.crosses(n, family, *r.node) {
 				out = append(out, family.of(r.blocks)...)
 			}
 		}
@@ -43,7 +43,7 @@ func (b *builder) bareToNode(family family) []netip.Prefix {
 			continue
 		}
 		for _, r := range b.remotes(n.Name) {
-			if !n.Uses(config.ModeBGP) && b.crosses(n, family, r.node) {
+			if !n.Uses(config.ModeBGP) && b.crosses(n, family, *r.node) {
 				out = append(out, family.of(r.blocks)...)
 			}
 		}

@@ -125,6 +125,8 @@ type builder struct {
 	stays  map[through]bool // the kernel's routes by tunnels, where some are left
 	leaves []string         // devices of left ones that blocks go by
 
+	others map[string][]remote // by network, of those that were asked for; see remotes
+
 	neighbours   []neighbour // BGP
 	admission    *admission  // nil: no neighbours
 	learned      *learner    // likewise
@@ -139,7 +141,7 @@ func newBuilder(c *config.Config, self config.Node, f Facts) *builder {
 		c, gone, stays = leaving(c, self, f.Host)
 	}
 	return &builder{c: c, self: self, facts: f, left: gone, stays: stays, underlays: map[family]object.HostLink{}, learnedLinks: map[family][]string{},
-		learnedBare: map[family][]netip.Prefix{}}
+		learnedBare: map[family][]netip.Prefix{}, others: map[string][]remote{}}
 }
 
 func (b *builder) findUnderlays() error {
@@ -245,22 +247,27 @@ func (b *builder) blackholes(n config.Network) {
 	}
 }
 
-// remotes are the other nodes with their blocks in a network, in the file's order.
+// remotes are the other nodes with their blocks in a network, in the file's order. Nobody changes them.
 func (b *builder) remotes(network string) []remote {
+	if out, known := b.others[network]; known {
+		return out
+	}
 	var out []remote
-	for _, n := range b.c.Nodes {
+	for i := range b.c.Nodes {
+		n := &b.c.Nodes[i]
 		if n.Name == b.self.Name {
 			continue
 		}
-		if blocks := b.c.BlocksIn(n, network); len(blocks) > 0 {
+		if blocks := b.c.BlocksIn(*n, network); len(blocks) > 0 {
 			out = append(out, remote{n, blocks})
 		}
 	}
+	b.others[network] = out
 	return out
 }
 
 type remote struct {
-	node   config.Node
+	node   *config.Node
 	blocks []netip.Prefix
 }
 

@@ -51,6 +51,18 @@ func Harms(p reconcile.Plan, want reconcile.Want, was, is []netip.Prefix) []stri
 	return append(out, h.blocks(was, is)...)
 }
 
+// MayHarm reports whether Harms may find anything where a host that is as was asks for is led to is. It reads nothing: of most
+// changes of a file that alone says that nobody is cut off.
+func MayHarm(was, is reconcile.State) bool {
+	lost := 0
+	for k, r := range was {
+		if _, stays := is[k]; !stays && isRemote(r) {
+			lost++
+		}
+	}
+	return lost >= harmAtLeast
+}
+
 type harm struct {
 	built map[reconcile.Key]bool               // not there now
 	gone  map[reconcile.Key]reconcile.Resource // there now, and not afterwards

@@ -95,6 +95,11 @@ func TestHarms(t *testing.T) {
 		if got, say := strings.Join(Harms(plan, w, was, is), "\n"), strings.Join(c.say, "\n"); got != say {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, say)
 		}
+		if may := MayHarm(have, want); len(c.was) == 0 && len(c.say) > 0 && !may {
+			t.Errorf("%s: by what is wanted alone it is called harmless", c.name)
+		} else if may && have[object.RouteKey("", netip.MustParsePrefix("10.11.4.0/24"), object.MainTable, 0)] == want[object.RouteKey("", netip.MustParsePrefix("10.11.4.0/24"), object.MainTable, 0)] {
+			t.Errorf("%s: by what is wanted alone it may be a harm", c.name) // those that go begin with the first
+		}
 	}
 }
 

@@ -109,8 +109,8 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 	}
 	// GTSM takes nothing that crossed a router, so that it is for neighbours on the link.
 	security := n.link != ""
-	if s := b.c.BGP.TTLSecurity; s != nil {
-		security = *s
+	if b.c.BGP.TTLSecuritySet {
+		security = b.c.BGP.TTLSecurity
 	}
 	in := b.admission.from[n.addr]
 	p := object.Peer{

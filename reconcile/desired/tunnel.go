@@ -21,8 +21,11 @@ var tunnelModes = []config.Mode{config.ModeIPIP, config.ModeVXLAN}
 // tunnel puts what a network's packets in a mode of tunnelModes are received by, and returns the way that they are sent by.
 // ok is false where the network does not use the mode, or nobody has blocks of it.
 func (b *builder) tunnel(n config.Network, m config.Mode) (t tunnel, ok bool) {
+	if !n.Uses(m) {
+		return tunnel{}, false
+	}
 	remotes := b.remotes(n.Name)
-	if !n.Uses(m) || len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
+	if len(remotes) == 0 && len(b.c.BlocksIn(b.self, n.Name)) == 0 {
 		return tunnel{}, false
 	}
 	if m == config.ModeIPIP {
@@ -83,15 +86,15 @@ func (b *builder) tunnelRoutes(n config.Network, t tunnel, remotes []remote) {
 			if len(blocks) == 0 {
 				continue
 			}
-			why := b.nodeCause(r.node)
+			why := b.nodeCause(*r.node)
 			way := object.Route{Table: object.MainTable, Type: object.Unicast}
 			var stands []reconcile.Key
-			if !b.crosses(n, f, r.node) {
-				way.Via, _ = b.onLink(f, r.node)
+			if !b.crosses(n, f, *r.node) {
+				way.Via, _ = b.onLink(f, *r.node)
 				way.Dev = b.underlay(f).Name
 			} else {
-				way.Via, way.Dev, way.Onlink = t.gateway(f, r.node), t.dev, true
-				stands = b.farEnd(n, f, r.node, &way, len(remotes) >= FromNodes)
+				way.Via, way.Dev, way.Onlink = t.gateway(f, *r.node), t.dev, true
+				stands = b.farEnd(n, f, *r.node, &way, len(remotes) >= FromNodes)
 				if own := f.address(b.self); own.IsValid() && b.blockless(n, f) {
 					way.Src = own.Addr() // the tunnel has no address, and the kernel would take any link's
 				}

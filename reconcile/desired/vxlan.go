@@ -30,13 +30,13 @@ func (b *builder) vxlan(n config.Network, remotes []remote) tunnel {
 		MAC: b.vtepMAC(n, b.self), MTU: b.mtu(n), Up: true, Alias: "netd: network " + n.Name,
 	}, netCause(n))
 	for _, r := range remotes {
-		why, mac := b.nodeCause(r.node), b.vtepMAC(n, r.node)
+		why, mac := b.nodeCause(*r.node), b.vtepMAC(n, *r.node)
 		for _, f := range families {
-			if vtep, ok := b.c.Tunnel(r.node, n.Name, f.v6); ok {
+			if vtep, ok := b.c.Tunnel(*r.node, n.Name, f.v6); ok {
 				b.put(object.Neigh{Link: dev, IP: vtep, MAC: mac}, why)
 			}
 		}
-		b.put(object.FDB{Link: dev, MAC: mac, Dst: outer.address(r.node).Addr()}, why)
+		b.put(object.FDB{Link: dev, MAC: mac, Dst: outer.address(*r.node).Addr()}, why)
 	}
 	return tunnel{dev, func(f family, r config.Node) netip.Addr {
 		vtep, _ := b.c.Tunnel(r, n.Name, f.v6) // every node with blocks has one: the file was checked
