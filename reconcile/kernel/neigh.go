@@ -66,44 +66,57 @@ func decodeNeigh(body []byte) (n heldNeigh, ok bool) {
 	return n, true
 }
 
-func (s neighs) List(context.Context, []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
+func (s neighs) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	return listed(want, s.read)
+}
+
+// Index is for networks of many nodes, as that of the forwarding entries and the next hop objects.
+func (s neighs) Index(want []reconcile.Resource) reconcile.Index { return newValueIndex(want, s.read) }
+
+func (s neighs) read(_ []reconcile.Resource, each func(object.Neigh)) ([]reconcile.Holder, error) {
 	h, err := s.k.host()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, f := range ipFamilies {
 		held, err := readNeighs(h.c, f)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, n := range held {
 			if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && l.isNetd() {
-				own = append(own, object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
+				each(object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
 			}
 		}
 	}
-	return own, nil, nil
+	return nil, nil
 }
 
-func (s fdbs) List(context.Context, []reconcile.Resource) (own []reconcile.Resource, _ []reconcile.Holder, err error) {
+func (s fdbs) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	return listed(want, s.read)
+}
+
+func (s fdbs) Index(want []reconcile.Resource) reconcile.Index { return newValueIndex(want, s.read) }
+
+func (s fdbs) read(_ []reconcile.Resource, each func(object.FDB)) ([]reconcile.Holder, error) {
 	h, err := s.k.host()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ours := false
 	for _, l := range h.links.byName {
 		ours = ours || l.isNetdVXLAN()
 	}
 	if !ours {
-		return nil, nil, nil
+		return nil, nil
 	}
 	held, err := readNeighs(h.c, unix.AF_BRIDGE)
 	for _, n := range held {
 		if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && l.isNetdVXLAN() {
-			own = append(own, object.FDB{Link: l.name, MAC: n.mac, Dst: n.dst})
+			each(object.FDB{Link: l.name, MAC: n.mac, Dst: n.dst})
 		}
 	}
-	return own, nil, err
+	return nil, err
 }
 
 func (s neighs) Batch(_ context.Context, changes []reconcile.Change) []error {

@@ -20,24 +20,47 @@ func (nexthops) Name() string { return object.KindNexthop }
 
 const sizeofNhmsg = 8 // struct nhmsg: family, scope, protocol, reserved, flags
 
-func (s nexthops) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+func (s nexthops) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	return listed(want, s.read)
+}
+
+func (s nexthops) Index(want []reconcile.Resource) reconcile.Index {
+	return newValueIndex(want, s.read)
+}
+
+func (s nexthops) read(want []reconcile.Resource, each func(object.Nexthop)) (foreign []reconcile.Holder, err error) {
 	h, err := s.k.host()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	asked := wanted(want)
-	err = h.c.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhmsg), func() { own, foreign = own[:0], foreign[:0] }, func(body []byte) error {
+	var own []object.Nexthop
+	others := map[object.Nexthop]uint8{}
+	err = h.c.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhmsg), func() { own = own[:0]; clear(others) }, func(body []byte) error {
 		n, protocol, ok := decodeNexthop(body, h.links)
 		switch {
 		case !ok:
 		case protocol == object.Protocol:
 			own = append(own, n)
-		case asked[n.Key()]:
-			foreign = append(foreign, nexthopHolder(n, protocol))
+		default:
+			others[n] = protocol
 		}
 		return nil
 	})
-	return own, foreign, nexthopTrouble(err, len(want) > 0)
+	if err != nil {
+		return nil, nexthopTrouble(err, len(want) > 0)
+	}
+	for _, n := range own {
+		each(n)
+	}
+	if len(others) > 0 {
+		asked := wanted(want)
+		for n, protocol := range others {
+			if asked[n.Key()] {
+				foreign = append(foreign, nexthopHolder(n, protocol))
+			}
+		}
+	}
+	return foreign, nil
 }
 
 // nexthopTrouble is what an error of reading next hop objects means: a kernel without them holds none.
