@@ -47,6 +47,9 @@ func hosts(t *testing.T) (near, far *netns.NS) {
 		}
 		ns.Run(t, "ip link set wire up")
 	}
+	// A packet that is sent before the kernel has seen the carrier of both ends is lost, and ARP asks again after a second only.
+	near.Run(t, "ping -q -c 1 -w 10 10.77.0.1")
+	near.Run(t, "ping -q -c 1 -w 10 2001:db8:77::1")
 	return near, far
 }
 
