@@ -20,7 +20,7 @@ import (
 //	far route   10.10.194.134 dev netd… scope link
 //
 // A route is wanted only while a session gives it, and only where the file itself admits it (admit.go). Several equal paths
-// are one route with several next hops. A next hop on no connected subnet is resolved by the most specific route to it: one
+// are one route with several next hops (spread.go). A next hop on no connected subnet is resolved by the most specific route to it: one
 // of the host's own, or one learned whose next hop is on the link; it follows that when it changes.
 //
 // Unknown is not empty: as long as the table of a neighbour is not known, the routes that it may have given stay.
@@ -37,7 +37,9 @@ func (b *builder) learn() {
 }
 
 func newLearner(a *admission, near map[way]nearHop, sets map[[mostMemo]way]*hopSet) *learner {
-	return &learner{a: a, near: near, sets: sets, denied: map[netip.Prefix]bool{}, refused: map[string]*refusals{}, uses: map[use]int{}}
+	l := &learner{a: a, near: near, sets: sets, denied: map[netip.Prefix]bool{}, refused: map[string]*refusals{}, uses: map[use]int{}}
+	l.spread = newSpreader(l)
+	return l
 }
 
 // learner goes through up to 100,000 paths in every pass: what a path needs is looked up once for each next hop, and ways
@@ -55,6 +57,7 @@ type learner struct {
 	far     int                   // ways whose next hop is on no link
 	uses    map[use]int           // routes by the links that they leave by
 	several int                   // routes with several next hops
+	spread  *spreader
 }
 
 // learned is what is known of the ways to a prefix.
@@ -326,7 +329,7 @@ func (l *learner) route(r *learned) object.Route {
 	if len(r.hops) == 1 || !l.a.b.c.BGP.Multipath {
 		route.Via, route.Dev = r.hops[0].Via, r.hops[0].Dev
 	} else {
-		route.Hops = r.text
+		route.Hops = l.spread.hops(r.prefix, r.hopSet)
 	}
 	return route
 }

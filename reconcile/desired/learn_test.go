@@ -24,7 +24,8 @@ peer "tor-b" {
   import  = ["172.16.0.0/12 le 24"]
 }
 `
-	const a, b, there, far = "192.168.170.1", "192.168.170.2", "192.168.170.138", "192.168.171.139"
+	const a, b, c, there, far = "192.168.170.1", "192.168.170.2", "192.168.170.3", "192.168.170.138", "192.168.171.139"
+	const third = "peer \"tor-c\" {\n  address = \"192.168.170.3\"\n  asn = 65103\n"
 	type path struct{ prefix, via, from string }
 	for _, x := range []struct {
 		name   string
@@ -39,6 +40,20 @@ peer "tor-b" {
 		{name: "two routers", paths: []path{{"172.30.0.0/24", a, a}, {"172.30.0.0/24", b, b}, {"172.30.1.0/24", b, b}},
 			want: []string{"172.30.0.0/24 via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33 # peer tor-a, peer tor-b",
 				"172.30.1.0/24 via 192.168.170.2 dev ens33 # peer tor-b"}},
+		{name: "two of three routers", more: third + "  import = [\"172.30.0.0/16 le 24\"]\n}\n",
+			paths: []path{{"172.30.0.0/24", a, a}, {"172.30.0.0/24", b, b}, {"172.30.1.0/24", b, b}, {"172.30.2.0/24", a, a}, {"172.30.2.0/24", b, b}, {"172.30.2.0/24", c, c},
+				{"172.31.0.0/24", a, a}, {"172.31.0.0/24", b, b}},
+			want: []string{"172.30.0.0/24 via 192.168.170.1 dev ens33 weight 2, via 192.168.170.2 dev ens33 weight 2, via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33 # peer tor-a, peer tor-b",
+				"172.30.1.0/24 via 192.168.170.2 dev ens33 # peer tor-b",
+				"172.30.2.0/24 via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33, via 192.168.170.3 dev ens33 # peer tor-a, peer tor-b, peer tor-c",
+				"172.31.0.0/24 via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33 # peer tor-a, peer tor-b"}},
+		{name: "the third has another rank", more: third + "  import     = [\"172.30.0.0/16 le 24\"]\n  local_pref = 90\n}\n",
+			paths: []path{{"172.30.0.0/24", a, a}, {"172.30.0.0/24", b, b}},
+			want:  []string{"172.30.0.0/24 via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33 # peer tor-a, peer tor-b"}},
+		{name: "one of three held", more: third + "  import = [\"172.30.0.0/16 le 24\"]\n}\n", synced: b + " " + c + " " + there + " " + far,
+			paths: []path{{"172.30.0.0/24", b, b}}, held: []path{{"172.30.0.0/24", a, ""}, {"172.30.0.0/24", b, ""}, {"172.30.0.0/24", a, ""}, {"172.30.0.0/24", b, ""}},
+			want:  []string{"172.30.0.0/24 via 192.168.170.1 dev ens33 weight 2, via 192.168.170.2 dev ens33 weight 2, via 192.168.170.1 dev ens33, via 192.168.170.2 dev ens33 # peer tor-a, peer tor-b"},
+			notes: []string{"1 learned route held"}},
 		{name: "one way at a time", more: "bgp {\n  multipath = false\n}\n", paths: []path{{"172.30.0.0/24", a, a}},
 			want: []string{"172.30.0.0/24 via 192.168.170.1 dev ens33 # peer tor-a"}},
 		{name: "blocks", paths: []path{{"10.10.194.128/26", there, there}, {"10.10.7.0/24", far, far}},
@@ -69,19 +84,19 @@ peer "tor-b" {
 			notes: []string{"3 learned routes held"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			c, n, f := policy(t, peers+x.more)
+			file, n, f := policy(t, peers+x.more)
 			f.Speaker = object.Speaker{Known: x.synced != "none"}
-			for _, s := range []string{a, b, there, far, "2001:db8:170::138"} {
+			for _, s := range []string{a, b, c, there, far, "2001:db8:170::138"} {
 				f.Speaker.Peers = append(f.Speaker.Peers, object.SpeakerPeer{Addr: netip.MustParseAddr(s), Synced: x.synced == "" || slices.Contains(strings.Fields(x.synced+" 2001:db8:170::138"), s)})
 			}
 			for _, p := range x.paths {
-				f.Speaker.Paths = append(f.Speaker.Paths, told(c, n, p.from, p.prefix, p.via))
+				f.Speaker.Paths = append(f.Speaker.Paths, told(file, n, p.from, p.prefix, p.via))
 			}
 			for _, p := range x.held {
 				f.Host.LearnedRoutes = append(f.Host.LearnedRoutes, object.Learned{Prefix: netip.MustParsePrefix(p.prefix), NextHop: netip.MustParseAddr(p.via), Link: "ens33"})
 			}
 			f.Host.Ways = x.ways
-			r, err := desired.Compile(c, n, f)
+			r, err := desired.Compile(file, n, f)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,10 @@ package kernel_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +86,8 @@ func TestMultipath(t *testing.T) {
 		"ip route replace 10.99.3.0/24 proto 142 nexthop via 192.0.2.1 dev tor0 weight 3 nexthop via 198.51.100.1 dev tor1 nexthop via 198.51.100.9 dev tor1 nexthop via 203.0.113.1 dev tor0 onlink",
 		"ip route replace 10.99.3.0/24 proto 142 via 192.0.2.1 dev tor0",
 		"ip route replace 10.99.3.0/24 proto 142 nexthop via 192.0.2.1 dev tor0 nexthop via 198.51.100.1 dev tor1 nexthop via 198.51.100.9 dev tor1 nexthop via 203.0.113.1 dev tor1 onlink",
+		// In another order flows go by other ways.
+		"ip route replace 10.99.3.0/24 proto 142 nexthop via 203.0.113.1 dev tor0 onlink nexthop via 198.51.100.9 dev tor1 nexthop via 198.51.100.1 dev tor1 nexthop via 192.0.2.1 dev tor0",
 		"ip route del 10.99.3.0/24",
 	} {
 		netns.Run(t, change)
@@ -93,10 +98,6 @@ func TestMultipath(t *testing.T) {
 		settled(full)
 	}
 
-	// The order in which someone puts them back does not matter.
-	netns.Run(t, "ip route replace 10.99.3.0/24 proto 142 nexthop via 203.0.113.1 dev tor0 onlink nexthop via 198.51.100.9 dev tor1 nexthop via 198.51.100.1 dev tor1 nexthop via 192.0.2.1 dev tor0")
-	settled(full)
-
 	for _, w := range []reconcile.Want{want(a, b, c), want(a, b), full} {
 		plan := converge(w)
 		if len(plan.Changes) != 1 || plan.Changes[0].Op != reconcile.Update {
@@ -104,6 +105,44 @@ func TestMultipath(t *testing.T) {
 		}
 		settled(w)
 	}
+	// One that is away shares its flows among those that are there, and nobody else's move.
+	goes := func() []string { return flows(t, "10.99.3.1") }
+	spread := func(there ...object.Hop) reconcile.Want {
+		w := want(there...)
+		w.Put(object.Route{Dst: netip.MustParsePrefix("10.99.3.0/24"), Table: object.MainTable, Type: object.Unicast, Hops: object.HopList(object.Spread([]object.Hop{a, b, c, d}, there))}, reconcile.Cause{})
+		return w
+	}
+	netns.Run(t, "sysctl -qw net.ipv4.fib_multipath_hash_policy=1")
+	before := goes()
+	for _, x := range []struct {
+		there []object.Hop
+		other object.Hop // that went, or came
+	}{{[]object.Hop{a, b, c}, d}, {[]object.Hop{b, c}, a}, {[]object.Hop{b, c, d}, d}, {[]object.Hop{a, b, c, d}, a}, {[]object.Hop{a, c, d}, b}, {[]object.Hop{a, b, c, d}, b}} {
+		w := spread(x.there...)
+		plan := converge(w)
+		if len(plan.Changes) != 1 || plan.Changes[0].Op != reconcile.Update {
+			t.Errorf("%d changes, want one replace", len(plan.Changes))
+		}
+		settled(w)
+		after := goes()
+		parts, moved := map[string]int{}, 0
+		for i, via := range after {
+			parts[via]++
+			if via != before[i] && via != x.other.Via.String() && before[i] != x.other.Via.String() {
+				moved++
+			}
+		}
+		if moved != 0 {
+			t.Errorf("%s went or came, and %d of %d other flows moved", x.other, moved, len(after))
+		}
+		for _, h := range x.there {
+			if n, fair := parts[h.Via.String()], len(after)/len(x.there); n < fair*3/4 || n > fair*5/4 {
+				t.Errorf("by %v: %s has %d of %d flows", x.there, h, n, len(after))
+			}
+		}
+		before = after
+	}
+
 	// From several to one and back is a replace too.
 	single := want(a, b)
 	single.Put(object.Route{Dst: netip.MustParsePrefix("10.99.3.0/24"), Table: object.MainTable, Type: object.Unicast, Via: a.Via, Dev: a.Dev}, reconcile.Cause{})
@@ -114,6 +153,30 @@ func TestMultipath(t *testing.T) {
 		}
 		settled(w)
 	}
+}
+
+// flows is the next hop of each of many flows.
+func flows(t *testing.T, to string) []string {
+	t.Helper()
+	var ask strings.Builder
+	for port := range 2000 {
+		fmt.Fprintf(&ask, "route get %s ipproto udp sport %d dport 80\n", to, 20000+port)
+	}
+	file := filepath.Join(t.TempDir(), "flows")
+	if err := os.WriteFile(file, []byte(ask.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for line := range strings.Lines(netns.Run(t, "ip -batch "+file)) {
+		if _, rest, found := strings.Cut(line, to+" via "); found {
+			via, _, _ := strings.Cut(rest, " ")
+			out = append(out, via)
+		}
+	}
+	if len(out) != 2000 {
+		t.Fatalf("the kernel told the way of %d flows of 2000", len(out))
+	}
+	return out
 }
 
 // TestMultipathIPv6 is the same of IPv6, whose next hops the kernel keeps as routes of their own with one key: link-local

@@ -130,7 +130,11 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 		for i, x := range h.hops {
 			ways[i] = object.Hop{Via: x.via, Dev: names.byIndex[x.oif].name, Onlink: x.onlink, Weight: x.weight}
 		}
-		r.Hops = object.Hops(ways)
+		if r.Dst.Addr().Is6() {
+			r.Hops = object.Hops(ways)
+		} else {
+			r.Hops = object.HopList(ways)
+		}
 	case h.oif != 0:
 		r.Dev = names.byIndex[h.oif].name
 	}

@@ -29,16 +29,20 @@ func (h Hop) String() string {
 	return s
 }
 
-// Hops is the canonical text of a set of ways, for Route.Hops: in order, each once. The order in which the kernel keeps
-// them says only which flow takes which, and it is not the same for both families, so that it does not count.
+func (a Hop) compare(b Hop) int {
+	return cmp.Or(a.Via.Compare(b.Via), cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.String(), b.String()))
+}
+
+// Hops is the canonical text of a set of ways: in order, each once.
 func Hops(ways []Hop) string {
-	sorted := slices.Clone(ways)
-	slices.SortFunc(sorted, func(a, b Hop) int {
-		return cmp.Or(a.Via.Compare(b.Via), cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.String(), b.String()))
-	})
-	sorted = slices.Compact(sorted)
-	words := make([]string, len(sorted))
-	for i, h := range sorted {
+	return HopList(slices.Compact(slices.SortedFunc(slices.Values(ways), Hop.compare)))
+}
+
+// HopList is the text of ways in the order that they have: that of an IPv4 route says which flow takes which (Spread), and
+// one may come more than once. Of an IPv6 route the kernel takes each once, and keeps them in an order of its own.
+func HopList(ways []Hop) string {
+	words := make([]string, len(ways))
+	for i, h := range ways {
 		words[i] = h.String()
 	}
 	return strings.Join(words, ", ")
@@ -64,7 +68,7 @@ func hopLinks(text string) iter.Seq[string] {
 	}
 }
 
-// ParseHops is the inverse of Hops.
+// ParseHops is the inverse of HopList.
 func ParseHops(text string) ([]Hop, error) {
 	var out []Hop
 	for _, entry := range strings.Split(text, ", ") {

@@ -42,7 +42,7 @@ type Route struct {
 	Src     netip.Addr // preferred source; invalid where the kernel chooses
 	Scope   Scope
 	Nexthop uint32 // id of a next hop object, 0 none; then Via, Dev and Onlink are the object's and unset here
-	Hops    string // Hops of several ways (RTA_MULTIPATH), empty where there is one; then Via, Dev and Onlink are unset
+	Hops    string // several ways (RTA_MULTIPATH), as HopList of IPv4 and Hops of IPv6; empty where there is one. Then Via, Dev and Onlink are unset
 }
 
 // RouteKey is the key of a route. The kernel keys IPv4 routes on prefix, table, metric and TOS; netd uses TOS 0 only.

@@ -10,14 +10,14 @@ import (
 	"netd/testenv/router"
 )
 
-// rack is a host with a container below two ToR switches, which both lead to a world beyond: 172.30.0.0/24, where 172.30.0.9
+// rack is a host with a container below ToR switches, which all lead to a world beyond: 172.30.0.0/24, where 172.30.0.9
 // answers.
 type rack struct {
 	*lab
 	node, world *host
-	tors        [2]*host
-	routers     [2]*router.Router
-	sessions    [2]session
+	tors        []*host
+	routers     []*router.Router
+	sessions    []session
 }
 
 const rackFile = `
@@ -38,8 +38,8 @@ workload "web" {
 }
 `
 
-// newRack has switches of two programs, with the peer blocks of the file that is given.
-func newRack(t *testing.T, programs [2]router.Program, peers string, sessions [2]session) *rack {
+// newRack has switches of several programs, with the peer blocks of the file that is given.
+func newRack(t *testing.T, programs []router.Program, peers string, sessions []session) *rack {
 	r := &rack{lab: newLab(t, fmt.Sprintf(rackFile, peers)), sessions: sessions}
 	r.container("web")
 	r.node = r.host("node", "192.168.170.137/24")
@@ -47,20 +47,23 @@ func newRack(t *testing.T, programs [2]router.Program, peers string, sessions [2
 	netns.Run(t, "ip link add "+beyond+" type bridge")
 	t.Cleanup(func() { netns.Run(t, "ip link del "+beyond) })
 	netns.Run(t, "ip link set "+beyond+" up")
-	for i := range r.tors {
+	back := ""
+	for i := range programs {
 		name := fmt.Sprintf("tor%d", i+1)
-		r.tors[i] = r.host(name, fmt.Sprintf("192.168.170.%d/24", i+1))
-		r.attach(r.tors[i].NS, beyond, name, fmt.Sprintf("172.30.0.%d/24", i+1))
-		r.tors[i].Run(t, "sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.up0.rp_filter=0")
+		tor := r.host(name, fmt.Sprintf("192.168.170.%d/24", i+1))
+		r.tors = append(r.tors, tor)
+		r.attach(tor.NS, beyond, name, fmt.Sprintf("172.30.0.%d/24", i+1))
+		back += fmt.Sprintf(" nexthop via 172.30.0.%d dev up0", i+1)
+		tor.Run(t, "sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.up0.rp_filter=0")
 	}
 	r.world = &host{NS: netns.New(t, r.id+"-world"), lab: r.lab, addr: netip.MustParseAddr("172.30.0.9")}
 	r.attach(r.world.NS, beyond, "world", "172.30.0.9/24")
-	r.world.Run(t, "ip route add 10.10.0.0/16 nexthop via 172.30.0.1 dev up0 nexthop via 172.30.0.2 dev up0")
+	r.world.Run(t, "ip route add 10.10.0.0/16"+back)
 	for i, p := range programs {
 		s := &r.sessions[i]
 		s.id, s.netd = r.tors[i].addr.String(), r.node.addr.String()
 		s.announce = append(s.announce, "172.30.0.0/24")
-		r.routers[i] = router.New(t, p, r.tors[i].NS, s.conf(p))
+		r.routers = append(r.routers, router.New(t, p, r.tors[i].NS, s.conf(p)))
 	}
 	r.node.start()
 	return r
@@ -79,7 +82,7 @@ func (l *lab) attach(ns *netns.NS, bridge, name, address string) {
 // TestRack is a rack with two ToR switches, of other programs and in other AS: what both announce is one route with two next
 // hops, containers are reached by both, and with one switch gone by the other.
 func TestRack(t *testing.T) {
-	for _, programs := range [][2]router.Program{{router.BIRD, router.FRR}, {router.FRR, router.BIRD}} {
+	for _, programs := range [][]router.Program{{router.BIRD, router.FRR}, {router.FRR, router.BIRD}} {
 		t.Run(string(programs[0])+"+"+string(programs[1]), func(t *testing.T) {
 			r := newRack(t, programs, `
 peer "tor-a" {
@@ -91,7 +94,7 @@ peer "tor-b" {
   address = "192.168.170.2"
   asn     = 65102
   import  = ["172.30.0.0/24"]
-}`, [2]session{{as: 65101, netdAS: 64512, restart: 60}, {as: 65102, netdAS: 64512, restart: 60}})
+}`, []session{{as: 65101, netdAS: 64512, restart: 60}, {as: 65102, netdAS: 64512, restart: 60}})
 			r.node.up(2)
 			both := "172.30.0.0/24 \n\tnexthop via 192.168.170.1 dev eth0 weight 1 \n\tnexthop via 192.168.170.2 dev eth0 weight 1"
 			r.wait("a route with two next hops", func() string { return differs(r.node.routes("172.30.0.0/24"), both) })
