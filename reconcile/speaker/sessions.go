@@ -54,7 +54,7 @@ type session struct {
 	reopen   *time.Timer        // until it is tried again after that; nil: it is not closed
 	unknown  *time.Timer        // ends the time in which its table is unknown
 	looked   *time.Timer        // when it is looked at, where it stands still
-	md5      uint64             // md5Failures when its state began
+	md5      uint64             // md5Failures since when it waits
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
@@ -253,7 +253,10 @@ func (s *sessions) enter(addr netip.Addr, x *session, state api.PeerState_Sessio
 	if x.looked != nil {
 		x.looked.Stop()
 	}
-	x.state, x.since, x.md5 = state, time.Now(), md5Failures()
+	x.state, x.since = state, time.Now()
+	if x.waits() {
+		x.md5 = md5Failures()
+	}
 	since := x.since
 	x.watch(func() { s.still(addr, since) })
 }

@@ -64,7 +64,7 @@ func (s *sessions) still(addr netip.Addr, since time.Time) {
 func (x *session) watch(look func()) {
 	after := stillIdle
 	switch {
-	case x.state == api.PeerState_ACTIVE && x.conf.GetConf().GetDescription() == describeListens:
+	case x.waits():
 		after = stillActive
 	case x.state == api.PeerState_OPENSENT:
 		after = stillOpening
@@ -72,6 +72,11 @@ func (x *session) watch(look func()) {
 		return
 	}
 	x.looked = time.AfterFunc(after, look)
+}
+
+// waits reports whether a session stands until its neighbour dials.
+func (x *session) waits() bool {
+	return x.state == api.PeerState_ACTIVE && x.conf.GetConf().GetDescription() == describeListens
 }
 
 // md5Failures counts the segments that the kernel dropped for their signature.
