@@ -17,7 +17,7 @@ func (l *Loop) renew(ctx context.Context, by map[Key]string) {
 		return
 	}
 	keys := changed(l.want.State, want.State)
-	if len(keys) > pokeMost || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed || len(l.conflicts) > 0 { // who was in the way may be gone
+	if len(keys) > pokeMost+len(want.State)/2 || !slices.Equal(want.Foreign, l.want.Foreign) || l.failed || len(l.conflicts) > 0 { // who was in the way may be gone
 		_ = l.all(ctx, "event", want, by, began)
 		return
 	}

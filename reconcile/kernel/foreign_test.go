@@ -99,8 +99,9 @@ func TestForeignLinks(t *testing.T) {
 		{"ip link set strange group 142", true},        // netd's mark
 		{"ip link set strange group 0", false},
 		{"ip link del strange", false},
-		{"ip link set ens33 mtu 1400", true}, // what is wanted stands on it
-		{"ip addr add 192.168.170.99/24 dev ens33", true},
+		{"ip link set ens33 mtu 1400", true},               // what is wanted stands on it
+		{"ip addr add 192.168.170.99/24 dev ens33", false}, // nothing goes when one comes
+		{"ip addr del 192.168.170.99/24 dev ens33", true},
 		{"ip link add foreign type vxlan id 77 dstport 4790 dev ens33", true}, // in the way of netd's, perhaps
 	} {
 		heard := hear(x.command)

@@ -120,6 +120,9 @@ func (h hints) addr(m message) reconcile.Poke {
 		return at(object.LinkKey("", name), a.Key())
 	}
 	p := h.foreign(name)
+	if m.Type == unix.RTM_NEWADDR { // one that comes takes nothing along
+		p = facts
+	}
 	switch {
 	case h.Sends != nil && h.Sends(a.Prefix.Addr()): // routes that prefer a source go with it, without an event of their own
 		return whole
