@@ -124,7 +124,7 @@ func TestDoctor(t *testing.T) {
 		{"this node's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.137/24 dev ens33"), doctor.Fail, "has this node's address 192.168.170.137 too", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
 		{"another's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.138/24 dev ens33"), doctor.Fail, "both have 192.168.170.138, node baihl-node's address", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
 		{"no TCP in the tunnel", "checksum-offload", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook input priority 0 ; }", "nft add rule inet fault in iifname vxlan.netd meta l4proto tcp drop"),
-			doctor.Warn, "through the VXLAN tunnel baihl-node answers pings and no TCP", "", func() { b.Run(t, "nft delete table inet fault") }},
+			doctor.Warn, "through the VXLAN tunnel baihl-node (10.10.194.128) answers pings and no TCP", "", func() { b.Run(t, "nft delete table inet fault") }},
 		{"a small path", "path-mtu", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook prerouting priority -400 ; }", "nft add rule inet fault in ip length gt 1400 drop"),
 			doctor.Fail, "the way to node baihl-node (192.168.170.138) carries 1400 bytes, ens33 1500", "fix", func() { b.Run(t, "nft delete table inet fault") }},
 		{"another program has the BGP port", "bgp-port", peers, doctor.Fail, "TCP port 179 is held by pid ", "", quits},
@@ -188,4 +188,65 @@ func TestDoctor(t *testing.T) {
 	l.t = t
 	a.must(0, "destroy", "-y")
 	b.must(0, "destroy", "-y")
+}
+
+// TestDoctor6: the wire's faults are found of IPv6 addresses alone, where IPv4 has none of them.
+func TestDoctor6(t *testing.T) {
+	l := newUnderlay(t, `network "lab" {
+  pools = ["2001:db8:10::/48"]
+  mode  = "vxlan"
+}
+node "a" {
+  address6 = "2001:db8:1::1/64"
+  blocks   = ["2001:db8:10:1::/64"]
+}
+node "b" {
+  address6 = "2001:db8:1::2/64"
+  blocks   = ["2001:db8:10:2::/64"]
+}
+`, "a", "b")
+	l.destroyed()
+	twin := netns.New(t, "twin")
+	l.wire("a eth0 2001:db8:1::1/64", "b eth0 2001:db8:1::2/64", "twin eth0")
+	l.apply()
+	a, b := l.hosts[0], l.hosts[1].NS
+	twin.Run(t, "ip link set eth0 up")
+	twin.Run(t, "sysctl -qw net.ipv6.conf.eth0.accept_dad=0")
+	table := func(rule string) []string {
+		return []string{"nft add table inet fault", "nft add chain inet fault in { type filter hook prerouting priority -400 ; }", "nft add rule inet fault in " + rule}
+	}
+	for _, x := range []struct {
+		check string
+		on    *netns.NS
+		fault []string
+		level doctor.Level
+		says  string
+		mend  string
+	}{
+		{"duplicate-address", twin, []string{"ip addr add 2001:db8:1::1/64 dev eth0 nodad"}, doctor.Fail, "has this node's address 2001:db8:1::1 too", "ip addr del 2001:db8:1::1/64 dev eth0"},
+		{"duplicate-address", twin, []string{"ip addr add 2001:db8:1::2/64 dev eth0 nodad"}, doctor.Fail, "both have 2001:db8:1::2, node b's address", "ip addr del 2001:db8:1::2/64 dev eth0"},
+		{"path-mtu", b, table("ip6 length gt 1360 drop"), doctor.Fail, "the way to node b (2001:db8:1::2) carries 1400 bytes, eth0 1500", "nft delete table inet fault"},
+		{"checksum-offload", b, table("iifname vxlan.netd meta l4proto tcp drop"), doctor.Warn, "through the VXLAN tunnel b (2001:db8:10:2::) answers pings and no TCP", "nft delete table inet fault"},
+	} {
+		t.Run(x.check, func(t *testing.T) {
+			l.t = t
+			if c, _ := a.examined(); c[x.check].Level != doctor.OK {
+				t.Fatalf("before: %+v", c[x.check])
+			}
+			for _, line := range x.fault {
+				x.on.Run(t, line)
+			}
+			if c, _ := a.examined(); c[x.check].Level != x.level || !strings.Contains(c[x.check].Evidence, x.says) || c[x.check].Fix == "" {
+				t.Errorf("%+v, want %s: %s", c[x.check], x.level, x.says)
+			}
+			x.on.Run(t, x.mend)
+			if c, _ := a.examined(); c[x.check].Level != doctor.OK {
+				t.Errorf("afterwards: %+v", c[x.check])
+			}
+		})
+	}
+	l.t = t
+	if c, _ := a.examined(); c["clocks"].Level == doctor.OK && !strings.HasPrefix(c["clocks"].Evidence, "not asked") {
+		t.Errorf("clocks: %+v", c["clocks"])
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,9 +47,9 @@ type Host interface {
 
 // Wire is what the host's links lead to.
 type Wire interface {
-	// Claims asks who has IPv4 addresses on a link and returns the MACs that answered for each.
+	// Claims asks who has addresses on a link and returns the MACs that answered for each.
 	Claims(ctx context.Context, link string, addrs []netip.Addr) (map[netip.Addr][]object.MAC, error)
-	// Clocks are how far the clocks of hosts are ahead of this one's; who does not tell is left out.
+	// Clocks are how far the clocks of IPv4 hosts are ahead of this one's; who does not tell is left out.
 	Clocks(ctx context.Context, addrs []netip.Addr) (map[netip.Addr]time.Duration, error)
 	// Paths are what each address's path carries, 0 where it does not answer, and the link's MTU.
 	Paths(ctx context.Context, addrs []netip.Addr) (path, link []int, err error)
@@ -90,14 +91,17 @@ func (s *Site) pools() (out []netip.Prefix) {
 	return out
 }
 
-// others are the IPv4 addresses of the other nodes.
+// others are the addresses of the other nodes, IPv4 first.
 func (s *Site) others() (names map[netip.Addr]string, addrs []netip.Addr) {
 	names = map[netip.Addr]string{}
 	for _, n := range s.Config.Nodes {
-		if a := n.Address.Addr(); n.Name != s.Node.Name && n.Address.IsValid() {
-			names[a], addrs = n.Name, append(addrs, a)
+		for _, p := range []netip.Prefix{n.Address, n.Address6} {
+			if n.Name != s.Node.Name && p.IsValid() {
+				names[p.Addr()], addrs = n.Name, append(addrs, p.Addr())
+			}
 		}
 	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
 	return names, addrs
 }
 

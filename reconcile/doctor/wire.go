@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,23 +14,30 @@ import (
 )
 
 func duplicates(ctx context.Context, s *Site) (out []Finding) {
-	if s.Link == "" || !s.Node.Address.IsValid() {
-		return well("no IPv4 address on a link")
-	}
 	names, others := s.others()
-	var near []netip.Addr
-	for _, a := range others {
-		if s.Node.Address.Masked().Contains(a) {
-			near = append(near, a)
+	var own, near []netip.Addr
+	for _, p := range []netip.Prefix{s.Node.Address, s.Node.Address6} {
+		if !p.IsValid() {
+			continue
+		}
+		own = append(own, p.Addr())
+		for _, a := range others {
+			if p.Masked().Contains(a) {
+				near = append(near, a)
+			}
 		}
 	}
-	own := s.Node.Address.Addr()
-	claims, err := s.Wire.Claims(ctx, s.Link, append(near, own))
+	if s.Link == "" {
+		return well("no link has this node's address")
+	}
+	claims, err := s.Wire.Claims(ctx, s.Link, slices.Concat(near, own))
 	if err != nil {
 		return unseen(err, "")
 	}
-	if macs := claims[own]; len(macs) > 0 { // nobody answers for an address but who has it, and the host does not hear itself
-		out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, own), "find the host of that MAC (its first three bytes name the maker) and give it another address", false})
+	for _, a := range own {
+		if macs := claims[a]; len(macs) > 0 { // nobody answers for an address but who has it, and the host does not hear itself
+			out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, a), "find the host of that MAC (its first three bytes name the maker) and give it another address", false})
+		}
 	}
 	for _, a := range near {
 		if macs := claims[a]; len(macs) > 1 {
@@ -37,7 +45,7 @@ func duplicates(ctx context.Context, s *Site) (out []Finding) {
 		}
 	}
 	if len(out) == 0 {
-		return well("each of %d addresses has one holder at most", len(near)+1)
+		return well("each of %d addresses has one holder at most", len(near)+len(own))
 	}
 	return out
 }
@@ -51,6 +59,8 @@ func clocks(ctx context.Context, s *Site) (out []Finding) {
 		out = append(out, Finding{Warn, "nothing keeps this host's clock (adjtimex: not synchronised)", "timedatectl set-ntp true", false})
 	}
 	names, others := s.others()
+	all := len(others)
+	others = slices.DeleteFunc(others, netip.Addr.Is6) // ICMPv6 has no timestamps
 	ahead, err := s.Wire.Clocks(ctx, others)
 	if err != nil {
 		return append(out, unseen(err, "")...)
@@ -62,6 +72,9 @@ func clocks(ctx context.Context, s *Site) (out []Finding) {
 		}
 	}
 	if len(out) == 0 {
+		if len(others) == 0 && all > 0 {
+			return well("not asked: the nodes have IPv6 addresses alone, and ICMPv6 has no timestamps")
+		}
 		return well("%d nodes told theirs", len(ahead))
 	}
 	return out
@@ -84,48 +97,52 @@ func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 		}
 	}
 	if len(out) == 0 {
-		return well("%d of %d nodes answer, each at the link's MTU", answered, len(others))
+		return well("%d of %d addresses of nodes answer, each at the link's MTU", answered, len(others))
 	}
 	return out
 }
 
 func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
-	var ends []netip.Addr
-	of := map[netip.Addr]string{}
+	names, families := map[netip.Addr]string{}, [2][]netip.Addr{}
 	for _, n := range s.Config.Networks {
 		if n.Mode != config.ModeVXLAN {
 			continue
 		}
 		for _, node := range s.Config.Nodes {
-			if a, ok := s.Config.Tunnel(node, n.Name, false); ok && node.Name != s.Node.Name {
-				ends = append(ends, a)
-				of[a] = node.Name
+			for i := range families {
+				if a, ok := s.Config.Tunnel(node, n.Name, i == 1); ok && node.Name != s.Node.Name {
+					families[i], names[a] = append(families[i], a), node.Name
+				}
 			}
 		}
 	}
-	if len(ends) == 0 {
+	if len(names) == 0 {
 		return well("no VXLAN")
 	}
-	paths, _, err := s.Wire.Paths(ctx, ends)
-	if err != nil {
-		return unseen(err, "")
-	}
 	silent, tried := []string{}, 0
-	for i, a := range ends {
-		if paths[i] == 0 {
+	for _, ends := range families {
+		if len(ends) == 0 {
 			continue
 		}
-		tried++
-		if !s.Wire.Connects(ctx, a) {
-			silent = append(silent, of[a])
+		paths, _, err := s.Wire.Paths(ctx, ends)
+		if err != nil {
+			return unseen(err, "")
 		}
-		if tried == 3 { // a fault of this host's shows at once
-			break
+		left := 3 // a fault of this host's shows at once
+		for i, a := range ends {
+			if paths[i] == 0 || left == 0 {
+				continue
+			}
+			left--
+			tried++
+			if !s.Wire.Connects(ctx, a) {
+				silent = append(silent, fmt.Sprintf("%s (%s)", names[a], a))
+			}
 		}
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
 			"ethtool -K vxlan.netd tx-checksum-ip-generic off", false}}
 	}
-	return well("%d of %d tunnel ends answer TCP", tried, len(ends))
+	return well("%d of %d tunnel ends answer TCP", tried, len(names))
 }
