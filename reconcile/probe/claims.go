@@ -15,8 +15,9 @@ import (
 )
 
 // Claims asks on a link who has addresses, as a host asks before it takes one: by ARP probes (RFC 5227, section 2.1.1) and by
-// neighbour solicitations without a source (RFC 4862, section 5.4.3). Neither question enters anything in anybody's
-// table; the answer to a solicitation goes to all hosts of the link and refreshes the entry of who has one. It returns the MACs that answered for each within wait, for each family. The host does not hear itself.
+// neighbour solicitations without a source (RFC 4862, section 5.4.3). Neither question enters anything in anybody's table;
+// the answer to a solicitation goes to all hosts of the link and refreshes the entry of who has one. It returns the MACs that
+// answered for each address, a family after the other, each within wait. The host does not hear itself.
 func Claims(ctx context.Context, link string, addrs []netip.Addr, wait time.Duration) (map[netip.Addr][][6]byte, error) {
 	dev, err := net.InterfaceByName(link)
 	if err != nil {
