@@ -183,6 +183,7 @@ func TestChecks(t *testing.T) {
 		{"bad a clock is ahead", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): 90 * time.Second}}, Warn, "the clock of node b (192.168.170.138) is 1m30s ahead of this one's", "timedatectl", false},
 		{"bad a clock is behind", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): -3 * time.Second}}, Warn, "is 3s behind this one's", "timedatectl", false},
 		{"bad TCP is lost in the tunnel", "checksum-offload", "vxlan", recorded{paths: []int{1450}, mtus: []int{1450}}, Warn, "answers pings and no TCP", "ethtool -K vxlan.netd tx-checksum-ip-generic off", false},
+		{"bad TCP is lost in the tunnel of another VNI", "checksum-offload", "vxlan\"\n  vxlan {\n    vni = 7\n  } # ", recorded{paths: []int{1450}, mtus: []int{1450}}, Warn, "answers pings and no TCP", "ethtool -K netdvx7 tx-checksum-ip-generic off", false},
 		{"OK who does not answer pings is another check's", "checksum-offload", "vxlan", recorded{}, OK, "0 of 1", "", false},
 	} {
 		if x.host.programs == nil && x.check != "firewall" && x.check != "legacy-iptables" {

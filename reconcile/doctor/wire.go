@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netd/config"
+	"netd/reconcile/object"
 )
 
 func duplicates(ctx context.Context, s *Site) (out []Finding) {
@@ -103,7 +104,7 @@ func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 }
 
 func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
-	names, families := map[netip.Addr]string{}, [2][]netip.Addr{}
+	names, devices, families := map[netip.Addr]string{}, map[netip.Addr]string{}, [2][]netip.Addr{}
 	for _, n := range s.Config.Networks {
 		if n.Mode != config.ModeVXLAN {
 			continue
@@ -111,7 +112,7 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 		for _, node := range s.Config.Nodes {
 			for i := range families {
 				if a, ok := s.Config.Tunnel(node, n.Name, i == 1); ok && node.Name != s.Node.Name {
-					families[i], names[a] = append(families[i], a), node.Name
+					families[i], names[a], devices[a] = append(families[i], a), node.Name, object.VXLANName(n.VNI)
 				}
 			}
 		}
@@ -119,7 +120,8 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	if len(names) == 0 {
 		return well("no VXLAN")
 	}
-	silent, tried := []string{}, 0
+	var silent, fix []string
+	tried := 0
 	for _, ends := range families {
 		if len(ends) == 0 {
 			continue
@@ -137,12 +139,15 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 			tried++
 			if !s.Wire.Connects(ctx, a) {
 				silent = append(silent, fmt.Sprintf("%s (%s)", names[a], a))
+				if command := "ethtool -K " + devices[a] + " tx-checksum-ip-generic off"; !slices.Contains(fix, command) {
+					fix = append(fix, command)
+				}
 			}
 		}
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
-			"ethtool -K vxlan.netd tx-checksum-ip-generic off", false}}
+			strings.Join(fix, "\n"), false}}
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(names))
 }
