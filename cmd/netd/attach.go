@@ -117,6 +117,9 @@ func (q *attachments) detach(ctx context.Context, batch []*attachment) {
 			}
 		}
 	}
+	if len(leaves)+len(soon) > most { // more than the loop should find to do at once where something asks for all of it
+		soon, now = nil, append(now, soon...)
+	}
 	errs := map[object.Place]error{}
 	for i, err := range core.Detach(ctx, now) {
 		errs[now[i]] = errors.Join(errs[now[i]], err)
@@ -138,8 +141,8 @@ func (q *attachments) detach(ctx context.Context, batch []*attachment) {
 	}
 }
 
-// leaver takes away what was released, until ctx ends. The kernel sleeps over each link, for which neither a runtime nor the
-// loop has to wait.
+// leaver takes away what was released, until ctx ends. The kernel sleeps over each link, for which no runtime has to wait then, and
+// the loop only where it is asked for something that needs them gone.
 func (d *daemonState) leaver(ctx context.Context) {
 	for {
 		select {
@@ -147,10 +150,11 @@ func (d *daemonState) leaver(ctx context.Context) {
 			return
 		case <-d.leaving:
 		}
-		var ids []object.Place
-		_ = d.call(ctx, func(context.Context) { ids = d.host.core.Leaves() })
-		if err := d.host.kernel.RemoveVeths(ids); err != nil {
-			d.log.Warn("links of containers that left; a pass takes them away", zap.Error(err))
+		var links []int
+		var err error
+		_ = d.call(ctx, func(context.Context) { links, err = d.host.kernel.Veths(d.host.core.Leaves()) })
+		if err = errors.Join(err, d.host.kernel.RemoveVeths(links)); err != nil {
+			d.log.Warn("links of containers that left; the loop takes them away", zap.Error(err))
 		}
 		_ = d.call(ctx, d.finish)
 	}

@@ -146,10 +146,7 @@ func (a *app) openLocal(ctx context.Context) (*localAttacher, error) {
 		}
 		return nil, &workload.Problem{Kind: workload.Storage, Err: err}
 	}
-	if err := l.host.core.Finish(ctx); err != nil { // of a daemon that ended over it
-		l.close()
-		return nil, err
-	}
+	_ = l.host.core.Finish(ctx) // of a daemon that ended over it; what is in a request's way still is its error
 	if err := l.find(ctx); err != nil {
 		l.err = err // a container can be taken away all the same
 	}

@@ -84,9 +84,7 @@ func (l local) apply(ctx context.Context, path string, agreed agreement, show fu
 	if err := refusePasswords(c, node); err != nil {
 		return applyView{}, err
 	}
-	if err := h.core.Finish(ctx); err != nil { // of a daemon that ended over it
-		return applyView{}, err
-	}
+	_ = h.core.Finish(ctx) // of a daemon that ended over it; the plan takes away what is left
 	return h.apply(ctx, c, node, agreed, show, func() error { return keep(h.db, src) })
 }
 
@@ -122,6 +120,7 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 		return applyView{}, err
 	}
 	defer h.close()
+	_ = h.core.Finish(ctx)
 	_ = h.lastWant(ctx)
 	done := l.a.waiting("the speaker to close its sessions")
 	note, err := speaker.Open(speaker.StartOptions{RunDir: l.a.runDir}.Dir(), speaker.Secrets{}).Stop(ctx)

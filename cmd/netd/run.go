@@ -150,6 +150,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	h.moved = d.pokes.Whole
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	d.since = d.status.Since
+	h.short = h.db.Applied().Short
 	// Fronts that came before the daemon wait for the lock in a row, and each lets it go as soon as it sees the daemon.
 	h.lock = func() (func(), error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -341,7 +342,8 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 	}
 	d.sweep(ctx, now.gone)
 	made := applied(d.config, d.node, now.facts.Endpoints)
-	if !slices.Equal(made.Workloads, d.ids) || d.host.db.Applied().Digest != made.Digest {
+	made.Short = d.host.short
+	if was := d.host.db.Applied(); !slices.Equal(made.Workloads, d.ids) || was.Digest != made.Digest || was.Short != made.Short {
 		if err := d.host.db.SetApplied(made); err != nil {
 			return reconcile.Want{}, false, err
 		}

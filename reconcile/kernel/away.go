@@ -13,35 +13,42 @@ import (
 // (net/core/dev.c, netdev_run_todo), some 20 ms that it sleeps through, and serves other sockets meanwhile.
 const removers = 4
 
-// RemoveVeths takes away the pairs of workloads, on sockets of its own. What is on a link goes with it; what stands elsewhere, and a
-// link that is not netd's, is left to a pass. Any goroutine may call it, one at a time.
-func (k *Kernel) RemoveVeths(ids []object.Place) error {
-	work := make(chan object.Place)
+// Veths are the indexes of the host ends that workloads have now.
+func (k *Kernel) Veths(ids []object.Place) (indexes []int, err error) {
+	for _, id := range ids {
+		l, there, err := getLink(k.c, object.VethName(string(id)))
+		if err != nil {
+			return nil, err
+		}
+		if there && l.isNetdVeth() {
+			indexes = append(indexes, l.index)
+		}
+	}
+	return indexes, nil
+}
+
+// RemoveVeths takes away the links of these indexes, which were netd's, on sockets of its own: by index, since the next link of that
+// name may be another's by then. What is on a link goes with it. Any goroutine may call it, one at a time. The watcher takes the
+// events for netd's own doing, as it does those of a pass.
+func (k *Kernel) RemoveVeths(indexes []int) error {
+	work := make(chan int)
 	errs := make([]error, len(k.away))
 	var tasks sync.WaitGroup
 	for i, c := range k.away {
 		tasks.Add(1)
 		go func() {
 			defer tasks.Done()
-			for id := range work {
-				errs[i] = errors.Join(errs[i], c.removeVeth(object.VethName(string(id))))
+			for index := range work {
+				errs[i] = errors.Join(errs[i], c.deleteLink(index))
 			}
 		}()
 	}
-	for _, id := range ids {
-		work <- id
+	for _, index := range indexes {
+		work <- index
 	}
 	close(work)
 	tasks.Wait()
 	return errors.Join(errs...)
-}
-
-func (c *conn) removeVeth(name string) error {
-	l, there, err := getLink(c, name)
-	if err != nil || !there || !l.isNetdVeth() {
-		return err
-	}
-	return c.deleteLink(l.index)
 }
 
 // deleteLink takes a link away. One that is not there is no error.

@@ -50,7 +50,7 @@ func TakeNetns(patience time.Duration) (*NetnsLock, error) {
 			return nil, holder
 		case late && !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EAGAIN):
 			return nil, fmt.Errorf("asking who has the lock of the network namespace: %w", err)
-		case late: // bound without listening, or with a row of callers that nobody answers: no netd does that
+		case late: // bound without listening, or with a row of callers that nobody answers: no netd does that that is not stopped
 			return &NetnsLock{Squatter: &Held{netnsPath, "a process that does not answer"}}, nil
 		}
 	}

@@ -114,7 +114,11 @@ func (c *Core) All() []store.Endpoint {
 }
 
 // Usage tells who holds the addresses of this node's blocks.
-func (c *Core) Usage(s Site) []Usage { return s.Usage(c.known) }
+func (c *Core) Usage(s Site) []Usage {
+	holding := maps.Clone(c.known)
+	maps.Copy(holding, c.leaves)
+	return s.Usage(holding)
+}
 
 // Result is what became of one request.
 type Result struct {
@@ -123,25 +127,39 @@ type Result struct {
 }
 
 // Attach attaches containers, all with one synchronous write. An error of one does not keep the others. It waits for those that
-// leave where one of them is in the way.
+// leave where one of them is in the way, or has the last address.
 func (c *Core) Attach(ctx context.Context, s Site, reqs []Request) []Result {
-	if c.inTheWay(reqs) {
-		_ = c.Finish(ctx) // what is in the way still is an error of the request
-	}
-	out := c.attach(ctx, s, reqs)
-	var again []int
-	var full []Request
-	for i, r := range out {
-		if KindOf(r.Err) == Full && len(c.leaves) > 0 {
-			again, full = append(again, i), append(full, reqs[i])
+	out := make([]Result, len(reqs))
+	free := make([]int, 0, len(reqs))
+	for i, r := range reqs {
+		if c.inTheWay(r) {
+			if err := c.Finish(ctx); err != nil && c.inTheWay(r) {
+				out[i] = Result{Err: fmt.Errorf("attaching %s: %w", r.ID, problem(Later, "what was there before is not gone yet: %w", err))}
+				continue
+			}
 		}
+		free = append(free, i)
 	}
-	if len(again) > 0 && c.Finish(ctx) == nil {
-		for j, r := range c.attach(ctx, s, full) {
-			out[again[j]] = r
-		}
+	free = c.attachThese(ctx, s, reqs, free, out)
+	if len(free) > 0 && len(c.leaves) > 0 && c.Finish(ctx) == nil {
+		c.attachThese(ctx, s, reqs, free, out)
 	}
 	return out
+}
+
+// attachThese attaches some of the requests and returns those for which no address is free.
+func (c *Core) attachThese(ctx context.Context, s Site, reqs []Request, which []int, out []Result) (full []int) {
+	some := make([]Request, 0, len(which))
+	for _, i := range which {
+		some = append(some, reqs[i])
+	}
+	for j, r := range c.attach(ctx, s, some) {
+		out[which[j]] = r
+		if KindOf(r.Err) == Full {
+			full = append(full, which[j])
+		}
+	}
+	return full
 }
 
 func (c *Core) attach(ctx context.Context, s Site, reqs []Request) []Result {

@@ -40,15 +40,19 @@ func (c *Core) Detach(ctx context.Context, ids []object.Place) []error {
 // Finish. Those that were attached are returned.
 func (c *Core) Release(ids []object.Place) ([]object.Endpoint, error) {
 	var going []store.Endpoint
+	for _, id := range ids {
+		if e, ok := c.known[id]; ok && !slices.ContainsFunc(going, func(o store.Endpoint) bool { return o.ID == id }) {
+			e.Leaving = true
+			going = append(going, e)
+		}
+	}
+	if len(going) == 0 {
+		return nil, nil
+	}
 	err := c.db.Update(func(tx store.Tx) error {
-		going = going[:0]
-		for _, id := range ids {
-			if e, ok := c.known[id]; ok && !slices.ContainsFunc(going, func(o store.Endpoint) bool { return o.ID == id }) {
-				e.Leaving = true
-				if err := tx.Put(e); err != nil {
-					return err
-				}
-				going = append(going, e)
+		for _, e := range going {
+			if err := tx.Put(e); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -85,15 +89,15 @@ func (c *Core) Finish(ctx context.Context) error {
 }
 
 // inTheWay reports whether one that leaves has what is asked for: the id, the namespace, or an address.
-func (c *Core) inTheWay(reqs []Request) bool {
+func (c *Core) inTheWay(r Request) bool {
+	if len(c.leaves) == 0 {
+		return false
+	}
+	identity, err := c.identify(r.Open)
 	for _, e := range c.leaves {
-		for _, r := range reqs {
-			if r.ID == e.ID || r.Netns != "" && r.Netns == e.Netns || slices.ContainsFunc(e.Addrs(), func(a netip.Addr) bool { return slices.Contains(r.Addrs, a) }) {
-				return true
-			}
-			if identity, err := c.identify(r.Open); err == nil && identity == e.Identity {
-				return true
-			}
+		if r.ID == e.ID || r.Netns != "" && r.Netns == e.Netns || err == nil && identity == e.Identity ||
+			slices.ContainsFunc(e.Addrs(), func(a netip.Addr) bool { return slices.Contains(r.Addrs, a) }) {
+			return true
 		}
 	}
 	return false

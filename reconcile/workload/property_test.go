@@ -64,6 +64,7 @@ type hostModel struct {
 
 	until int // steps to the crash; negative: none
 	fail  bool
+	stuck bool // what is wired stays so
 }
 
 func newHostModel(t *testing.T) *hostModel {
@@ -105,12 +106,17 @@ func (h *hostModel) Wire(_ context.Context, _ Site, es []object.Endpoint) []erro
 }
 
 func (h *hostModel) Unwire(_ context.Context, es []object.Endpoint) []error {
-	for _, e := range es {
+	errs := make([]error, len(es))
+	for i, e := range es {
+		if h.stuck {
+			errs[i] = errors.New("busy")
+			continue
+		}
 		h.step()
 		delete(h.wired, e.ID)
 		h.step()
 	}
-	return make([]error, len(es))
+	return errs
 }
 
 func (h *hostModel) Flush(addrs []netip.Addr) error {
@@ -340,6 +346,48 @@ func agree(t *testing.T, core *Core, host *hostModel, model *addressModel) {
 	}
 	if !maps.Equal(known, want) || !maps.Equal(wired, want) {
 		t.Fatalf("known %v\nwired %v\nwant  %v", known, wired, want)
+	}
+}
+
+// TestNotGoneYet: who comes back while the kernel cannot let go of what was there before is refused, and nothing is lost by it; others
+// are not concerned.
+func TestNotGoneYet(t *testing.T) {
+	s := site(t, file)
+	db, err := store.Open(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	host := newHostModel(t)
+	core, err := New(db, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	core.identify = func(path string) (string, error) { return path, nil }
+	request := func(c, ns string, addrs ...netip.Addr) Request {
+		return Request{ID: CNI(c, "eth0"), Owner: "cni", Container: c, Open: ns, Netns: ns, Interface: "eth0", Addrs: addrs}
+	}
+	attach := func(reqs ...Request) []Result { return core.Attach(t.Context(), s, reqs) }
+	first := attach(request("c1", "/1"))[0].Endpoint
+	if _, err := core.Release([]object.Place{first.ID}); err != nil {
+		t.Fatal(err)
+	}
+	host.stuck = true
+	out := attach(request("c1", "/9"), request("c2", "/1"), request("c3", "/3", first.IPv4), request("c4", "/4"))
+	for i, r := range out[:3] {
+		if KindOf(r.Err) != Later {
+			t.Errorf("%d: %+v, want that it is to come later", i, r)
+		}
+	}
+	if r := out[3]; r.Err != nil || r.Endpoint.IPv4 == first.IPv4 {
+		t.Errorf("another one: %+v", r)
+	}
+	host.stuck = false
+	if r := attach(request("c1", "/1"))[0]; r.Err != nil || r.Endpoint.IPv4 != first.IPv4 {
+		t.Errorf("%+v, want %s again", r, first.IPv4)
+	}
+	if err := core.Finish(t.Context()); err != nil || len(host.wired) != 2 {
+		t.Errorf("%v; wired: %v", err, host.wired)
 	}
 }
 
