@@ -256,7 +256,7 @@ func (a *app) showPeersCmd(asJSON *bool) *cobra.Command {
 		Long: `The BGP sessions of this node: state, since when, how many prefixes were received, accepted, rejected and advertised, and the
 last error. With a node's or peer's name, or an address, and --routes: the prefixes themselves, each rejected one with the
 reason. Exits 69 without a daemon.`,
-		Example: "  netd show peers\n  netd show peers tor-1 --routes rejected",
+		Example: "  netd show peers\n  netd show peers tor-a --routes rejected",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {

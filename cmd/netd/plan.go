@@ -38,7 +38,7 @@ changed. With --offline, plan any node of the file from anywhere: against an emp
 "netd show state --json".
 
 Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2 where there are changes.`,
-		Example: "  netd plan\n  netd plan -c draft.hcl --detailed-exitcode\n  netd plan --node web-017 --offline\n  netd plan --node web-017 --offline --against web-017.json",
+		Example: "  netd plan\n  netd plan -c draft.hcl --detailed-exitcode\n  netd plan --node baihl-node --offline\n  netd plan --node baihl-node --offline --against baihl-node.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var v planView

@@ -53,7 +53,7 @@ func TestReferencePage(t *testing.T) {
 			if text == "" {
 				text = c.Short + "."
 			}
-			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n```\n%s\n```\n", c.UseLine(), text, c.Example)
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n```sh\n%s\n```\n", c.UseLine(), text, strings.ReplaceAll(strings.TrimPrefix(c.Example, "  "), "\n  ", "\n"))
 		}
 		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && !f.Hidden {

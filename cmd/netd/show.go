@@ -27,7 +27,7 @@ func (a *app) showCmd() *cobra.Command {
 else. blocks and workloads are the file's, and to root also what is attached on this host. peers asks the daemon (69 where none runs).
 
 "netd show state --json" is what "netd plan --against" takes.`,
-		Example: "  netd show routes\n  netd show state --json > web-017.json",
+		Example: "  netd show routes\n  netd show state --json > baihl-node.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fail(exitUsage, "show what? state, routes, links, blocks, peers or workloads")

@@ -1,4 +1,5 @@
-// Package console runs the pages of the documentation: every command of their console blocks, in order, each with what it prints.
+// Package console runs the pages of the documentation: every command that they show, in order, each with what it prints. A block
+// that is marked console has commands behind "$ " and what each prints; one marked sh has commands that have to succeed.
 package console
 
 import (
@@ -14,83 +15,136 @@ import (
 
 // Shell runs commands one after the other, by bash in Dir with Env.
 type Shell struct {
+	Enter []string // what a command line begins with, where the shell is another host's
 	Dir   string
 	Env   []string
 	Limit time.Duration // of one command
 }
 
-// Run returns what a command prints, on either stream. What is wrong with it stands there.
-func (s Shell) Run(t *testing.T, command string) string {
+// Run returns what a command prints, on either stream, and whether it failed.
+func (s Shell) Run(t *testing.T, command string) (string, error) {
 	t.Helper()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command("bash", "-c", command)
+	line := append(append([]string{}, s.Enter...), "bash", "-c", command)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.Dir, s.Env, out, out // a file: what goes on in the background does not hold it up
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	stuck := time.AfterFunc(s.Limit, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
-	_ = cmd.Wait()
+	failed := cmd.Wait()
 	b, err := os.ReadFile(out.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	return string(b), failed
 }
 
-// Check runs every command of the page at path and compares what it prints with what the page says; with update it writes the
-// page anew. A page of fewer than least commands is a fault: most likely its blocks are no longer found.
-func (s Shell) Check(t *testing.T, path string, least int, update bool) {
+// Check runs every command of a page, or of the sections of it that are named, in that order, and compares what it prints with what
+// the page says; with update it writes the page anew. A page is named by its path in the repository, a section by its heading, and
+// ends at the next one. A test of the repository finds the calls, and every block that none of them runs: name both literally.
+func (s Shell) Check(t *testing.T, update bool, page string, sections ...string) {
 	t.Helper()
+	path := filepath.Join(root(t), page)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := Sections(string(text))
+	run := map[string]bool{}
+	for i := range all {
+		if len(sections) == 0 {
+			s.section(t, update, page, &all[i])
+		}
+	}
+	for _, title := range sections {
+		for i := range all {
+			if all[i].Title == title {
+				s.section(t, update, page, &all[i])
+				run[title] = true
+			}
+		}
+		if !run[title] {
+			t.Errorf("%s has no section %q", page, title)
+		}
+	}
+	if update {
+		var b strings.Builder
+		for _, x := range all {
+			b.WriteString(x.Text)
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// section runs a section's commands, and puts what they print in the place of what it said.
+func (s Shell) section(t *testing.T, update bool, page string, x *Section) {
+	t.Helper()
 	var got strings.Builder
-	commands := 0
-	console := false
-	for line := range strings.Lines(string(text)) {
+	kind, open := "", ""
+	for line := range strings.Lines(x.Text) {
 		command, isCommand := strings.CutPrefix(line, "$ ")
-		switch {
-		case line == "```console\n":
-			console = true
-		case line == "```\n":
-			console = false
-		case console && !isCommand:
+		switch marker, isFence := strings.CutPrefix(line, "```"); {
+		case isFence && kind == "":
+			kind = strings.TrimSpace(marker) + "\n"
+		case isFence:
+			kind = ""
+		case kind == "sh\n":
+			open += line
+			if strings.HasSuffix(line, "\\\n") {
+				break // goes on
+			}
+			if out, err := s.Run(t, open); err != nil {
+				t.Fatalf("%s, %s: %v\n%s%s", page, x.Title, err, open, out)
+			}
+			open = ""
+		case kind == "console\n" && !isCommand:
 			continue // printed by the command above
 		}
 		got.WriteString(line)
-		if console && isCommand {
-			commands++
-			for out := range strings.Lines(s.Run(t, strings.TrimSuffix(command, "\n"))) {
+		if kind == "console\n" && isCommand {
+			out, _ := s.Run(t, strings.TrimSuffix(command, "\n")) // what is wrong with it stands there
+			for out := range strings.Lines(out) {
 				fmt.Fprintln(&got, strings.TrimRight(out, " \r\n"))
 			}
 		}
 	}
-	if commands < least {
-		t.Errorf("%d commands", commands)
-	}
-	if update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
+	said := x.Text
+	x.Text = got.String()
+	if want, have := steady(said), steady(x.Text); !update && want != have {
+		old := strings.Split(want, "\n")
+		for i, line := range strings.Split(have, "\n") {
+			if i >= len(old) || old[i] != line {
+				t.Fatalf("%s, line %d of %q, is not what happens (the same test with -update writes it anew):\n%s\nThe whole section:\n%s", page, i+1, x.Title, line, x.Text)
+			}
 		}
-		return
+		t.Fatalf("%s, %q, says more than what happens", page, x.Title)
 	}
-	want, have := steady(string(text)), steady(got.String())
-	if want == have {
-		return
+}
+
+// root is the folder of the repository.
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
 	}
-	old := strings.Split(want, "\n")
-	for i, line := range strings.Split(have, "\n") {
-		if i >= len(old) || old[i] != line {
-			t.Fatalf("%s, line %d, is not what happens (the same test with -update writes it anew):\n%s\nThe whole page:\n%s", path, i+1, line, got.String())
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
 		}
+		if dir == "/" {
+			t.Fatal("no go.mod in any folder above")
+		}
+		dir = filepath.Dir(dir)
 	}
-	t.Fatalf("%s says more than what happens", path)
 }
 
 // steady hides what is another each time: times, process numbers, MAC addresses and indexes that the kernel gives.

@@ -25,5 +25,5 @@ func TestTwoMachines(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("vagrant up: %v", err)
 	}
-	console.Shell{Dir: "../..", Env: os.Environ(), Limit: 5 * time.Minute}.Check(t, "../../docs/how-to/two-machines.md", 20, *update)
+	console.Shell{Dir: "../..", Env: os.Environ(), Limit: 5 * time.Minute}.Check(t, *update, "docs/how-to/two-machines.md")
 }
