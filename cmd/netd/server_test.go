@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"netd/reconcile/workload"
 )
 
 // TestClientGoesAway: what the loop has begun for a client it carries through, and nobody reads the answer before it is
 // whole. What it has not begun is left.
 func TestClientGoesAway(t *testing.T) {
-	d := &daemonState{calls: make(chan func(context.Context))}
+	d := &daemonState{calls: make(chan func(context.Context)), host: &host{core: &workload.Core{}}}
 	answer, written := "", false
 	ask := onLoop(d, func(ctx context.Context, _ request) (string, error) {
 		answer, written = "half", true
