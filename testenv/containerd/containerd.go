@@ -1,5 +1,5 @@
 // Package containerd gives a test's host a real containerd of its own: with its default paths, as in production, in a mount
-// namespace of the host's, where /run, /opt, /etc/cni and containerd's folders are its own.
+// namespace of the host's, where /run, /opt, /usr/lib/cni, /etc/cni and containerd's folders are its own.
 //
 //	host: network namespace ── mount and host name namespace: containerd, its shims, ctr, nerdctl, netd
 //	                              └── containers
@@ -60,6 +60,7 @@ rm -rf /etc/cni /etc/netd.hcl
 mount -t tmpfs tmpfs /opt
 mkdir -p /opt/cni/bin /etc/cni/net.d
 cp /usr/lib/cni/* /opt/cni/bin
+mount --bind /opt/cni/bin /usr/lib/cni
 mount -t sysfs sysfs /sys
 if grep -q '^[1-9]' /proc/self/cgroup; then
 	mount -t tmpfs tmpfs /sys/fs/cgroup
