@@ -58,7 +58,8 @@ func (a *app) destroyCmd() *cobra.Command {
 		Use:   "destroy",
 		Short: "Remove everything netd made, and nothing else",
 		Long: `Remove everything netd made on this host, and nothing else: links, routes, addresses and rules of its own go, settings go
-back to what they were before. Needs no valid file. A daemon does it, and rests afterwards until the next apply.
+back to what they were before. Needs no valid file. Where a daemon runs, it does it. A daemon rests afterwards, one that is
+started later too, until the next apply.
 
 Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not given; 75 where someone else holds the lock.`,
 		Example: "  netd destroy\n  netd destroy -y",

@@ -129,7 +129,10 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 	}
 	out, err := h.destroy(ctx, id, show)
 	out.Note = note
-	return out, err
+	if err != nil || out.Stale {
+		return out, err
+	}
+	return out, h.db.Rest(true)
 }
 
 // lastWant is what the configuration that was applied last asks of this host, empty where that is not known. The kernel is
