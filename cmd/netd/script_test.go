@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 	if err := unix.Mount(exe, program, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal("showing the test's binary to other users:", err)
 	}
+	t.Cleanup(func() { _ = unix.Unmount(program, unix.MNT_DETACH) }) // -count runs it again in this process
 	for name, text := range map[string]string{
 		"netd":   "exec nsenter --net=$HOST -- env NETD_TEST_PROGRAM=1 " + program + ` "$@"`,
 		"ns":     `exec nsenter --net=$HOST -- "$@"`,
