@@ -220,7 +220,7 @@ func (a *app) showWorkloads(ctx context.Context, asJSON bool) error {
 		rows[0] = append(rows[0], "RUNTIME", "HOST END", "SINCE", "SENT", "RECEIVED")
 	}
 	for _, w := range list {
-		row := []string{w.Name, w.Node, w.Address, w.Network, w.Container}
+		row := []string{w.Name, w.Node, strings.ReplaceAll(w.Address, ",", ", "), w.Network, w.Container}
 		if w.Container == "" {
 			row[4] = w.Netns
 		}

@@ -316,4 +316,26 @@ func TestWaits(t *testing.T) {
 	}
 	signal(bgp, syscall.SIGSTOP)
 	says("destroy", "the speaker to close its sessions", func() { signal(bgp, syscall.SIGCONT) }, "destroy", "-y")
+
+	pause := filepath.Join(t.TempDir(), "pause")
+	if err := os.WriteFile(pause, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.env = append(h.env, "NETD_TEST_PAUSE="+pause)
+	says("apply", "the kernel to take the changes", func() { _ = os.Remove(pause) }, "apply", "-y")
+
+	db := filepath.Join(h.dir, "state/netd.db")
+	holder := exec.Command("flock", "--no-fork", db, "sleep", "600")
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() { _ = holder.Process.Kill(); _ = holder.Wait() }
+	t.Cleanup(end)
+	l.wait("the state is held", func() string {
+		if exec.Command("flock", "-n", db, "true").Run() == nil {
+			return "it is free"
+		}
+		return ""
+	})
+	says("show", "whoever has the state in "+filepath.Dir(db)+" open", end, "show", "state")
 }

@@ -101,7 +101,9 @@ kernel. Exits 0, or 78 where the file has faults.`,
 			if err != nil {
 				return err
 			}
+			done := a.waiting("the configuration to be evaluated")
 			c, ds := parse(s)
+			done()
 			notes := []string{}
 			if c != nil {
 				for _, u := range desired.CannotYet(c) {

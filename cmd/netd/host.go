@@ -58,7 +58,9 @@ type host struct {
 // openHost opens the host's kernel and store. A reader changes neither; one who writes is alone in the network namespace, and
 // on its state directory, until close.
 func (a *app) openHost(readOnly bool) (*host, error) {
+	done := a.waiting("whoever has the state in " + a.stateDir + " open")
 	db, err := store.Open(a.stateDir, readOnly)
+	done()
 	if errors.Is(err, store.ErrBusy) {
 		return nil, a.holder(err)
 	}
@@ -67,7 +69,7 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 	}
 	alone := &store.NetnsLock{}
 	if !readOnly {
-		done := a.waiting("the network namespace, which another netd writes to")
+		done = a.waiting("the network namespace, which another netd writes to")
 		alone, err = store.TakeNetns(netnsPatience)
 		if done(); err != nil {
 			return nil, errors.Join(err, db.Close())

@@ -19,8 +19,15 @@ import (
 
 // stepping has netd die after so many steps as NETD_TEST_KILL says, or write how many it took to the file NETD_TEST_STEPS. A
 // step is a write to the kernel, of which a change may need several, or a change that is none of the kernel's. Kernel and engine
-// are asked one change at a time.
+// are asked one change at a time. With NETD_TEST_PAUSE it stands still after a write as long as that file is there.
 func stepping() (done func()) {
+	if pause := os.Getenv("NETD_TEST_PAUSE"); pause != "" {
+		kernel.AfterWrite = func() {
+			for _, err := os.Stat(pause); err == nil; _, err = os.Stat(pause) {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	}
 	kill, _ := strconv.Atoi(os.Getenv("NETD_TEST_KILL"))
 	file := os.Getenv("NETD_TEST_STEPS")
 	if kill == 0 && file == "" {

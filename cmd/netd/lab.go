@@ -39,7 +39,9 @@ Needs root, ip and nsenter.`,
 			if os.Geteuid() != 0 {
 				return fail(exitNoPerm, "a lab is made of network namespaces")
 			}
-			if err := lab.Down(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			done := a.waiting("the lab's processes to end")
+			err := lab.Down()
+			if done(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fail(exitFailed, "taking the lab down: %w", err)
 			} else if err != nil {
 				fmt.Fprintln(a.talk, "No lab is up.")
@@ -50,7 +52,7 @@ Needs root, ip and nsenter.`,
 		Long: `Run a command on a node or in a workload's namespace; its exit code is this one's. netd there means this netd, and it needs no
 flags to find the node's daemon.`,
 		Example: "  netd lab exec baihl-master ip route\n  netd lab exec baihl-master netd status\n  netd lab exec nginx-master ping -c1 10.10.194.134",
-		Args:    cobra.MinimumNArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+		Args:    cobra.MinimumNArgs(2), ValidArgsFunction: a.completeLab, RunE: func(_ *cobra.Command, args []string) error {
 			l, err := a.lab()
 			if err != nil {
 				return err
@@ -160,6 +162,7 @@ func (a *app) labUp(ctx context.Context, file string) error {
 	for _, n := range nodes {
 		for {
 			if ctx.Err() != nil {
+				defer a.waiting("the lab's processes to end")()
 				return fail(exitFailed, "interrupted; %w", errors.Join(context.Cause(ctx), lab.Down()))
 			}
 			cmd, err := l.Command(n.Name, "netd", "status")
@@ -175,7 +178,7 @@ func (a *app) labUp(ctx context.Context, file string) error {
 			}
 			if time.Since(said) > 2*time.Second {
 				said = time.Now()
-				fmt.Fprintf(a.talk, "Waiting for node %s to be in sync\n", n.Name)
+				fmt.Fprintf(a.talk, "netd: waiting for node %s to be in sync\n", n.Name)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}

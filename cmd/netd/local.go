@@ -52,6 +52,7 @@ func (l local) look(ctx context.Context, path string) (planView, *config.Config,
 		return planView{}, c, err
 	}
 	defer h.close()
+	defer l.a.waiting("the kernel's answers")()
 	node, warning, err := h.identify(ctx, c, l.a.node)
 	if err != nil {
 		return planView{}, c, err
@@ -77,6 +78,7 @@ func (l local) apply(ctx context.Context, path string, agreed agreement, show fu
 		return applyView{}, err
 	}
 	defer h.close()
+	defer l.a.waiting("the kernel to take the changes")()
 	node, _, err := h.identify(ctx, c, l.a.node)
 	if err != nil {
 		return applyView{}, err
@@ -104,6 +106,7 @@ func (l local) planDestroy(ctx context.Context) (planView, error) {
 		return planView{}, err
 	}
 	defer h.close()
+	defer l.a.waiting("the kernel's answers")()
 	_ = h.lastWant(ctx)
 	_, v, err := h.planDestroy(ctx)
 	return v, err
@@ -127,6 +130,7 @@ func (l local) destroy(ctx context.Context, id string, show func(planView)) (app
 	if done(); err != nil {
 		return applyView{}, err
 	}
+	defer l.a.waiting("the kernel to take the changes")()
 	out, err := h.destroy(ctx, id, show)
 	out.Note = note
 	if err != nil || out.Stale {
@@ -177,6 +181,7 @@ func (l local) state(ctx context.Context) (stateView, error) {
 		return stateView{}, err
 	}
 	defer h.close()
+	defer l.a.waiting("the kernel's answers")()
 	return h.stateView(ctx, h.lastWant(ctx))
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"netd/config"
@@ -145,7 +147,8 @@ type app struct {
 	config, node, stateDir, runDir, logLevel, logFormat, color string
 	vars                                                       []string
 
-	started bool // a command runs: errors are its own, not cobra's
+	started bool        // a command runs: errors are its own, not cobra's
+	log     *zap.Logger // of a daemon, whose talk is its log; nil for all others
 }
 
 func (a *app) root() *cobra.Command {
@@ -188,6 +191,12 @@ Exit codes:
 	f.StringVar(&a.logFormat, "log-format", "console", "console or json")
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the file: `x=value` (also NETD_VAR_x)")
+	for flag, words := range wordsOf {
+		_ = root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = root.RegisterFlagCompletionFunc("node", a.completeNodes)
+	_ = root.MarkPersistentFlagDirname("state-dir")
+	_ = root.MarkPersistentFlagDirname("run-dir")
 	f.VisitAll(func(f *pflag.Flag) {
 		if f.Name != "var" { // whose twins are NETD_VAR_x
 			f.Usage += " (" + twin(f) + ")"
@@ -211,16 +220,10 @@ func (a *app) settle(flags *pflag.FlagSet) error {
 		}
 	})
 	var errs []error
-	for _, x := range []struct {
-		flag, value string
-		words       []string
-	}{
-		{"--color", a.color, []string{"auto", "always", "never"}},
-		{"--log-level", a.logLevel, []string{"debug", "info", "warn", "error"}},
-		{"--log-format", a.logFormat, []string{"console", "json"}},
-	} {
-		if n := len(x.words); !slices.Contains(x.words, x.value) {
-			errs = append(errs, fmt.Errorf("%s %s: want %s or %s", x.flag, x.value, strings.Join(x.words[:n-1], ", "), x.words[n-1]))
+	for _, flag := range slices.Sorted(maps.Keys(wordsOf)) {
+		words, value := wordsOf[flag], flags.Lookup(flag).Value.String()
+		if n := len(words); !slices.Contains(words, value) {
+			errs = append(errs, fmt.Errorf("--%s %s: want %s or %s", flag, value, strings.Join(words[:n-1], ", "), words[n-1]))
 		}
 	}
 	for flag, dir := range map[string]string{"--run-dir": a.runDir, "--state-dir": a.stateDir} {
@@ -234,13 +237,26 @@ func (a *app) settle(flags *pflag.FlagSet) error {
 	return nil
 }
 
+// wordsOf are the words that a global flag may have, where these are few.
+var wordsOf = map[string][]string{
+	"color":      {"auto", "always", "never"},
+	"log-level":  {"debug", "info", "warn", "error"},
+	"log-format": {"console", "json"},
+}
+
 func twin(f *pflag.Flag) string {
 	return "NETD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
 // waiting says what is waited for once that takes longer than 2 s. The function that it returns ends it.
 func (a *app) waiting(what string) func() {
-	t := time.AfterFunc(2*time.Second, func() { fmt.Fprintf(a.talk, "netd: waiting for %s\n", what) })
+	t := time.AfterFunc(2*time.Second, func() {
+		if a.log != nil {
+			a.log.Info("waiting for " + what)
+		} else {
+			fmt.Fprintf(a.talk, "netd: waiting for %s\n", what)
+		}
+	})
 	return func() { t.Stop() }
 }
 
@@ -294,8 +310,9 @@ func (a *app) load(path string) (*config.Source, *config.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	done := a.waiting("the configuration to be evaluated")
 	c, ds := parse(s)
-	if len(ds) > 0 {
+	if done(); len(ds) > 0 {
 		_ = ds.Write(a.page(a.talk), a.mark)
 	}
 	if ds.HasErrors() {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +58,54 @@ func TestNarrowPlan(t *testing.T) {
 	}
 }
 
+// TestNarrowTable: what does not fit beside the other columns stands in further lines of the row, each cell whole or broken
+// between words below its own beginning; elsewhere each row is one line.
+func TestNarrowTable(t *testing.T) {
+	rows := [][]string{
+		{"KIND", "NAME", "WHAT", "BECAUSE"},
+		{"link", "vxlan.netd", "vxlan, vni 4096, port 4789, local 192.168.170.137 dev ens33, mtu 1450, up", "network lab"},
+		{"nft", "inet netd set nodes element 192.168.170.138", "", "node baihl-node"},
+		{"route", "10.10.194.128/26", "via 10.10.194.128 dev vxlan.netd onlink", "node baihl-node"},
+	}
+	for width, want := range map[int]string{
+		0: `
+KIND   NAME                                         WHAT                                     BECAUSE
+link   vxlan.netd                                   vxlan, vni 4096, port 4789, local 192.168.170.137 dev ens33, mtu 1450, up  network lab
+nft    inet netd set nodes element 192.168.170.138                                           node baihl-node
+route  10.10.194.128/26                             via 10.10.194.128 dev vxlan.netd onlink  node baihl-node
+`,
+		80: `
+KIND   NAME
+    WHAT                                     BECAUSE
+link   vxlan.netd
+    vxlan, vni 4096, port 4789, local 192.168.170.137 dev ens33, mtu 1450, up
+                                             network lab
+nft    inet netd set nodes element 192.168.170.138
+                                             node baihl-node
+route  10.10.194.128/26
+    via 10.10.194.128 dev vxlan.netd onlink  node baihl-node
+`,
+		60: `
+KIND   NAME
+    WHAT                                     BECAUSE
+link   vxlan.netd
+    vxlan, vni 4096, port 4789, local 192.168.170.137 dev
+    ens33, mtu 1450, up
+                                             network lab
+nft    inet netd set nodes element 192.168.170.138
+                                             node baihl-node
+route  10.10.194.128/26
+    via 10.10.194.128 dev vxlan.netd onlink  node baihl-node
+`,
+	} {
+		var out bytes.Buffer
+		table(page{Writer: &out, width: width}, rows)
+		if got := "\n" + out.String(); got != want {
+			t.Errorf("%d columns:%s\nwant:%s", width, got, strings.ReplaceAll(want, " ", "·"))
+		}
+	}
+}
+
 // TestLegible: what a stranger has named is spelled out, and no terminal obeys it; netd's own colours are.
 func TestLegible(t *testing.T) {
 	for in, want := range map[string]string{
@@ -68,6 +118,40 @@ func TestLegible(t *testing.T) {
 		var out strings.Builder
 		if _, err := (page{Writer: &out}).Write([]byte(in)); err != nil || out.String() != want {
 			t.Errorf("%q is written as %q, want %q (%v)", in, out.String(), want, err)
+		}
+	}
+}
+
+// TestTableFits: whatever the cells and the width, no word is lost, their order stays, and no line is wider than the screen that
+// needs not be: one whose words fit.
+func TestTableFits(t *testing.T) {
+	words := strings.Fields("netd route 10.10.194.128/26 via fd10:0:0:2::/64 Established a, b workload-of-a-long-name up 1")
+	pick := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		rows := make([][]string, 1+pick.IntN(5))
+		columns := 1 + pick.IntN(8)
+		var want []string
+		for r := range rows {
+			rows[r] = make([]string, columns)
+			for c := range rows[r] {
+				cell := make([]string, pick.IntN(9))
+				for k := range cell {
+					cell[k] = words[pick.IntN(len(words))]
+				}
+				rows[r][c] = strings.Join(cell, " ")
+				want = append(want, cell...)
+			}
+		}
+		width := 40 + pick.IntN(100)
+		var out bytes.Buffer
+		table(page{Writer: &out, width: width}, rows)
+		if got := strings.Fields(out.String()); !slices.Equal(got, want) {
+			t.Fatalf("%d columns: %q becomes\n%s", width, rows, &out)
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := len(strings.TrimRight(line, "\n")); n > width {
+				t.Fatalf("a line of %d in %d columns: %q becomes\n%s", n, width, rows, &out)
+			}
 		}
 	}
 }

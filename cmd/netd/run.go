@@ -130,6 +130,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	if err != nil {
 		return err
 	}
+	a.log = log
 	own, err := store.TakeLock(a.runDir, "daemon.lock", "run")
 	if err != nil {
 		return err

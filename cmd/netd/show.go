@@ -3,10 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -117,26 +114,4 @@ func (r *resourceText) UnmarshalJSON(b []byte) error {
 	type plain resourceText
 	r.raw = slices.Clone(b)
 	return json.Unmarshal(b, (*plain)(r))
-}
-
-// table prints rows in columns. A cell that is very long pushes only what stands behind it.
-func table(w io.Writer, rows [][]string) {
-	if len(rows) == 0 {
-		return
-	}
-	width := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, c := range r {
-			if n := utf8.RuneCountInString(c); n <= widest {
-				width[i] = max(width[i], n)
-			}
-		}
-	}
-	for _, r := range rows {
-		var b strings.Builder
-		for i, c := range r {
-			fmt.Fprintf(&b, "%-*s  ", width[i], c)
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
 }

@@ -174,7 +174,7 @@ func because(s string) string {
 	return " (" + s + ")"
 }
 
-func (v statusView) write(w io.Writer) {
+func (v statusView) write(w page) {
 	if v.Node != "" {
 		var nets []string
 		for _, n := range v.Networks {
@@ -255,10 +255,11 @@ Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 				case asJSON:
 					err = printJSON(a.out, v)
 				case follow && isTerminal(a.out):
+					to := a.page(a.out)
 					var screen bytes.Buffer // in one write, so that nothing flickers
 					screen.WriteString(clearScreen)
-					v.write(&screen)
-					_, err = a.page(a.out).Write(screen.Bytes())
+					v.write(page{&screen, to.color, to.width})
+					_, err = to.Write(screen.Bytes())
 				default:
 					v.write(a.page(a.out))
 				}
