@@ -37,6 +37,9 @@ type Client struct {
 	most     int       // paths that it may tell; see Allow
 	trouble  error     // why it was not listened to
 	troubled time.Time // when that was
+
+	reads sync.Mutex // held while a kind reads
+	last  *reading
 }
 
 // Open returns a client of the speaker whose sockets are in dir, whether it runs or not. Watch connects it.

@@ -182,22 +182,21 @@ func apiPath(p object.Path) (*api.Path, error) {
 	return out, nil
 }
 
-// pathOf reads back a prefix of this host's own. Marks are hashes: known are those whom they may stand for.
-func pathOf(p *api.Path, known map[string]string) (object.Path, error) {
+// pathOf reads back a prefix of this host's own.
+func pathOf(p *api.Path) (ownPath, error) {
 	prefix, h, err := readPath(p, &attributes{})
 	if err != nil {
-		return object.Path{}, err
+		return ownPath{}, err
 	}
-	out := object.Path{Prefix: prefix, NextHop: h.nextHop}
+	out := ownPath{Path: object.Path{Prefix: prefix, NextHop: h.nextHop}}
 	for _, a := range p.GetPattrs() {
 		if !a.MessageIs((*api.LargeCommunitiesAttribute)(nil)) {
 			continue
 		}
-		var l api.LargeCommunitiesAttribute
-		if err := a.UnmarshalTo(&l); err != nil {
+		out.marks = &api.LargeCommunitiesAttribute{}
+		if err := a.UnmarshalTo(out.marks); err != nil {
 			return out, fmt.Errorf("reading the marks of %s: %w", prefix, err)
 		}
-		out.To = toOf(&l, known)
 	}
 	return out, nil
 }

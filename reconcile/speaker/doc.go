@@ -8,7 +8,7 @@
 //	└────────────────────────────┘                  └──────────────────────────────────────┘
 //
 // The speaker is treated as one more kernel: it is observed and changed through kinds (bgp, path, peer), compared by the
-// same diff, and never remembered. It is a process because its neighbours can kill it: gobgp v3 panics on messages that
+// same diff, and never remembered: an answer of its is kept only while it says that nobody changed anything since (reading.go). It is a process because its neighbours can kill it: gobgp v3 panics on messages that
 // anyone with a session, or a configured address, may send. It restarts gracefully (RFC 4724), so that the death of a
 // speaker costs no route on either side. It outlives the daemon, and the next daemon adopts it by its socket.
 //

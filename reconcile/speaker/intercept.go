@@ -2,14 +2,28 @@ package speaker
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"path"
+	"strings"
+	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/grpc"
 )
 
+// asks reports whether a method of gobgp's API only asks.
+func asks(fullMethod string) bool {
+	name := path.Base(fullMethod)
+	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "List") || strings.HasPrefix(name, "Watch")
+}
+
 // unary sees every request of gobgp's API that changes something, netd's or another client's.
-func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if !asks(info.FullMethod) {
+		s.changes.Add(1)
+		defer s.changes.Add(1)
+	}
 	s.api.RLock()
 	defer s.api.RUnlock()
 	switch req.(type) {
@@ -43,6 +57,18 @@ func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 			s.removed(addr)
 		}
 		return resp, err
+	case *api.EnablePeerRequest:
+		resp, err := handle(ctx, req)
+		if err == nil {
+			err = s.switched(ctx, r.GetAddress(), true)
+		}
+		return resp, err
+	case *api.DisablePeerRequest:
+		resp, err := handle(ctx, req)
+		if err == nil {
+			err = s.switched(ctx, r.GetAddress(), false)
+		}
+		return resp, err
 	case *api.StartBgpRequest:
 		resp, err := handle(ctx, req)
 		if err == nil {
@@ -57,8 +83,31 @@ func (s *sessions) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 	return handle(ctx, req)
 }
 
+// switched waits until an administrative order, which gobgp carries out later, is carried out.
+func (s *sessions) switched(ctx context.Context, address string, up bool) error {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout) // gobgp has room for one such order and loses the next without a word
+	defer cancel()
+	for {
+		p := s.look(addr)
+		if p == nil || (p.GetState().GetAdminState() == api.PeerState_UP) == up {
+			return nil
+		}
+		if err := wait(ctx, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("switching %s: %w", addr, err)
+		}
+	}
+}
+
 // stream keeps the list of neighbours whole. Other streams may stay open for ever and must not hold anything up.
 func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if !asks(info.FullMethod) {
+		s.changes.Add(1)
+		defer s.changes.Add(1)
+	}
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
 		s.api.RLock()
 		defer s.api.RUnlock()

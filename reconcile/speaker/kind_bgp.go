@@ -20,19 +20,17 @@ func (k bgpKind) Name() string { return object.KindBGP }
 func (k bgpKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	gobgp, err := k.c.gobgp()
+	k.c.reads.Lock()
+	defer k.c.reads.Unlock()
+	r, err := k.c.reading(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := gobgp.GetBgp(ctx, &api.GetBgpRequest{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the router: %w", err)
+	g, err := r.global(ctx)
+	if err != nil || g == nil {
+		return nil, nil, err
 	}
-	g := r.GetGlobal()
-	if g.GetAsn() == 0 {
-		return nil, nil, nil
-	}
-	policy, err := readPolicies(ctx, gobgp)
+	policy, err := r.policy(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

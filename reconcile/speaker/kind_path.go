@@ -22,86 +22,51 @@ func (k pathKind) Name() string { return object.KindPath }
 func (k pathKind) List(ctx context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	gobgp, err := k.c.gobgp()
+	k.c.reads.Lock()
+	defer k.c.reads.Unlock()
+	r, err := k.c.reading(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	if r, err := gobgp.GetBgp(ctx, &api.GetBgpRequest{}); err != nil {
-		return nil, nil, fmt.Errorf("reading the router: %w", err)
-	} else if r.GetGlobal().GetAsn() == 0 {
-		return nil, nil, nil // not started: there is no table
+	if g, err := r.global(ctx); err != nil || g == nil {
+		return nil, nil, err // not started: there is no table
 	}
 	local, err := k.c.local(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
 	}
-	at := map[netip.Prefix]bool{}
-	known, err := markNames(ctx, gobgp)
+	peers, err := r.neighbours(ctx, k.c.secrets.Fingerprint)
 	if err != nil {
 		return nil, nil, err
 	}
-	look := map[*api.Family][]*api.TableLookupPrefix{}
-	add := func(p netip.Prefix) {
-		if !at[p] {
-			at[p] = true
-			f := familyOf(p.Addr())
-			look[f] = append(look[f], &api.TableLookupPrefix{Prefix: p.String()})
-		}
+	known := map[string]string{markOf(object.ToNodes): object.ToNodes} // whom a mark may stand for
+	for _, p := range peers {
+		to := p.Addr.WithZone("").String()
+		known[markOf(to)] = to
 	}
+	at := map[netip.Prefix]bool{}
 	for _, w := range want {
 		p := w.(object.Path)
-		add(p.Prefix)
+		at[p.Prefix] = true
 		for _, to := range strings.Fields(p.To) {
 			known[markOf(to)] = to
 		}
 	}
 	for _, p := range local {
-		add(p)
+		at[p] = true
 	}
-	var own []reconcile.Resource
-	for family, prefixes := range look { // no prefixes would mean all
-		stream, err := gobgp.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: family, Prefixes: prefixes})
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
+	paths, err := r.own(ctx, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	own := make([]reconcile.Resource, 0, len(paths))
+	for _, p := range paths {
+		if p.marks != nil {
+			p.To = toOf(p.marks, known)
 		}
-		found, err := collect(stream, (*api.ListPathResponse).GetDestination)
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the announced prefixes: %w", err)
-		}
-		for _, d := range found {
-			for _, p := range d.GetPaths() {
-				if _, err := netip.ParseAddr(p.GetNeighborIp()); err == nil { // "<nil>" for one of this host's own
-					continue
-				}
-				path, err := pathOf(p, known)
-				if err != nil {
-					return nil, nil, legible(err)
-				}
-				own = append(own, path)
-			}
-		}
+		own = append(own, p.Path)
 	}
 	return own, nil, nil
-}
-
-// markNames are those whom a mark may stand for: the nodes, and each neighbour that there is.
-func markNames(ctx context.Context, gobgp api.GobgpApiClient) (map[string]string, error) {
-	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("reading the neighbours: %w", err)
-	}
-	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
-	if err != nil {
-		return nil, fmt.Errorf("reading the neighbours: %w", err)
-	}
-	known := map[string]string{markOf(object.ToNodes): object.ToNodes}
-	for _, p := range peers {
-		if addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
-			to := addr.WithZone("").String()
-			known[markOf(to)] = to
-		}
-	}
-	return known, nil
 }
 
 func (k pathKind) Create(ctx context.Context, want reconcile.Resource) error {

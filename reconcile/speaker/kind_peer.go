@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
 
@@ -21,32 +20,23 @@ func (k peerKind) Name() string { return object.KindPeer }
 func (k peerKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	gobgp, err := k.c.gobgp()
+	k.c.reads.Lock()
+	defer k.c.reads.Unlock()
+	r, err := k.c.reading(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the neighbours: %w", err)
+	peers, err := r.neighbours(ctx, k.c.secrets.Fingerprint)
+	if err != nil || len(peers) == 0 {
+		return nil, nil, err
 	}
-	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the neighbours: %w", err)
-	}
-	if len(peers) == 0 {
-		return nil, nil, nil
-	}
-	policy, err := readPolicies(ctx, gobgp)
+	policy, err := r.policy(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	own := make([]reconcile.Resource, 0, len(peers))
 	for _, p := range peers {
-		peer, err := peerOf(p, k.c.secrets.Fingerprint)
-		if err != nil {
-			return nil, nil, err
-		}
-		own = append(own, withPolicy(peer, policy.of[peer.Addr]))
+		own = append(own, withPolicy(p, policy.of[p.Addr]))
 	}
 	return own, nil, nil
 }
@@ -106,7 +96,13 @@ func (k peerKind) begin(ctx context.Context, changes []reconcile.Change) (peerBa
 	if b.restarting, err = k.c.fresh(ctx); err != nil {
 		return b, err
 	}
-	policy, err := readPolicies(ctx, b.gobgp)
+	k.c.reads.Lock()
+	defer k.c.reads.Unlock()
+	r, err := k.c.reading(ctx)
+	if err != nil {
+		return b, err
+	}
+	policy, err := r.policy(ctx)
 	if err != nil {
 		return b, err
 	}
@@ -161,9 +157,6 @@ func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 		if err != nil {
 			return fmt.Errorf("switching the neighbour: %w", err)
 		}
-		if err := b.settled(ctx, want); err != nil {
-			return err
-		}
 	}
 	if have.Import != want.Import || have.Except != want.Except || have.NextHops != want.NextHops || have.FirstAS != want.FirstAS || have.LocalPref != want.LocalPref {
 		if err := reconsider(ctx, b.gobgp, addr); err != nil {
@@ -175,28 +168,6 @@ func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 		return tellAgain(ctx, b.gobgp, addr)
 	}
 	return nil
-}
-
-// settled waits until an administrative order, which gobgp carries out later, is carried out.
-func (b peerBatch) settled(ctx context.Context, want object.Peer) error {
-	for {
-		stream, err := b.gobgp.ListPeer(ctx, &api.ListPeerRequest{Address: want.Addr.String()})
-		if err != nil {
-			return fmt.Errorf("switching the neighbour: %w", err)
-		}
-		peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
-		if err != nil {
-			return fmt.Errorf("switching the neighbour: %w", err)
-		}
-		for _, p := range peers {
-			if (p.GetState().GetAdminState() == api.PeerState_UP) == want.Up {
-				return nil
-			}
-		}
-		if err := wait(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("switching the neighbour: %w", err)
-		}
-	}
 }
 
 func (b peerBatch) delete(ctx context.Context, p object.Peer) error {

@@ -40,7 +40,7 @@ func (p *process) accept(ctx context.Context, l net.Listener) error {
 
 func (p *process) converse(ctx context.Context, c net.Conn) error {
 	w := &deadlineWriter{c}
-	err := writeJSON(w, frameHello, hello{Protocol: protocolVersion, Version: p.version, Instance: p.instance, PID: os.Getpid(), Fresh: p.sessions.fresh()})
+	err := writeJSON(w, frameHello, hello{Protocol: protocolVersion, Version: p.version, Instance: p.instance, PID: os.Getpid(), Fresh: p.sessions.fresh(), Changes: p.sessions.changes.Load()})
 	if err != nil {
 		return err
 	}

@@ -106,6 +106,7 @@ func (s *sessions) renew(addr netip.Addr) {
 	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
 		s.removed(addr) // it is missing now, and the next pass will find that
+		s.changes.Add(1)
 		return
 	}
 	s.awaits(conf)

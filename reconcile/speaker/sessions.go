@@ -34,6 +34,8 @@ type sessions struct {
 
 	list sync.Mutex // held while a request changes which neighbours gobgp has
 
+	changes atomic.Uint64 // see hello.Changes; never 0
+
 	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
 
 	mu    sync.Mutex
@@ -58,7 +60,9 @@ type session struct {
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
-	return &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}}
+	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}}
+	s.changes.Store(1)
+	return s
 }
 
 // fresh reports whether this process had no neighbour until just now: then its sessions are restarts of those that its

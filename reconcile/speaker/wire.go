@@ -43,6 +43,9 @@ type hello struct {
 	Instance string `json:"instance"` // of this process: another one means that everything is gone
 	PID      int    `json:"pid"`
 	Fresh    bool   `json:"fresh"` // it has had no neighbour until just now: its sessions are restarts
+
+	// Changes counts the requests that may have changed what gobgp is set to, each when it begins and when it has ended.
+	Changes uint64 `json:"changes"`
 }
 
 // What a client may ask for.
