@@ -101,7 +101,11 @@ func (p *parser) checkNodes() {
 
 func (p *parser) checkModes() {
 	c := &p.config
-	vni := map[uint32]Network{}
+	type segment struct {
+		vni  uint32
+		port uint16
+	}
+	taken, lowest := map[segment]Network{}, map[uint32]*Network{}
 	var ipip *Network
 	for i := range c.Networks {
 		n := &c.Networks[i]
@@ -127,18 +131,21 @@ func (p *parser) checkModes() {
 			}
 		}
 		if n.Uses(ModeVXLAN) {
-			if other, twice := vni[n.VNI]; twice {
+			if other, twice := taken[segment{n.VNI, n.Port}]; twice {
 				rng := n.rng
 				if n.vxlanRange.Filename != "" {
 					rng = n.vxlanRange
 				}
-				same := "vni"
-				if other.Port == n.Port {
-					same = "(vni, port)"
-				}
-				p.report.errorf(rng, title+"vxlan "+same+" taken", "Network %q (%s) has vni %d; a VNI has one device on a host. Give this one its own: vxlan { vni = %d }.", other.Name, where(other.rng), n.VNI, n.VNI+1)
-			} else {
-				vni[n.VNI] = *n
+				p.report.errorf(rng, title+"vxlan (vni, port) taken", "Network %q (%s) has vni %d at port %d. Give this one a VNI of its own: vxlan { vni = %d }.", other.Name, where(other.rng), n.VNI, n.Port, n.VNI+1)
+			}
+			taken[segment{n.VNI, n.Port}] = *n
+			switch l := lowest[n.VNI]; {
+			case l == nil:
+				lowest[n.VNI] = n
+			case n.Port < l.Port:
+				l.SecondPort, lowest[n.VNI] = true, n
+			default:
+				n.SecondPort = true
 			}
 		}
 		p.checkFamily(n)

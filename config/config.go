@@ -60,6 +60,7 @@ type Network struct {
 	MTU          int // 0: derived from the underlay link
 	VNI          uint32
 	Port         uint16
+	SecondPort   bool           // vxlan: another network has the same VNI, at a lower port
 	Family6      bool           // vxlan: the tunnel runs over address6
 	Reserved     []netip.Prefix // single addresses are /32 and /128
 	Pos          Pos

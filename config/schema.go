@@ -31,7 +31,7 @@ var Schema = []BlockDoc{
 		{Name: "mtu", Type: "number", Doc: "Bytes of a container's packet. Derived: the underlay link's MTU less 20 (ipip), 50 or 70 (vxlan over IPv4 or IPv6), 0 (bgp)."},
 		{Name: "reserved", Type: "list of addresses and CIDRs", Doc: "Never handed out automatically."},
 	}, Blocks: []BlockDoc{
-		{Type: "vxlan", Doc: "The VXLAN device of the network. Two networks with one (vni, port) are an error.", Attributes: []AttributeDoc{
+		{Type: "vxlan", Doc: "The VXLAN device of the network. Two networks with one (vni, port) are an error; where they share a vni, the one at the lowest port has the name of that VNI (vxlan.netd for 4096, netdvx7 for 7), another netdx with both in hexadecimal.", Attributes: []AttributeDoc{
 			{Name: "vni", Type: "number", Default: "4096", Doc: "The VXLAN network identifier, 24 bits."},
 			{Name: "port", Type: "number", Default: "4789", Doc: "The UDP port."},
 		}},

@@ -119,6 +119,9 @@ func (r *run) footless(c Change) bool {
 	if r.bad[c.Key] { // its teardown failed
 		return true
 	}
+	if holder, ok := r.plan.first[c.Key]; ok && r.bad[holder.Key] {
+		return true
+	}
 	for _, on := range c.Want.Requires() {
 		if r.bad[on] {
 			return true

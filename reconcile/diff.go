@@ -11,7 +11,7 @@ import (
 
 // Diff compares what is wanted with what was observed and returns what leads from one to the other.
 //
-//	      wanted ──────────┐                      Teardown  replaced resources and all that stands on them
+//	      wanted ──────────┐                      Teardown  replaced, in the way, and all that stands on those
 //	┌──────────┬───────────┼───────────┐          Build     create, update
 //	│ create   │ equal     │ leftover  │          Leftover  delete
 //	│          │ update    │           │
@@ -19,7 +19,8 @@ import (
 //	└──────────┴───────────┴───────────┘
 //	           └── observed, own ──────┘
 //
-// What is leftover and holds a part of the span of something wanted (see Spanner) goes in Build, right before it.
+// What is leftover and holds a part of the span of something wanted (see Spanner) goes in Build, right before it. What
+// is leftover and has what something wanted must have alone (see Sole) goes in Teardown.
 //
 // order is the kinds in their soft order: build goes through it forwards, the two deleting phases backwards, except where
 // Requires says otherwise. before, which may be nil, is what was wanted when the host was last brought in line: what
@@ -64,7 +65,8 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		}
 	}
 
-	torn := d.closure(replace)
+	plan.first = d.inTheWay(create, replace, leftover)
+	torn := d.closure(replace, plan.first)
 	plan.Changes = make([]Change, 0, 2*len(torn.resources)+len(create)+len(update)+len(leftover))
 	for _, p := range d.reversed(torn.resources) {
 		k := p.Key
@@ -108,6 +110,36 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k)})
 	}
 	return plan
+}
+
+// inTheWay is what keeps something that is to be made from being there until it is gone: leftover, or replaced itself. By the
+// key of what is to be made.
+func (d *differ) inTheWay(create, replace, leftover []placed) map[Key]placed {
+	var room map[Key]placed // what goes, by what it claims
+	for _, going := range [][]placed{replace, leftover} {
+		for _, p := range going {
+			if s, ok := p.r.(Sole); ok {
+				if room == nil {
+					room = map[Key]placed{}
+				}
+				room[s.Claims()] = p
+			}
+		}
+	}
+	if room == nil {
+		return nil
+	}
+	found := map[Key]placed{}
+	for _, making := range [][]placed{create, replace} {
+		for _, p := range making {
+			if s, ok := d.want.State[p.Key].(Sole); ok {
+				if holder, taken := room[s.Claims()]; taken && holder.Key != p.Key {
+					found[p.Key] = holder
+				}
+			}
+		}
+	}
+	return found
 }
 
 // makeRoom finds, for each resource that is to come, those that are to go and hold a part of its span.
@@ -215,17 +247,43 @@ type closure struct {
 	meant     map[Key]bool // goes along with what is wanted otherwise than before: nobody's doing but netd's own
 }
 
-// closure is the observed resources that have to go so that those of roots can be deleted and made anew.
-func (d *differ) closure(roots []placed) closure {
+// closure is the observed resources that have to go so that those to be replaced can be deleted and made anew, and those in
+// the way make room.
+func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
 	c := closure{why: map[Key]Cause{}, meant: map[Key]bool{}}
+	roots := slices.Clone(replace)
+	for _, p := range replace {
+		c.why[p.Key] = Cause{Text: "cannot be changed in place"}
+	}
+	for k, p := range inTheWay {
+		if _, replaced := c.why[p.Key]; !replaced {
+			c.why[p.Key] = Cause{Text: "makes room for " + k.Name}
+			roots = append(roots, p)
+		}
+	}
 	if len(roots) == 0 {
 		return c
 	}
-	on := map[Key][]placed{}
-	for _, part := range []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()} {
+	on, leaning := map[Key][]placed{}, map[Key][]placed{}
+	observed := []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()}
+	for _, part := range observed {
 		for k, h := range part {
 			for _, footing := range d.want.requires(k, h) {
 				on[footing] = append(on[footing], placed{k, h})
+			}
+			if l, ok := h.(Leaner); ok {
+				if to, ok := l.LeansOn(); ok {
+					leaning[to] = append(leaning[to], placed{k, h})
+				}
+			}
+		}
+	}
+	if len(leaning) > 0 {
+		for _, part := range observed {
+			for k, h := range part {
+				if o, ok := h.(Offerer); ok {
+					on[k] = append(on[k], leaning[o.Offers()]...)
+				}
 			}
 		}
 	}
@@ -234,7 +292,6 @@ func (d *differ) closure(roots []placed) closure {
 	})
 	var meant []Key
 	for _, p := range roots {
-		c.why[p.Key] = Cause{Text: "cannot be changed in place"}
 		if !d.drifted(p.Key) {
 			meant = append(meant, p.Key)
 		}
@@ -247,7 +304,7 @@ func (d *differ) closure(roots []placed) closure {
 	}) {
 		c.meant[k] = true
 	}
-	c.resources = slices.Clone(roots)
+	c.resources = roots
 	for i := 0; i < len(c.resources); i++ {
 		k := c.resources[i].Key
 		for _, above := range on[k] {

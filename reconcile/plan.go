@@ -38,7 +38,7 @@ func (o Op) Symbol() string {
 type Phase uint8
 
 const (
-	Teardown Phase = iota + 1 // what is replaced, with all that stands on it, deepest first
+	Teardown Phase = iota + 1 // what is replaced or in the way, with all that stands on it, deepest first
 	Build                     // what is wanted, footing first
 	Leftover                  // what is not wanted any more, deepest first
 )
@@ -65,7 +65,8 @@ type Plan struct {
 	Changes   []Change // in the order of execution
 	Conflicts []Conflict
 
-	stands map[Key][]Key // Want.Stands, by which a failed change's dependents are found
+	stands map[Key][]Key  // Want.Stands, by which a failed change's dependents are found
+	first  map[Key]placed // what has to be gone before something can be made (see Sole)
 }
 
 // Empty reports whether there is nothing to do and nothing in the way.

@@ -52,6 +52,23 @@ type Spanner interface {
 	Span() (group Key, first, last netip.Addr, ok bool)
 }
 
+// Sole is implemented by resources that claim something besides their key that one resource alone can have: a VXLAN device
+// its VNI at a UDP port.
+type Sole interface {
+	Claims() (what Key)
+}
+
+// Leaner is implemented by resources that the kernel takes away with the last of several others, of which their own values do
+// not say which they are: a route with the address that it prefers as source, on whatever link that is.
+type Leaner interface {
+	LeansOn() (what Key, ok bool)
+}
+
+// Offerer is implemented by what a Leaner leans on.
+type Offerer interface {
+	Offers() (what Key)
+}
+
 // State is a set of resources: wanted, or read from a host.
 type State map[Key]Resource
 

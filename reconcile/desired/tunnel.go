@@ -162,5 +162,13 @@ func tunnelName(n config.Network, m config.Mode) string {
 	if m == config.ModeIPIP {
 		return tunl0
 	}
+	return VXLANName(n)
+}
+
+// VXLANName is the name of a network's VXLAN device.
+func VXLANName(n config.Network) string {
+	if n.SecondPort {
+		return object.VXLANPortName(n.VNI, n.Port)
+	}
 	return object.VXLANName(n.VNI)
 }

@@ -24,7 +24,7 @@ import (
 // nodes of this node's own subnet get their packets bare, by way of ens33.
 func (b *builder) vxlan(n config.Network, remotes []remote) tunnel {
 	outer := familyOf(n.Family6)
-	dev := object.VXLANName(n.VNI)
+	dev := VXLANName(n)
 	b.put(object.VXLAN{
 		Name: dev, VNI: n.VNI, Port: n.Port, Local: outer.address(b.self).Addr(), Underlay: b.underlay(outer).Name,
 		MAC: b.vtepMAC(n, b.self), MTU: b.mtu(n), Up: true, Alias: "netd: network " + n.Name,

@@ -52,7 +52,7 @@ func (s *Site) tunnels() (out []string) {
 			out = append(out, name)
 		}
 	}
-	for _, dir := range s.Glob("/proc/sys/net/ipv4/conf/netdvx*") {
+	for _, dir := range append(s.Glob("/proc/sys/net/ipv4/conf/netdvx*"), s.Glob("/proc/sys/net/ipv4/conf/netdx*")...) {
 		out = append(out, path.Base(dir))
 	}
 	return out

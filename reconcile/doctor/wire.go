@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netd/config"
-	"netd/reconcile/object"
+	"netd/reconcile/desired"
 )
 
 func duplicates(ctx context.Context, s *Site) (out []Finding) {
@@ -112,7 +112,7 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 		for _, node := range s.Config.Nodes {
 			for i := range families {
 				if a, ok := s.Config.Tunnel(node, n.Name, i == 1); ok && node.Name != s.Node.Name {
-					families[i], names[a], devices[a] = append(families[i], a), node.Name, object.VXLANName(n.VNI)
+					families[i], names[a], devices[a] = append(families[i], a), node.Name, desired.VXLANName(n)
 				}
 			}
 		}

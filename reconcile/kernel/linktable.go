@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -51,11 +50,8 @@ func (l link) isNetdVeth() bool {
 }
 
 func (l link) isNetdVXLAN() bool {
-	return l.typ == "vxlan" && l.group == object.LinkGroup && isVXLANName(l.name)
+	return l.typ == "vxlan" && l.group == object.LinkGroup && object.IsVXLANName(l.name)
 }
-
-// isVXLANName reports whether a name is one of object.VXLANName's.
-func isVXLANName(name string) bool { return name == "vxlan.netd" || strings.HasPrefix(name, "netdvx") }
 
 // isNetdTunnel is a tunl0 that netd made itself, where the kernel keeps its own out of the namespace.
 func (l link) isNetdTunnel() bool {
@@ -97,7 +93,7 @@ func (t linkTable) index(name string) (int, error) {
 
 // usurped is the error of a link that has a name of netd's and was made by somebody else.
 func (l link) usurped() error {
-	if (object.IsVethName(l.name) || isVXLANName(l.name)) && !l.isNetd() {
+	if (object.IsVethName(l.name) || object.IsVXLANName(l.name)) && !l.isNetd() {
 		return fmt.Errorf("%w of netd's: the %s that is there now was made by somebody else meanwhile", errNoLink, describeLink(l))
 	}
 	if l.name == "tunl0" && l.typ != "ipip" {

@@ -17,6 +17,9 @@ func (l link) rightful() (name string, of object.Place) {
 	case l.typ == "veth":
 		return object.VethName(whose), object.Place(whose)
 	case l.typ == "vxlan":
+		if second := object.VXLANPortName(l.vxlan.vni, l.vxlan.port); l.name == second {
+			return second, ""
+		}
 		return object.VXLANName(l.vxlan.vni), ""
 	}
 	return "", ""
@@ -57,6 +60,9 @@ func (k *Kernel) reclaimAll(t linkTable) error {
 				return err
 			}
 		case l.group == object.LinkGroup && (!l.isNetd() || k.wires(of)): // by name and group alone it is netd's already
+			if _, taken := t.byName[name]; taken && l.typ == "vxlan" {
+				name = object.VXLANPortName(l.vxlan.vni, l.vxlan.port) // the other port's device has the VNI's own name
+			}
 			if _, taken := t.byName[name]; taken {
 				continue
 			}

@@ -41,6 +41,14 @@ func (a Addr) Key() reconcile.Key {
 
 func (a Addr) Requires() []reconcile.Key { return requireLink(a.In, a.Link) }
 
+// Offers: see Route.LeansOn.
+func (a Addr) Offers() reconcile.Key { return source(a.In, a.Prefix.Addr()) }
+
+// source is an address of a namespace, on whichever link.
+func source(in Place, a netip.Addr) reconcile.Key {
+	return reconcile.Key{Kind: KindAddr, Name: in.In(a.String())}
+}
+
 func (a Addr) Fields() []reconcile.Field { return []reconcile.Field{field("scope", a.Scope.String())} }
 
 // Replaces: the kernel changes an address's lifetime and protocol in place, not its scope (net/ipv4/devinet.c).

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -98,6 +99,11 @@ func (v VXLAN) Summary() string {
 func (v VXLAN) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(VXLAN)
 	return !ok || h.VNI != v.VNI || h.Port != v.Port || h.Learning != v.Learning || h.Local.Is4() != v.Local.Is4() || h.Renamed != v.Renamed
+}
+
+// Claims: one device alone may have a VNI at a UDP port, for IPv4 and for IPv6 (drivers/net/vxlan, vxlan_vni_in_use).
+func (v VXLAN) Claims() reconcile.Key {
+	return reconcile.Key{Kind: KindLink, Name: fmt.Sprintf("vni %d port %d ipv6 %t", v.VNI, v.Port, v.Local.Is6())}
 }
 
 // IPIP is tunl0, the fallback device of the ipip module (net/ipv4/ipip.c): the kernel's own and shared, adopted rather

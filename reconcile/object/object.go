@@ -110,12 +110,21 @@ func VTEPMAC(vni uint32, tunnel netip.Addr) MAC {
 	return MAC{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
-// VXLANName is the name of the device of a VNI.
+// VXLANName is the name of the device of a VNI, and of the one at the lowest port where networks share a VNI.
 func VXLANName(vni uint32) string {
 	if vni == 4096 {
 		return "vxlan.netd"
 	}
 	return "netdvx" + strconv.FormatUint(uint64(vni), 10)
+}
+
+// VXLANPortName is the name of the device of a VNI at any port but the lowest: both in hexadecimal, which fills the 15 bytes
+// that a link's name may have.
+func VXLANPortName(vni uint32, port uint16) string { return fmt.Sprintf("netdx%06x%04x", vni, port) }
+
+// IsVXLANName reports whether a name is one of a VXLAN device of netd's.
+func IsVXLANName(name string) bool {
+	return name == "vxlan.netd" || strings.HasPrefix(name, "netdvx") || strings.HasPrefix(name, "netdx")
 }
 
 // Place is where an object lives: "" is the host's network namespace, anything else the workload's of that id.

@@ -65,6 +65,10 @@ func RouteKey(in Place, dst netip.Prefix, table, metric uint32) reconcile.Key {
 
 func (r Route) Key() reconcile.Key { return RouteKey(r.In, r.Dst, r.Table, r.Metric) }
 
+// LeansOn: with an address go the routes that prefer it as source (net/ipv4/fib_semantics.c, fib_sync_down_addr), or their
+// preference (net/ipv6/route.c, rt6_remove_prefsrc).
+func (r Route) LeansOn() (reconcile.Key, bool) { return source(r.In, r.Src), r.Src.IsValid() }
+
 func (r Route) Requires() []reconcile.Key {
 	var on []reconcile.Key
 	if r.Nexthop != 0 {

@@ -28,11 +28,13 @@ func Random(r *rand.Rand) reconcile.Want {
 	}
 	links := []string{Underlay}
 	var sources []object.Addr
+	port := r.IntN(3) // devices change their ports with one another
 	for i := range 3 {
 		if r.IntN(3) == 0 {
 			continue
 		}
 		v := vxlan(r, i)
+		v.Port += uint16((port + i) % 3)
 		put(v)
 		links = append(links, v.Name)
 		if r.IntN(2) == 0 {
@@ -168,7 +170,7 @@ func six(kind, i, j byte) netip.Addr {
 }
 
 func vxlan(r *rand.Rand, i int) object.VXLAN {
-	vni := uint32(100*(i+1) + r.IntN(2))
+	vni := uint32(100 + r.IntN(2))
 	v := object.VXLAN{Name: fmt.Sprintf("netdvx%d", i), VNI: vni, Port: 4789, Local: netip.MustParseAddr("192.168.170.137"), Underlay: Underlay,
 		MAC: object.VTEPMAC(vni, netip.MustParseAddr("192.168.170.137")), MTU: 1400 + r.IntN(2), Up: true, Alias: "netd: random"}
 	v.MAC[5] = byte(r.IntN(2))
