@@ -46,24 +46,12 @@ exec sleep infinity`, dir, os.Getenv("NETD_FIREWALLS"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.starts(holder)
+	f.runs(holder)
 	if n, _ := out.Read(make([]byte, 6)); n != 6 {
 		t.Fatalf("preparing the firewalls' folder: %s", &wrong)
 	}
 	f.enter = []string{"nsenter", "-t", strconv.Itoa(holder.Process.Pid), "-m", "--", "chroot", f.root}
 	return f
-}
-
-// starts starts a program that runs until the test ends.
-func (f *firewallHost) starts(cmd *exec.Cmd) {
-	f.lab.t.Helper()
-	if err := f.Start(cmd); err != nil {
-		f.lab.t.Fatal(err)
-	}
-	f.lab.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
 }
 
 func (f *firewallHost) within(args ...string) *exec.Cmd {
@@ -120,8 +108,8 @@ func TestFirewalls(t *testing.T) {
 		start        func(f *firewallHost)
 	}{
 		{"firewalld", "firewall-cmd --reload", func(f *firewallHost) {
-			f.starts(f.within("dbus-daemon", "--system", "--nofork", "--nopidfile"))
-			f.starts(f.within("firewalld", "--nofork", "--nopid"))
+			f.runs(f.within("dbus-daemon", "--system", "--nofork", "--nopidfile"))
+			f.runs(f.within("firewalld", "--nofork", "--nopid"))
 			f.lab.wait("firewalld runs", func() string {
 				out, err := f.outputOf(f.within("firewall-cmd", "--state"))
 				if err != nil {

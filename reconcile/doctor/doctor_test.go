@@ -155,7 +155,7 @@ func TestChecks(t *testing.T) {
 		{"bad networkd deletes foreign routes", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "#ManageForeignRoutes=no\n"}}, Fail, "without ManageForeignRoutes=no", "/etc/systemd/networkd.conf.d/netd.conf", false},
 		{"OK networkd is told", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/netd.conf": "[Network]\nManageForeignRoutes = no\n"}}, OK, "", "", false},
 		{"bad networkd manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "ManageForeignRoutes=no\n",
-			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/all.network", "10-netd.network", true},
+			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/all.network", "00-netd.network", true},
 		{"OK no NetworkManager", "networkmanager", "vxlan", recorded{}, OK, "does not run", "", false},
 		{"bad NetworkManager takes our links", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Fail, "NetworkManager runs", "90-netd.conf", true},
 		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "unmanaged-devices+=interface-name:netd*;"}}, OK, "", "", false},
