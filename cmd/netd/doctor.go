@@ -101,7 +101,7 @@ func (a *app) site() (*doctor.Site, error) {
 	}
 	local := config.Local{}
 	local.Hostname, _ = os.Hostname()
-	holders := map[netip.Addr]string{}
+	holders, held := map[netip.Addr]string{}, map[netip.Addr]netip.Prefix{}
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, err
@@ -117,6 +117,7 @@ func (a *app) site() (*doctor.Site, error) {
 				bits, _ := n.Mask.Size()
 				local.Addrs = append(local.Addrs, netip.PrefixFrom(addr.Unmap(), bits))
 				holders[addr.Unmap()] = l.Name
+				held[addr.Unmap()] = local.Addrs[len(local.Addrs)-1]
 			}
 		}
 	}
@@ -124,7 +125,7 @@ func (a *app) site() (*doctor.Site, error) {
 	if err != nil {
 		return nil, &exit{exitConfig, err}
 	}
-	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface}
+	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface, Held: held}
 	for _, p := range []netip.Prefix{node.Address, node.Address6} {
 		if s.Link == "" && p.IsValid() {
 			s.Link = holders[p.Addr()]
@@ -240,16 +241,18 @@ func (thisWire) Clocks(ctx context.Context, addrs []netip.Addr) (map[netip.Addr]
 	return probe.Clocks(ctx, addrs, patience)
 }
 
-func (thisWire) Paths(ctx context.Context, addrs []netip.Addr) (path, link []int, err error) {
-	list := make([]targetView, len(addrs))
-	for i, a := range addrs {
-		list[i].Address = a
+// Paths are as `netd test` finds them.
+func (thisWire) Paths(ctx context.Context, ways []doctor.Way) ([]doctor.Path, error) {
+	list := make([]targetView, len(ways))
+	for i, w := range ways {
+		list[i].Address, list[i].from = w.To, w.From
 	}
-	err = measure(ctx, list)
-	for _, t := range list {
-		path, link = append(path, t.PathMTU), append(link, t.LinkMTU)
+	err := measure(ctx, list)
+	out := make([]doctor.Path, len(ways))
+	for i, t := range list {
+		out[i] = doctor.Path{MTU: t.PathMTU, Link: t.Link, LinkMTU: t.LinkMTU}
 	}
-	return path, link, err
+	return out, err
 }
 
 func (thisWire) Connects(ctx context.Context, to netip.Addr) bool {

@@ -95,6 +95,7 @@ func TestDoctor(t *testing.T) {
 	netns.Run(t, fmt.Sprintf("ip link set twin%d master wire up", wires))
 	wires++
 	twin.Run(t, "ip link set ens33 up")
+	twin.Run(t, "ip addr add 192.168.170.200/24 dev ens33")
 	listens, ends := program("socat -u UDP-RECV:4789 /dev/null")
 	peers, quits := program("socat -u TCP-LISTEN:179 /dev/null")
 	nothing := func() {}
@@ -104,10 +105,16 @@ func TestDoctor(t *testing.T) {
 		fault       func()
 		level       doctor.Level
 		says        string
-		mend        string // "fix": the finding's own command; "--fix"; else what is named by after
+		mend        string // "fix": the finding's own command; "there": that, on the other host; "--fix"; else what is named by after
 		after       func()
 	}{
-		{"another program has the VXLAN port", "udp-port", listens, doctor.Fail, "UDP port 4789 is held by pid ", "", ends},
+		{"another program has the VXLAN port", "udp-port", listens, doctor.Fail, "UDP port 4789 is held by pid ", "fix", ends},
+		{"the node's address with another prefix", "address", all(a, "ip addr flush dev ens33", "ip addr add 192.168.170.137/25 dev ens33"), doctor.Warn,
+			"ens33 holds the node's address as 192.168.170.137/25, the file has 192.168.170.137/24", "fix", func() { a.must(0, "apply", "-y") }},
+		{"a masquerade of nftables in the tunnel", "masquerade", all(a, "nft add table ip own", "nft add chain ip own post { type nat hook postrouting priority 90 ; }", "nft add rule ip own post masquerade"), doctor.Warn,
+			"ip own post handle 2 gives what containers here send to those of other nodes by vxlan.netd another source", "fix", func() { a.Run(t, "nft delete table ip own") }},
+		{"a masquerade of iptables", "masquerade", all(a, "iptables -t nat -A POSTROUTING ! -o lo -j MASQUERADE"), doctor.Warn,
+			"ip nat POSTROUTING handle ", "fix", func() { a.Run(t, "iptables -t nat -F"); a.Run(t, "nft delete table ip nat") }},
 		{"Docker's policy, before netd's accepts", "forward-policy", all(a, "nft add table ip filter", "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }"),
 			doctor.Fail, "the policy of ip filter FORWARD is drop, and nothing there accepts netd's links", "", func() { a.must(0, "apply", "-y"); b.must(0, "apply", "-y") }},
 		{"the underlay does not forward", "forwarding", all(a, "sysctl -qw net.ipv4.conf.ens33.forwarding=0"), doctor.Fail, "net.ipv4.conf.ens33.forwarding is 0", "--fix", nothing},
@@ -121,13 +128,13 @@ func TestDoctor(t *testing.T) {
 		{"a raw drop", "raw-drops", all(a, "nft add table ip raw", "nft add chain ip raw PREROUTING { type filter hook prerouting priority -300 ; }", "nft add rule ip raw PREROUTING ip daddr 10.10.40.129 counter drop"),
 			doctor.Fail, "ip raw PREROUTING handle 2 drops packets to 10.10.40.129/32", "fix", nothing},
 		{"iptables-legacy beside nftables", "legacy-iptables", all(a, "iptables-legacy -P FORWARD DROP"), doctor.Fail, "the FORWARD policy of iptables-legacy is DROP, which netd does not see", "", nothing},
-		{"this node's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.137/24 dev ens33"), doctor.Fail, "has this node's address 192.168.170.137 too", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
-		{"another's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.138/24 dev ens33"), doctor.Fail, "both have 192.168.170.138, node baihl-node's address", "", func() { twin.Run(t, "ip addr flush dev ens33") }},
+		{"this node's address twice", "duplicate-address", all(&labHost{NS: twin}, "ping -c1 192.168.170.137", "ip addr add 192.168.170.137/24 dev ens33"), doctor.Fail, "has this node's address 192.168.170.137 too", "there", nothing},
+		{"another's address twice", "duplicate-address", all(&labHost{NS: twin}, "ip addr add 192.168.170.138/24 dev ens33"), doctor.Fail, "both have 192.168.170.138, node baihl-node's address", "there", nothing},
 		{"no TCP in the tunnel", "checksum-offload", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook input priority 0 ; }", "nft add rule inet fault in iifname vxlan.netd meta l4proto tcp drop"),
 			doctor.Warn, "through the VXLAN tunnel baihl-node (10.10.194.128) answers pings and no TCP", "", func() { b.Run(t, "nft delete table inet fault") }},
 		{"a small path", "path-mtu", all(b, "nft add table inet fault", "nft add chain inet fault in { type filter hook prerouting priority -400 ; }", "nft add rule inet fault in ip length gt 1400 drop"),
 			doctor.Fail, "the way to node baihl-node (192.168.170.138) carries 1400 bytes, ens33 1500", "fix", func() { b.Run(t, "nft delete table inet fault") }},
-		{"another program has the BGP port", "bgp-port", peers, doctor.Fail, "TCP port 179 is held by pid ", "", quits},
+		{"another program has the BGP port", "bgp-port", peers, doctor.Fail, "TCP port 179 is held by pid ", "fix", quits},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			l.t = t
@@ -156,11 +163,21 @@ func TestDoctor(t *testing.T) {
 				if all, _ := a.examined("--fix"); all[x.check].Level != doctor.OK || all[x.check].Fixed != "done" {
 					t.Errorf("after --fix: %+v", all[x.check])
 				}
-			case "fix":
+			case "fix", "there":
 				if found.Safe {
 					t.Error("this fix is somebody else's and called safe")
 				}
-				if out, err := a.Output("sh", "-ec", found.Fix); err != nil {
+				if strings.HasPrefix(found.Fix, "kill ") && !strings.Contains(found.Evidence, "(socat -u ") || strings.Contains(found.Fix, "systemctl") || strings.Contains(found.Fix, "/etc/") {
+					t.Fatalf("this fix is not for a namespace: %s", found.Fix)
+				}
+				where := a.NS
+				if x.mend == "there" {
+					where = twin
+					if out, err := a.Output("sh", "-ec", found.Fix[strings.LastIndex(found.Fix, ": ")+1:]); err != nil || !strings.Contains(out, "192.168.170.") {
+						t.Errorf("the other addresses of that host: %v: %s", err, out)
+					}
+				}
+				if out, err := where.Output("sh", "-ec", found.Fix); err != nil {
 					t.Errorf("%v: %s", err, out)
 				}
 				if now, _ := a.examined(); now[x.check].Level != doctor.OK {

@@ -32,7 +32,10 @@ type Finding struct {
 // Check is one thing to be looked at. It returns one finding at least, of level OK where all is well.
 type Check struct {
 	Name  string // "udp-port"
-	About string // what it is for, for the documentation
+	About string // what is well, for the documentation
+	Looks string // what it looks at, likewise
+	Fix   string // what its fix does, likewise
+	Safe  string // which of its fixes --fix runs: "all", "none", or which
 	Run   func(ctx context.Context, s *Site) []Finding
 }
 
@@ -51,10 +54,20 @@ type Wire interface {
 	Claims(ctx context.Context, link string, addrs []netip.Addr) (map[netip.Addr][]object.MAC, error)
 	// Clocks are how far the clocks of IPv4 hosts are ahead of this one's; who does not tell is left out.
 	Clocks(ctx context.Context, addrs []netip.Addr) (map[netip.Addr]time.Duration, error)
-	// Paths are what each address's path carries, 0 where it does not answer, and the link's MTU.
-	Paths(ctx context.Context, addrs []netip.Addr) (path, link []int, err error)
+	// Paths are what each way carries, one for one.
+	Paths(ctx context.Context, ways []Way) ([]Path, error)
 	// Connects reports whether a TCP connection to an address is answered, refused or not.
 	Connects(ctx context.Context, to netip.Addr) bool
+}
+
+// Way is from an address of this host, or from whichever the kernel takes, to another.
+type Way struct{ From, To netip.Addr }
+
+// Path is what a way carries, in bytes: 0 where nothing answers.
+type Path struct {
+	MTU     int
+	Link    string // by which packets leave
+	LinkMTU int
 }
 
 // Site is what is looked at: this host, as a node of a file.
@@ -63,7 +76,8 @@ type Site struct {
 	Wire   Wire
 	Config *config.Config
 	Node   config.Node
-	Link   string // that holds the node's address; empty where none does
+	Link   string                      // that holds the node's address; empty where none does
+	Held   map[netip.Addr]netip.Prefix // what this host's links hold
 }
 
 // file is a file's contents without surrounding blanks; empty where it is not there.

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -30,13 +31,26 @@ func module(_ context.Context, s *Site) (out []Finding) {
 			out = append(out, Finding{Warn, fmt.Sprintf("the module %s is there and not loaded; a hardened netd.service may not load it", m), "modprobe " + m, true})
 		default:
 			out = append(out, Finding{Fail, fmt.Sprintf("the kernel %s has no %s: neither loaded, nor built in, nor under %s", release, m, dir),
-				"install the kernel's extra modules (linux-modules-extra-" + release + "), boot one that has " + m + ", or use another mode", false})
+				s.modules(release) + "    # the kernel with all its modules; then reboot into it. Or use another mode", false})
 		}
 	}
 	if len(out) == 0 {
 		return well("%s", strings.Join(need, ", "))
 	}
 	return out
+}
+
+// modules is the command that installs all modules of a kernel.
+func (s *Site) modules(release string) string {
+	os := s.file("/etc/os-release")
+	switch {
+	case strings.Contains(os, "ID=ubuntu"):
+		return "apt-get install linux-modules-extra-" + release
+	case s.has("/usr/bin/dnf"):
+		return "dnf install kernel-modules-extra"
+	default:
+		return "apt-get install linux-image-$(dpkg --print-architecture)"
+	}
 }
 
 // nftWorks: a kernel without loadable modules shows some built-in ones nowhere.
@@ -62,42 +76,43 @@ func (s *Site) sysctl(link, name string) string {
 	return s.file("/proc/sys/net/ipv4/conf/" + link + "/" + name)
 }
 
-func forwarding(_ context.Context, s *Site) (out []Finding) {
-	if s.Link == "" {
-		return []Finding{{Warn, "no link of this host holds the node's address", "netd plan", false}}
-	}
-	if v := s.sysctl(s.Link, "forwarding"); v == "0" {
-		out = append(out, Finding{Fail, fmt.Sprintf("net.ipv4.conf.%s.forwarding is 0: nothing that comes in by it reaches a container", s.Link),
-			fmt.Sprintf("echo 1 > /proc/sys/net/ipv4/conf/%s/forwarding", s.Link), true})
-	}
-	// udev gives each new link what these files say, after netd did. The last word of a key counts (sysctl.d(5)).
-	for _, pattern := range []string{"/etc/sysctl.conf", "/etc/sysctl.d/*.conf", "/run/sysctl.d/*.conf", "/usr/lib/sysctl.d/*.conf"} {
-		for _, name := range s.Glob(pattern) {
-			if path.Base(name) == "60-netd.conf" {
-				continue
-			}
-			for line := range strings.Lines(s.file(name)) {
-				key, value, ok := strings.Cut(strings.TrimLeft(strings.TrimSpace(line), "-"), "=")
-				key, value = strings.ReplaceAll(strings.TrimSpace(key), "/", "."), strings.TrimSpace(value)
-				f := strings.Split(key, ".")
-				if !ok || len(f) < 5 || !strings.HasPrefix(key, "net.ipv4.conf.") {
-					continue
-				}
-				link, what := strings.Join(f[3:len(f)-1], "."), f[len(f)-1]
-				all := link == "*" || strings.HasPrefix(link, "netd") || link == s.Link
-				if all && what == "forwarding" && value == "0" || all && link != s.Link && what == "rp_filter" && value == "1" {
-					if !s.has("/usr/lib/sysctl.d/60-netd.conf") && !s.has("/etc/sysctl.d/60-netd.conf") || what == "forwarding" {
-						out = append(out, Finding{Warn, fmt.Sprintf("%s says %s = %s, which udev gives each new link after netd did", name, key, value),
-							"take the line out of " + name + ", or except netd's links as packaging/sysctl.d/60-netd.conf does", false})
-					}
-				}
-			}
+func address(_ context.Context, s *Site) (out []Finding) {
+	var sound []string
+	for _, want := range []netip.Prefix{s.Node.Address, s.Node.Address6} {
+		if !want.IsValid() {
+			continue
+		}
+		held, ok := s.Held[want.Addr()]
+		link := s.Link
+		if link == "" {
+			link = "LINK"
+		}
+		switch {
+		case !ok:
+			out = append(out, Finding{Fail, fmt.Sprintf("no link of this host holds the node's address %s", want.Addr()),
+				fmt.Sprintf("ip addr add %s dev %s    # and where the link is set up", want, link), false})
+		case held.Bits() != want.Bits() && !want.Addr().IsLoopback() && s.Node.Interface == "":
+			out = append(out, Finding{Warn, fmt.Sprintf("%s holds the node's address as %s, the file has %s: the two disagree which nodes are near", link, held, want),
+				fmt.Sprintf("ip addr add %s dev %s && ip addr del %s dev %s    # and where the link is set up; or mend the file", want, link, held, link), false})
+		default:
+			sound = append(sound, held.String())
 		}
 	}
 	if len(out) == 0 {
-		return well("%s forwards", s.Link)
+		return well("%s", strings.Join(sound, ", "))
 	}
 	return out
+}
+
+func forwarding(_ context.Context, s *Site) []Finding {
+	if s.Link == "" {
+		return well("not looked at: no link holds the node's address")
+	}
+	if s.sysctl(s.Link, "forwarding") == "0" {
+		return []Finding{{Fail, fmt.Sprintf("net.ipv4.conf.%s.forwarding is 0: nothing that comes in by it reaches a container", s.Link),
+			fmt.Sprintf("echo 1 > /proc/sys/net/ipv4/conf/%s/forwarding", s.Link), true}}
+	}
+	return well("%s forwards", s.Link)
 }
 
 func rpFilter(_ context.Context, s *Site) (out []Finding) {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,16 @@ func (s *Site) holder(inode string) (pid, command string, found bool) {
 	return "", "", false
 }
 
+// stop is the command that ends a process: its unit's, where it has one.
+func (s *Site) stop(pid string) string {
+	for line := range strings.Lines(s.file("/proc/" + pid + "/cgroup")) {
+		if unit := path.Base(strings.TrimSpace(line)); strings.HasSuffix(unit, ".service") {
+			return "systemctl disable --now " + unit
+		}
+	}
+	return "kill " + pid
+}
+
 // taken finds who has a port open that ours does not match.
 func (s *Site) taken(proto string, port int, ours func(command string) bool) (out []Finding) {
 	for _, k := range s.sockets(proto) {
@@ -56,7 +67,7 @@ func (s *Site) taken(proto string, port int, ours func(command string) bool) (ou
 			continue
 		}
 		out = append(out, Finding{Fail, fmt.Sprintf("%s port %d is held by pid %s (%s)", strings.ToUpper(proto), port, pid, command),
-			fmt.Sprintf("systemctl status %s    # whose it is; stop it there, or give netd another port in the file", pid), false})
+			s.stop(pid) + "    # or give netd another port in the file", false})
 	}
 	return out
 }

@@ -37,18 +37,23 @@ func duplicates(ctx context.Context, s *Site) (out []Finding) {
 	}
 	for _, a := range own {
 		if macs := claims[a]; len(macs) > 0 { // nobody answers for an address but who has it, and the host does not hear itself
-			out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, a), "find the host of that MAC (its first three bytes name the maker) and give it another address", false})
+			out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, a), s.giveUp(a, macs[0]), false})
 		}
 	}
 	for _, a := range near {
 		if macs := claims[a]; len(macs) > 1 {
-			out = append(out, Finding{Fail, fmt.Sprintf("%s and %s both have %s, node %s's address", macs[0], macs[1], a, names[a]), "give one of them another address", false})
+			out = append(out, Finding{Fail, fmt.Sprintf("%s and %s both have %s, node %s's address", macs[0], macs[1], a, names[a]), s.giveUp(a, macs[0]), false})
 		}
 	}
 	if len(out) == 0 {
 		return well("each of %d addresses has one holder at most", len(near)+len(own))
 	}
 	return out
+}
+
+// giveUp is the command that takes an address from the host that should not have it, and how that host is found.
+func (s *Site) giveUp(a netip.Addr, mac object.MAC) string {
+	return fmt.Sprintf("ip -o addr show to %[1]s | while read -r _ link _ prefix _; do ip addr del $prefix dev $link; done    # on the host that should not have it; by its other addresses it is found: ip neigh show dev %[2]s | grep -i %[3]s", a, s.Link, mac)
 }
 
 // apart is how far clocks may be apart: certificates and logs suffer, and who reads two nodes' logs is led astray.
@@ -83,22 +88,33 @@ func clocks(ctx context.Context, s *Site) (out []Finding) {
 
 func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 	names, others := s.others()
-	paths, links, err := s.Wire.Paths(ctx, others)
+	var ways []Way
+	for _, a := range others {
+		from := s.Node.Address
+		if a.Is6() {
+			from = s.Node.Address6
+		}
+		if from.IsValid() { // as netd's own packets go
+			ways = append(ways, Way{From: from.Addr(), To: a})
+		}
+	}
+	paths, err := s.Wire.Paths(ctx, ways)
 	if err != nil {
 		return unseen(err, "")
 	}
 	answered := 0
-	for i, a := range others {
-		if paths[i] == 0 {
+	for i, p := range paths {
+		if p.MTU == 0 {
 			continue
 		}
-		if answered++; paths[i] < links[i] {
-			out = append(out, Finding{Fail, fmt.Sprintf("the way to node %s (%s) carries %d bytes, %s %d: larger packets vanish", names[a], a, paths[i], s.Link, links[i]),
-				fmt.Sprintf("ip link set %s mtu %d    # and where the link is set up; or mend the path", s.Link, paths[i]), false})
+		if answered++; p.MTU < p.LinkMTU {
+			a := ways[i].To
+			out = append(out, Finding{Fail, fmt.Sprintf("the way to node %s (%s) carries %d bytes, %s %d: larger packets vanish", names[a], a, p.MTU, p.Link, p.LinkMTU),
+				fmt.Sprintf("ip link set %s mtu %d    # and where the link is set up; or mend the path", p.Link, p.MTU), false})
 		}
 	}
 	if len(out) == 0 {
-		return well("%d of %d addresses of nodes answer, each at the link's MTU", answered, len(others))
+		return well("%d of %d addresses of nodes answer, each at the link's MTU", answered, len(ways))
 	}
 	return out
 }
@@ -126,13 +142,17 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 		if len(ends) == 0 {
 			continue
 		}
-		paths, _, err := s.Wire.Paths(ctx, ends)
+		ways := make([]Way, len(ends))
+		for i, a := range ends {
+			ways[i].To = a
+		}
+		paths, err := s.Wire.Paths(ctx, ways)
 		if err != nil {
 			return unseen(err, "")
 		}
 		left := 3 // a fault of this host's shows at once
 		for i, a := range ends {
-			if paths[i] == 0 || left == 0 {
+			if paths[i].MTU == 0 || left == 0 {
 				continue
 			}
 			left--
@@ -147,7 +167,7 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
-			strings.Join(fix, "\n"), false}}
+			put("/etc/systemd/network/00-netd.link", "[Match]\nOriginalName=vxlan.netd netdvx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(names))
 }
