@@ -42,11 +42,8 @@ func (p *parser) open(b *hcl.Block) *block {
 		title += fmt.Sprintf(" %q", l)
 	}
 	for _, d := range diags {
-		switch d.Summary {
-		case "Unsupported argument":
-			d.Summary, d.Detail = title+": unknown attribute", strings.Replace(d.Detail, "An argument", "An attribute", 1)
-		case "Unsupported block type":
-			d.Summary = title + ": unknown block"
+		if d.Summary, d.Detail = reword(d); d.Summary == unknownAttribute || d.Summary == unknownBlock {
+			d.Summary = title + ": " + d.Summary
 		}
 	}
 	p.report.hcl(diags)

@@ -193,13 +193,39 @@ func (r *reporter) hcl(ds hcl.Diagnostics) {
 	}
 }
 
+// What is said of names that no block has; the block that they are in stands before.
+const (
+	unknownAttribute = "unknown attribute"
+	unknownBlock     = "unknown block"
+	redefined        = "Attribute redefined" // the library's word
+)
+
 // reword says in the words of the file what the library says in those of its makers.
 func reword(d *hcl.Diagnostic) (summary, detail string) {
 	if kind, ok := strings.CutPrefix(d.Summary, "Missing name for "); ok {
 		return d.Summary, fmt.Sprintf("It is written %s \"NAME\" { … }.", kind)
 	}
-	if d.Summary == "Invalid single-argument block definition" {
+	if kind, ok := strings.CutPrefix(d.Summary, "Extraneous label for "); ok {
+		if strings.HasPrefix(d.Detail, "No labels") {
+			return d.Summary, fmt.Sprintf("It has no name: %s { … }.", kind)
+		}
+		return d.Summary, fmt.Sprintf("It has one name: %s \"NAME\" { … }.", kind)
+	}
+	switch d.Summary {
+	case "Invalid single-argument block definition":
 		return "several attributes on one line", "A block on one line has one attribute at most, vxlan { vni = 7 }; write each of several on a line of its own, without commas."
+	case "Unsupported argument":
+		return unknownAttribute, strings.Replace(d.Detail, "An argument", "An attribute", 1)
+	case "Extraneous JSON object property":
+		return unknownAttribute, strings.Replace(d.Detail, "No argument or block type is named", "No attribute or block is named", 1)
+	case "Unsupported block type":
+		return unknownBlock, d.Detail
+	case redefined:
+		return "attribute set twice", strings.NewReplacer("The argument", "The attribute", "Each argument may be set only once", "Take one of the two out").Replace(d.Detail)
+	case "Call to unknown function":
+		if all := functionsOf(d.EvalContext); len(all) > 0 && !strings.Contains(d.Detail, "Did you mean") {
+			return d.Summary, d.Detail + " The functions are " + strings.Join(all, ", ") + "."
+		}
 	}
 	if d.Summary == "Unsupported attribute" && d.Expression != nil {
 		for _, t := range d.Expression.Variables() {
@@ -219,6 +245,16 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 		}
 	}
 	return d.Summary, d.Detail
+}
+
+// functionsOf are the names of the functions.
+func functionsOf(ctx *hcl.EvalContext) []string {
+	for ; ctx != nil; ctx = ctx.Parent() {
+		if ctx.Functions != nil {
+			return slices.Sorted(maps.Keys(ctx.Functions))
+		}
+	}
+	return nil
 }
 
 // known is the names of the variables or of the locals.

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +72,13 @@ var faults = []struct{ text, title, says string }{
 	{inNetwork("rezerved = []"), `network "lab": unknown attribute`, `Did you mean "reserved"?`},
 	{strings.NewReplacer(`["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, `"vxlan"`, "\"vxlan\"\nreceive = [\"ipip\"]").Replace(pair), `network "lab": ipip carries IPv4 only`, ""},
 	{pair + "peer \"left\" {\naddress = \"fe80::1%eth0\"\nasn = 65101\n}\npeer \"right\" {\naddress = \"fe80::1%eth1\"\nasn = 65102\n}\n", `peer "right": address taken`, "on one link only"},
+	{pair + "networks \"x\" {}\n", "unknown block", `Did you mean "network"?`},
+	{pair + "pool = 1\n", "unknown attribute", `An attribute named "pool" is not expected here`},
+	{pair + "variable \"x\" {\n  default = 1\n  defalt = 1\n}\n", "unknown attribute", `An attribute named "defalt" is not expected here`},
+	{pair + "bgp \"x\" {}\n", "Extraneous label for bgp", "It has no name: bgp { … }"},
+	{pair + "network \"x\" \"y\" {}\n", "Extraneous label for network", "It has one name: network \"NAME\" { … }"},
+	{inNode("interface = \"eth0\"\ninterface = \"eth1\""), "attribute set twice", `The attribute "interface" was already set at `},
+	{pair + "locals {\n  x = abs(1)\n}\n", "Call to unknown function", "The functions are cidrhost, "},
 	{inNetwork("colour = 1"), `network "lab": unknown attribute`, `"colour" is not expected`},
 	{inNetwork("box {}"), `network "lab": unknown block`, ""},
 	{strings.Replace(pair, `pools = ["10.10.0.0/16"]`, "", 1), `network "lab": pools is missing`, "a list of CIDRs"},
@@ -222,6 +230,29 @@ func TestEachFault(t *testing.T) {
 			if !met && !strings.Contains(f, "more than %d bytes") && f != "The value is not known." { // TestHostile; and what HCL itself finds before
 				t.Errorf("%s: no file here has the fault %q", file, f)
 			}
+		}
+	}
+}
+
+// TestAllAtOnce: one that is set twice hides nothing else that is wrong, and JSON is told in the words of the native syntax.
+func TestAllAtOnce(t *testing.T) {
+	for name, x := range map[string]struct {
+		text string
+		want []string
+	}{
+		"netd.hcl": {strings.Replace(inNode("interface = \"eth0\"\ninterface = \"eth1\""), `"vxlan"`, `"gre"`, 1),
+			[]string{`network "lab": wrong mode`, "attribute set twice"}},
+		"netd.json": {`{"network": {"lab": {"pools": ["10.10.0.0/16"], "mode": "vxlan", "vxlan": {"vnj": 5}}},
+			"node": {"a": {"address": "192.168.170.137/24", "blocks": [], "adress6": "x"}}}`,
+			[]string{"vxlan: unknown attribute", `node "a": unknown attribute`}},
+	} {
+		_, ds := parse(t, name, x.text, nil)
+		var got []string
+		for _, d := range ds {
+			got = append(got, d.Summary)
+		}
+		if !slices.Equal(got, x.want) {
+			t.Errorf("%s: %q, want %q", name, got, x.want)
 		}
 	}
 }

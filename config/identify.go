@@ -41,12 +41,13 @@ func (c *Config) Identify(named string, local Local) (node Node, warning string,
 		}
 	}
 	if len(found) > 1 {
-		return Node{}, "", fmt.Errorf("this host holds the addresses of %s; say which node it is with --node", names(found))
+		return Node{}, "", fmt.Errorf("this host's addresses are %s, those of %s; say which node it is with --node", local.addrs(), names(found))
 	}
 	byName, named2 := c.Node(local.Hostname)
 	if len(found) == 1 {
 		if named2 && byName.Name != found[0].Name {
-			return Node{}, "", fmt.Errorf("this host is called %q, a node of the file, but holds the address of node %q; say which it is with --node", local.Hostname, found[0].Name)
+			return Node{}, "", fmt.Errorf("this host is called %q, a node of the file, but its addresses are %s, that of node %q among them; say which it is with --node",
+				local.Hostname, local.addrs(), found[0].Name)
 		}
 		return found[0], warning, nil
 	}

@@ -35,8 +35,8 @@ type parser struct {
 func (s *Source) Parse() (*Config, Diagnostics) {
 	p := &parser{source: s, steps: maxSteps}
 	p.report.files, p.report.lines = map[string][]byte{}, map[string][][]byte{}
-	body := p.parseFiles()
-	if p.report.list.HasErrors() {
+	body, whole := p.parseFiles()
+	if !whole {
 		return nil, p.report.result()
 	}
 	p.runBounded(body)
@@ -47,8 +47,10 @@ func (s *Source) Parse() (*Config, Diagnostics) {
 	return &p.config, p.report.result()
 }
 
-func (p *parser) parseFiles() hcl.Body {
+// parseFiles reads the files. whole is false where one of them is no text of the language.
+func (p *parser) parseFiles() (body hcl.Body, whole bool) {
 	parser := hclparse.NewParser()
+	whole = true
 	var files []*hcl.File
 	for _, f := range p.source.Files {
 		p.report.files[f.Name] = f.Bytes
@@ -59,6 +61,7 @@ func (p *parser) parseFiles() hcl.Body {
 		if i := firstInvalid(f.Bytes); i >= 0 {
 			line := 1 + strings.Count(string(f.Bytes[:i]), "\n")
 			fault(line, "not a text file", "The file holds bytes that are no UTF-8 text. Is it the right file?")
+			whole = false
 			continue
 		}
 		before := len(p.report.list)
@@ -71,6 +74,7 @@ func (p *parser) parseFiles() hcl.Body {
 			scanNative(f.Bytes, fault)
 		}
 		if len(p.report.list) > before {
+			whole = false
 			continue
 		}
 		var file *hcl.File
@@ -81,7 +85,10 @@ func (p *parser) parseFiles() hcl.Body {
 			file, diags = parser.ParseHCL(f.Bytes, f.Name)
 		}
 		p.report.hcl(withoutFollowers(diags))
-		if file != nil && !diags.HasErrors() {
+		// One that is set twice counts as it was set first: what else is wrong is found too.
+		if broken := slices.ContainsFunc(diags, func(d *hcl.Diagnostic) bool { return d.Severity == hcl.DiagError && d.Summary != redefined }); file == nil || broken {
+			whole = false
+		} else {
 			if body, ok := file.Body.(*hclsyntax.Body); ok {
 				_ = hclsyntax.Walk(body, counter{&p.steps})
 			} else {
@@ -90,7 +97,7 @@ func (p *parser) parseFiles() hcl.Body {
 			files = append(files, file)
 		}
 	}
-	return hcl.MergeFiles(files)
+	return hcl.MergeFiles(files), whole
 }
 
 // checkJSON finds where a file stops being JSON. The library's parser goes on from there and finds more that is none.

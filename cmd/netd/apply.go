@@ -37,7 +37,7 @@ Exits 0; 1 where something failed, was refused, or a foreign object stood in the
 			if err != nil {
 				return err
 			}
-			return a.carryOut(yes, asJSON, agreement{AllowDestroy: allow}, "Apply complete",
+			return a.carryOut(ctx, yes, asJSON, agreement{AllowDestroy: allow}, "Apply complete",
 				func() (planView, error) { return p.plan(ctx, a.config) },
 				func(agreed agreement, show func(planView)) (applyView, error) {
 					return p.apply(ctx, a.config, agreed, show)
@@ -69,7 +69,7 @@ Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not gi
 			if err != nil {
 				return err
 			}
-			return a.carryOut(yes, asJSON, agreement{}, "Destroyed",
+			return a.carryOut(cmd.Context(), yes, asJSON, agreement{}, "Destroyed",
 				func() (planView, error) { return p.planDestroy(cmd.Context()) },
 				func(agreed agreement, show func(planView)) (applyView, error) {
 					return p.destroy(cmd.Context(), agreed.ID, show)
@@ -81,8 +81,26 @@ Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not gi
 	return cmd
 }
 
+// agrees asks at the terminal. An interrupt is a no.
+func (a *app) agrees(ctx context.Context) bool {
+	fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
+	line := make(chan string, 1)
+	go func() {
+		s, _ := bufio.NewReader(a.in).ReadString('\n')
+		line <- s
+	}()
+	select {
+	case s := <-line:
+		s = strings.ToLower(strings.TrimSpace(s))
+		return s == "y" || s == "yes"
+	case <-ctx.Done():
+		fmt.Fprintln(a.talk)
+		return false
+	}
+}
+
 // carryOut shows a plan, asks, and has it done. With -y the plan that is shown is the one that is being done.
-func (a *app) carryOut(yes, asJSON bool, agreed agreement, verb string, plan func() (planView, error),
+func (a *app) carryOut(ctx context.Context, yes, asJSON bool, agreed agreement, verb string, plan func() (planView, error),
 	do func(agreed agreement, show func(planView)) (applyView, error)) error {
 	show := func(v planView) {
 		switch {
@@ -107,9 +125,7 @@ func (a *app) carryOut(yes, asJSON bool, agreed agreement, verb string, plan fun
 			if !isTerminal(a.in) {
 				return fail(exitUsage, "there is no terminal to ask at: give -y to carry the plan out")
 			}
-			fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
-			answer, _ := bufio.NewReader(a.in).ReadString('\n')
-			if s := strings.ToLower(strings.TrimSpace(answer)); s != "y" && s != "yes" {
+			if !a.agrees(ctx) {
 				fmt.Fprintln(a.talk, "Nothing was changed.")
 				return &exit{code: exitFailed}
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"maps"
 	"os"
@@ -264,6 +265,25 @@ func TestRights(t *testing.T) {
 		if !tried && !c.Hidden && !strings.HasPrefix(name, "completion") {
 			t.Errorf("netd %s is not in the table", name)
 		}
+	}
+}
+
+// TestInterruptedQuestion: who is asked and interrupts has said no, without an Enter.
+func TestInterruptedQuestion(t *testing.T) {
+	in, silent, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close() // after which the reader ends
+	talk, err := os.Create(filepath.Join(t.TempDir(), "talk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer talk.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if (&app{in: in, talk: talk}).agrees(ctx) {
+		t.Error("it is a yes")
 	}
 }
 

@@ -183,8 +183,11 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 		out.facts.Passwords = h.readPasswords(c, node, &out.notes)
 	}
 	r, err := desired.Compile(c, node, out.facts)
+	if errors.Is(err, desired.ErrInterface) {
+		return out, &exit{exitConfig, err}
+	}
 	if err != nil {
-		return out, err
+		return out, &exit{exitFailed, err}
 	}
 	h.lately.keep(r.Leaves, h.moved)
 	out.want, out.learning = r.Want, r.Learning
@@ -269,7 +272,7 @@ func (h *host) before(c *config.Config, node config.Node, now compiled) reconcil
 func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (compiled, reconcile.Plan, planView, error) {
 	now, err := h.compile(ctx, c, node)
 	if err != nil {
-		return now, reconcile.Plan{}, planView{}, &exit{exitFailed, err}
+		return now, reconcile.Plan{}, planView{}, err
 	}
 	p, err := h.engine.Plan(ctx, &now.want, h.before(c, node, now))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -111,7 +110,7 @@ func (d *daemonState) accept(ctx context.Context, r reading) {
 func (d *daemonState) settle(ctx context.Context, r reading) error {
 	node, ok := r.c.Node(d.node.Name)
 	if d.named && !ok {
-		return fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", d.a.config, d.node.Name)
+		return d.gone(d.a.config)
 	}
 	if !d.named {
 		var err error

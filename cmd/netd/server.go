@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 	}
 	handle("GET /v1/status", onLoop(d, func(context.Context, request) (statusView, error) { return d.statusNow(), nil }))
 	handle("POST /v1/plan", parsed(d, func(ctx context.Context, r request, _ *config.Source, c *config.Config) (planView, error) {
-		node, warning, err := d.host.identify(ctx, c, d.nodeFor(r))
+		node, warning, err := d.identify(ctx, r, c)
 		if err != nil {
 			return planView{}, err
 		}
@@ -188,14 +189,21 @@ func answer(w http.ResponseWriter, v any, err error) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-func (d *daemonState) nodeFor(r request) string {
-	if r.Node != "" {
-		return r.Node
+// identify finds this host's node in a file: the one that is asked for, else the one that the daemon has been.
+func (d *daemonState) identify(ctx context.Context, r request, c *config.Config) (config.Node, string, error) {
+	named := cmp.Or(r.Node, d.a.node)
+	if d.named && r.Node == "" {
+		if _, ok := c.Node(d.node.Name); !ok {
+			return config.Node{}, "", &exit{exitConfig, d.gone(r.Config)}
+		}
+		named = d.node.Name
 	}
-	if d.named {
-		return d.node.Name
-	}
-	return d.a.node
+	return d.host.identify(ctx, c, named)
+}
+
+// gone is the error of a file without the node that this host is.
+func (d *daemonState) gone(file string) error {
+	return fmt.Errorf("%s no longer has this host, node %q; what was accepted last stays in force (to leave, netd destroy)", file, d.node.Name)
 }
 
 // draft is the file that a request names: the daemon's own as it stands on disk, any other as the request brings it.
@@ -268,7 +276,7 @@ func (d *daemonState) bgpIfConfigured(ctx context.Context) {
 }
 
 func (d *daemonState) applyNow(ctx context.Context, r request, src *config.Source, c *config.Config) (applyView, error) {
-	node, _, err := d.host.identify(ctx, c, d.nodeFor(r))
+	node, _, err := d.identify(ctx, r, c)
 	if err != nil {
 		return applyView{}, err
 	}

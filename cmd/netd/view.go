@@ -145,7 +145,10 @@ func (v planView) write(w page) {
 		}
 		return
 	}
-	fmt.Fprint(w, "\nnetd will:\n")
+	if len(nets)+len(v.Notes)+len(v.Outside)+len(v.Conflicts) > 0 { // nothing stands above a destroy
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, "netd will:")
 	left := writeChanges(w, v.Changes, true)
 	fmt.Fprintf(w, "\nPlan: %s.\n", v.Summary)
 	if left {

@@ -190,6 +190,14 @@ func (e noAddress) Is(target error) bool { return target == ErrNoAddress }
 
 func notYet(format string, args ...any) error { return noAddress(fmt.Sprintf(format, args...)) }
 
+// ErrInterface is the error of a file that must say which link is the node's underlay, and does not.
+var ErrInterface = errors.New("which link is the underlay is not given")
+
+type noInterface string
+
+func (e noInterface) Error() string        { return string(e) }
+func (e noInterface) Is(target error) bool { return target == ErrInterface }
+
 // findUnderlay returns the link that packets from one of the node's addresses leave by: the one that the file names, else
 // the one that holds the address. The address is on this host either way, or nothing that is sent from it would come back.
 func findUnderlay(self config.Node, address netip.Addr, links []object.HostLink) (object.HostLink, error) {
@@ -211,11 +219,11 @@ func findUnderlay(self config.Node, address netip.Addr, links []object.HostLink)
 	case self.Interface != "":
 		return named[0], nil
 	case len(holders) > 1:
-		return object.HostLink{}, fmt.Errorf("node %q: both %s and %s hold its address %s; name one with interface = \"%s\"",
-			self.Name, holders[0].Name, holders[1].Name, address, holders[0].Name)
+		return object.HostLink{}, noInterface(fmt.Sprintf("node %q: both %s and %s hold its address %s; name one with interface = \"%s\"",
+			self.Name, holders[0].Name, holders[1].Name, address, holders[0].Name))
 	case holders[0].Loopback:
-		return object.HostLink{}, fmt.Errorf("node %q: its address %s is on %s; say which link its packets leave by with interface = \"…\"",
-			self.Name, address, holders[0].Name)
+		return object.HostLink{}, noInterface(fmt.Sprintf("node %q: its address %s is on %s; say which link its packets leave by with interface = \"…\"",
+			self.Name, address, holders[0].Name))
 	}
 	return holders[0], nil
 }
