@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"netd/config"
-	"netd/reconcile/object"
+	"netd/reconcile/desired"
 )
 
 // packet is one that goes from a container here to one on another node.
@@ -26,7 +26,7 @@ func (s *Site) packets() (list []packet) {
 			links = append(links, s.Link)
 		}
 		if n.Uses(config.ModeVXLAN) {
-			links = append(links, object.VXLANName(n.VNI))
+			links = append(links, desired.VXLANName(n))
 		}
 		if n.Uses(config.ModeIPIP) {
 			links = append(links, "tunl0")

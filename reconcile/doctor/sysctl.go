@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"netd/config"
-	"netd/reconcile/object"
+	"netd/reconcile/desired"
 )
 
 // setting is a line of a sysctl.d file: a path below /proc/sys, which may be a pattern, and its value.
@@ -80,7 +80,7 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 		if n.Uses(config.ModeIPIP) && !slices.Contains(tunnels, "tunl0") {
 			tunnels = append(tunnels, "tunl0")
 		}
-		if dev := object.VXLANName(n.VNI); n.Uses(config.ModeVXLAN) && !slices.Contains(tunnels, dev) {
+		if dev := desired.VXLANName(n); n.Uses(config.ModeVXLAN) && !slices.Contains(tunnels, dev) {
 			tunnels = append(tunnels, dev)
 		}
 	}

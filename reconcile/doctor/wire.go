@@ -12,6 +12,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile/desired"
+	"netd/reconcile/object"
 )
 
 func duplicates(ctx context.Context, s *Site) (out []Finding) {
@@ -167,7 +168,7 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
-			put("/etc/systemd/network/00-netd.link", "[Match]\nOriginalName=vxlan.netd netdvx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
+			put("/etc/systemd/network/00-netd.link", "[Match]\nOriginalName=vxlan.netd netdvx* netdx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(names))
 }
