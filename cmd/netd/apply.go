@@ -63,7 +63,7 @@ started later too, until the next apply.
 
 Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not given; 75 where someone else holds the lock.`,
 		Example: "  netd destroy\n  netd destroy -y",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.planner(cmd.Context())
 			if err != nil {

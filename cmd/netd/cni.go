@@ -31,7 +31,7 @@ func (a *app) cniCmd() *cobra.Command {
 		Long: `The plugin of the Container Network Interface (versions 0.3.1 to 1.1.0): the environment and standard input are the
 runtime's. Runtimes call netd-cni, which has the daemon do the work; where none runs, this does it under the host's lock.`,
 		Example: "  netd cni install\n  netd cni uninstall",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.cni(cmd.Context()) },
 	}
 	cmd.AddCommand(a.cniInstallCmd(), a.cniUninstallCmd())
@@ -282,7 +282,7 @@ func (a *app) cniInstallCmd() *cobra.Command {
 		Long: `Put the plugin netd-cni and a network configuration list where runtimes look for them, each whole or not at all. Doing it
 again replaces them. The list chains portmap after netd where that plugin is there, so that published ports work.`,
 		Example: "  netd cni install\n  netd cni install --conf-dir /etc/cni/net.d --bin-dir /usr/lib/cni",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			program, err := os.Executable()
 			if err != nil {
@@ -381,7 +381,7 @@ func (a *app) cniUninstallCmd() *cobra.Command {
 		Short:   "Remove netd-cni and its configuration",
 		Long:    "Remove what netd cni install put there: the configuration first, so that no runtime starts what is gone. Containers stay attached.",
 		Example: "  netd cni uninstall",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			for _, path := range []string{filepath.Join(conf, cniConflist), filepath.Join(bin, cniPlugin)} {
 				if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -23,7 +23,7 @@ func (a *app) dockerCmd() *cobra.Command {
 		Short:   "Docker's networks of the driver netd",
 		Long:    "What Docker has to be told, once on each host, to run containers on a network of the file: docker run --network NAME.",
 		Example: "  netd docker install",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return fail(exitUsage, "docker what? install")
 		},
@@ -41,7 +41,7 @@ func (a *app) dockerInstallCmd() *cobra.Command {
 blocks of. One that is there as it should be stays as it is; another is an error, and nothing is changed. The daemon has to
 run, and to serve Docker.`,
 		Example: "  netd docker install\n  netd docker install --network lab --name backend",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.dockerInstall(cmd.Context(), network, name)
 		},

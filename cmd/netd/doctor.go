@@ -49,7 +49,7 @@ again. Needs root, and no daemon.
 
 Exits 0; 3 where something is FAIL.`,
 		Example: "  netd doctor\n  netd doctor --fix\n  netd doctor --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			site, err := a.site()

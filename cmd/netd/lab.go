@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"netd/config"
+	"netd/reconcile/speaker"
 	"netd/testenv/lab"
 )
 
@@ -28,13 +29,13 @@ func (a *app) labCmd() *cobra.Command {
 workloads, and netd in each. The file stays the lab's: edit it and watch. Nothing of this machine's own network is touched.
 Needs root, ip and nsenter.`,
 		Example: "  netd lab up netd.hcl\n  netd lab exec baihl-master netd plan\n  netd lab exec nginx-master ping -c1 10.10.194.134\n  netd lab test\n  netd lab down",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(*cobra.Command, []string) error { return fail(exitUsage, "lab what? up, exec, test or down") },
 	}
 	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up",
 		Long: "Bring every host of the file up as a network namespace with netd in it, and wait until each is in sync. The file is followed where it\nlies. One lab is up at a time; a second is refused.", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.labUp(cmd.Context(), args[0]) }}
-	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: cobra.NoArgs,
+	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if os.Geteuid() != 0 {
 				return fail(exitNoPerm, "a lab is made of network namespaces")
@@ -74,12 +75,12 @@ flags to find the node's daemon.`,
 	var asJSON bool
 	test := &cobra.Command{Use: "test", Short: "Ping between all pairs of workloads",
 		Long:    "Ping from every workload of the lab to every other, and print a table. Exits 0 where all answer, 3 otherwise.",
-		Example: "  netd lab test", Args: cobra.NoArgs,
+		Example: "  netd lab test", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return a.labTest(asJSON) }}
 	test.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	var name, file string
 	var paths []string
-	hold := &cobra.Command{Use: "hold", Hidden: true, Args: cobra.NoArgs,
+	hold := &cobra.Command{Use: "hold", Hidden: true, Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return lab.Hold(name, file, "/proc/self/exe", paths)
 		}}
@@ -152,38 +153,55 @@ func (a *app) labUp(ctx context.Context, file string) error {
 	if without := slices.DeleteFunc(slices.Clone(c.Workloads), func(w config.Workload) bool { return w.Netns != "" }); len(without) > 0 {
 		fmt.Fprintf(a.talk, "Note: %s not of netns: a lab has no container engine, so they stay pending\n", count(len(without), "workload"))
 	}
+	outside := map[netip.Addr]bool{}
+	for _, p := range c.Peers {
+		outside[p.Address] = true
+	}
+	if len(outside) > 0 {
+		fmt.Fprintf(a.talk, "Note: %s: a lab has no routers outside the file; those sessions stay down\n", count(len(c.Peers), "peer"))
+	}
 	done := a.waiting("the lab's hosts")
 	l, err := lab.Up(ctx, path, nodes, program)
 	if done(); err != nil {
 		return fail(exitFailed, "%w", err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	said := time.Now()
 	for _, n := range nodes {
-		for {
-			if ctx.Err() != nil {
-				defer a.waiting("the lab's processes to end")()
-				return fail(exitFailed, "interrupted; %w", errors.Join(context.Cause(ctx), lab.Down()))
-			}
-			cmd, err := l.Command(n.Name, "netd", "status")
-			if err != nil {
-				return err
-			}
-			out, err := cmd.CombinedOutput()
-			if err == nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				return fail(exitFailed, "node %s is not in sync after 30 s:\n%s\nThe lab is left up to look at: netd lab exec %s …, netd lab down", n.Name, out, n.Name)
-			}
-			if time.Since(said) > 2*time.Second {
-				said = time.Now()
-				fmt.Fprintf(a.talk, "netd: waiting for node %s to be in sync\n", n.Name)
-			}
-			time.Sleep(50 * time.Millisecond)
+		done := a.waiting("node " + n.Name + " to be in sync")
+		err := a.labSync(ctx, l, n.Name, outside)
+		if done(); ctx.Err() != nil {
+			defer a.waiting("the lab's processes to end")()
+			return fail(exitFailed, "interrupted; %w", errors.Join(context.Cause(ctx), lab.Down()))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	fmt.Fprintf(a.out, "The lab is up: %s, each in sync.\n", count(len(nodes), "node"))
+	return nil
+}
+
+// labSync waits until a node of a lab is in sync, but for its sessions with routers that the lab has not.
+func (a *app) labSync(ctx context.Context, l *lab.Lab, node string, outside map[netip.Addr]bool) error {
+	for deadline := time.Now().Add(30 * time.Second); ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		cmd, err := l.Command(node, "netd", "status", "--json")
+		if err != nil {
+			return err
+		}
+		out, _ := cmd.Output() // its exit code is of all sessions
+		var v statusView
+		if json.Unmarshal(out, &v) == nil && v.Daemon {
+			v.Peers = slices.DeleteFunc(v.Peers, func(p speaker.Neighbour) bool { return outside[p.Addr] })
+			if v.judge(); v.Verdict == "in sync" {
+				return nil
+			}
+		}
+		if time.Now().After(deadline) {
+			if cmd, err = l.Command(node, "netd", "status"); err == nil {
+				out, _ = cmd.CombinedOutput()
+			}
+			return fail(exitFailed, "node %s is not in sync after 30 s:\n%s\nThe lab is left up to look at: netd lab exec %s …, netd lab down", node, out, node)
+		}
+	}
 	return nil
 }
 

@@ -40,5 +40,5 @@ func noPlanFile(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		return notYet("netd apply PLANFILE")
 	}
-	return cobra.NoArgs(cmd, args)
+	return noArgs(cmd, args)
 }

@@ -89,6 +89,15 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	defer stop()
 	a := &app{in: in, out: &output{file: out}, talk: talk}
 	root := a.root()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // the library's own, which takes any word
+			c.Args = noArgs
+			c.RunE = func(*cobra.Command, []string) error {
+				return fail(exitUsage, "completion of what? bash, fish, powershell or zsh")
+			}
+		}
+	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if lost := a.out.err; lost != nil { // whatever else: what was asked for is not there whole
@@ -209,6 +218,14 @@ Exit codes:
 		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.doctorCmd(), a.speakerCmd(), a.cniCmd(), a.dockerCmd(), a.labCmd(), a.versionCmd())
 	addLater(root)
 	return root
+}
+
+// noArgs are the arguments of a command that takes none. Of a group they are a command that it does not have.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && !cmd.HasSubCommands() {
+		return fmt.Errorf("%s takes no argument: %q", cmd.CommandPath(), args[0])
+	}
+	return cobra.NoArgs(cmd, args)
 }
 
 // settle sets each global flag that is not given from its twin in the environment, --state-dir from NETD_STATE_DIR, and

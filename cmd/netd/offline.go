@@ -47,7 +47,10 @@ func (a *app) planOffline(ctx context.Context, against string) (planView, error)
 			}
 			notes = append(notes, "offline: the link that holds "+held.String()+" is shown as (underlay)")
 		}
-		notes = append(notes, "offline: the underlay's MTU is taken to be 1500, all workloads to run")
+		notes = append(notes, "offline: the MTU of "+link+" is taken to be 1500")
+		if slices.ContainsFunc(c.Workloads, func(w config.Workload) bool { return w.Node == node.Name }) {
+			notes = append(notes, "offline: all declared workloads are taken to run")
+		}
 		facts.Host = object.Host{Name: node.Name, IPv6: true, DefaultLinks: []string{link},
 			Links: []object.HostLink{{Name: link, Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{node.Address, node.Address6}}}}
 	} else {

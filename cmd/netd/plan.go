@@ -39,7 +39,7 @@ changed. With --offline, plan any node of the file from anywhere: against an emp
 
 Exits 0; 1 where something foreign stands in the way; with --detailed-exitcode 2 where there are changes.`,
 		Example: "  netd plan\n  netd plan -c draft.hcl --detailed-exitcode\n  netd plan --node baihl-node --offline\n  netd plan --node baihl-node --offline --against baihl-node.json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var v planView
 			var err error

@@ -35,7 +35,7 @@ daemon alone: all kernel state stays, and the speaker keeps its sessions.
 With --speaker external the BGP speaker is started by someone else (netd-speaker.service). With --docker-socket, or where
 netd-docker.socket hands it over, it serves Docker's networks of the driver netd.`,
 		Example: "  netd run\n  netd run --log-format json\n  netd run --docker-socket /run/docker/plugins/netd.sock",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if external != "own" && external != "external" {
 				return fail(exitUsage, "--speaker %s: want own or external", external)

@@ -25,7 +25,7 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 
 "netd show state --json" is what "netd plan --against" takes.`,
 		Example: "  netd show routes\n  netd show state --json > baihl-node.json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fail(exitUsage, "show what? state, routes, links, blocks, peers or workloads")
 		},
@@ -41,7 +41,7 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 	} {
 		name, bgp := x[0], false
 		one := &cobra.Command{
-			Use: name, Short: x[1], Long: x[2], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: cobra.NoArgs,
+			Use: name, Short: x[1], Long: x[2], Example: "  netd show " + name + "\n  netd show " + name + " --json", Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				if bgp {
 					return a.showRoutes(cmd.Context(), request{Which: string(speaker.LocRIB)}, asJSON)
@@ -63,9 +63,9 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 		}
 		cmd.AddCommand(one)
 	}
-	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks, and what of this host's is used, by whom", Example: "  netd show blocks", Args: cobra.NoArgs,
+	cmd.AddCommand(&cobra.Command{Use: "blocks", Short: "Every node's blocks, and what of this host's is used, by whom", Example: "  netd show blocks", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.showBlocks(cmd.Context(), asJSON) }})
-	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads attached here, and those that the file declares", Example: "  netd show workloads", Args: cobra.NoArgs,
+	cmd.AddCommand(&cobra.Command{Use: "workloads", Short: "The workloads attached here, and those that the file declares", Example: "  netd show workloads", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.showWorkloads(cmd.Context(), asJSON) }})
 	cmd.AddCommand(a.showPeersCmd(&asJSON))
 	return cmd

@@ -21,7 +21,7 @@ func (a *app) speakerCmd() *cobra.Command {
 		Long: `The BGP speaker: a process of its own, driven by netd run over sockets in its folder. It ends without a word to its
 neighbours, which keep the routes of a speaker that restarts (RFC 4724).`,
 		Example: "  netd speaker --dir /run/netd/speaker",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := a.logger()
 			if err != nil {

@@ -244,7 +244,7 @@ kernel is compared, and the exit code is 69.
 
 Exits 0 where all is well, 3 where something is degraded, 69 without a daemon.`,
 		Example: "  netd status\n  netd status -w\n  netd status --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for {
 				v, err := a.statusNow(cmd.Context())
@@ -353,7 +353,7 @@ func (a *app) driftCmd() *cobra.Command {
 		Short:   "What differs from the configuration right now",
 		Long:    "What of netd's objects was changed outside netd and is not repaired right now, with what foreign stands in the place of one, and\nwho changed it last where the kernel tells; then the last repairs of the daemon. Exits 0 where nothing differs, 3 otherwise.",
 		Example: "  netd drift",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			c, err := a.dialDaemon(ctx)
@@ -377,6 +377,9 @@ func (a *app) driftCmd() *cobra.Command {
 				fmt.Fprintln(a.out, "No drift.")
 			} else {
 				writeChanges(a.page(a.out), v.Outside, false)
+				if len(v.Outside) > 0 && len(v.Conflicts) > 0 {
+					fmt.Fprintln(a.out)
+				}
 				writeConflicts(a.page(a.out), v.Conflicts)
 			}
 			if !asJSON {
@@ -402,7 +405,7 @@ func (a *app) reloadCmd() *cobra.Command {
 		Short:   "Have the daemon read the file now",
 		Long:    "Have the daemon read the file now, and wait for its verdict. Exits 0, 69 without a daemon, 78 where the file is bad.",
 		Example: "  netd reload",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.dialDaemon(cmd.Context())
 			if err != nil {

@@ -135,6 +135,9 @@ func (v planView) write(w page) {
 		fmt.Fprint(w, "\nChanged outside netd:\n")
 		writeChanges(w, v.Outside, false)
 	}
+	if len(v.Conflicts) > 0 {
+		fmt.Fprintln(w)
+	}
 	writeConflicts(w, v.Conflicts)
 	if len(v.Changes) == 0 {
 		switch {
@@ -181,7 +184,7 @@ func writeConflicts(w io.Writer, conflicts []reconcile.Conflict) {
 	if len(conflicts) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nConflicts:\n")
+	fmt.Fprintln(w, "Conflicts:")
 	for _, c := range conflicts {
 		fmt.Fprintf(w, "  %s; netd leaves it alone\n", conflict(c))
 		if n := len(c.Without); n > 0 {
