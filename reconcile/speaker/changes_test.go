@@ -9,7 +9,7 @@ import (
 )
 
 // TestChanges has a client told of paths: what a snapshot caught is no change, what comes after is, some at a time, with all
-// the paths that there are by then; and a speaker that is lost leaves none.
+// the paths that there are by then; a speaker that is lost leaves none, and after news of a neighbour they are not all that changed.
 func TestChanges(t *testing.T) {
 	c := Open(t.TempDir(), Secrets{})
 	peer, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -39,11 +39,19 @@ func TestChanges(t *testing.T) {
 		slices.SortFunc(prefixes, netip.Prefix.Compare)
 		return prefixes, paths
 	}
+	missed := func(what string) {
+		t.Helper()
+		if _, _, _, ok := c.Changes(9); ok {
+			t.Errorf("%s: paths alone tell what changed", what)
+		}
+		c.Caught()
+	}
 	tell("172.30.0.0/24", peer)
 	if prefixes, _ := changes(9, false); len(prefixes) > 0 {
 		t.Errorf("before all is known: %v", prefixes)
 	}
 	_ = c.heard(frameMark, nil)
+	missed("a snapshot")
 	tell("172.30.1.0/24", peer)
 	c.Caught()
 	if prefixes, _ := changes(9, false); len(prefixes) > 0 || len(c.Snapshot().Paths) != 2 {
@@ -58,6 +66,11 @@ func TestChanges(t *testing.T) {
 	if len(prefixes) != 3 || !slices.Equal(paths, want) {
 		t.Errorf("%v: %v", prefixes, paths)
 	}
+	tell("172.30.1.0/24") // before what is said of the neighbour, or after
+	if err := c.heard(frameNeighbours, []byte(`[{"addr":"192.0.2.2"}]`)); err != nil {
+		t.Fatal(err)
+	}
+	missed("a neighbour that begins anew")
 	tell("172.30.1.0/24", peer)
 	tell("172.30.2.0/24", peer)
 	first, _ := changes(1, true)

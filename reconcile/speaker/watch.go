@@ -23,7 +23,7 @@ type view struct {
 	neighbours map[netip.Addr]Neighbour
 	sets       map[string][]hop          // decoded hops by their bytes: few sets serve many prefixes
 	changed    map[netip.Prefix]struct{} // since they were asked for; see Client.Changes
-	missed     bool                      // there were more
+	missed     bool                      // there were more, or a neighbour changed: only all that there is tells
 }
 
 func newView(most int) view {
@@ -77,9 +77,10 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 				return false, excess("more than %d neighbours", neighboursMost)
 			}
 		}
+		v.missed = true
 		return v.known, nil
 	case frameMark:
-		v.known = true
+		v.known, v.missed = true, true
 		return true, nil
 	}
 	return false, fmt.Errorf("a frame of unknown type %q", byte(t))
@@ -188,7 +189,8 @@ func (c *Client) Snapshot() object.Speaker {
 }
 
 // Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
-// them now, in their order. more says that there are others; ok is false where they were too many to be kept, until Caught.
+// them now, in their order. more says that there are others; ok is false where they were too many to be kept, or where a
+// neighbour is not as it was, until Caught: that the paths of one who begins anew are gone does not say that its routes are.
 func (c *Client) Changes(most int) (prefixes []netip.Prefix, paths []object.BestPath, more, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -266,6 +266,49 @@ func TestNoEndOfRIB(t *testing.T) {
 	}
 }
 
+// TestAnew changes what the two ends agree on when a session opens, which ends it and opens another: of a neighbour whose table
+// is not known yet nothing goes.
+func TestAnew(t *testing.T) {
+	l := newLab(t, flapping)
+	node, a := l.host("node", "192.168.170.137/24"), l.host("steady", "192.168.170.1/24")
+	node.start()
+	list := numbered("10.64.0.0", 2000)
+	tell := func() *router.Raw {
+		r := l.socket(a, 65101, node)
+		l.tell(r, a, 65101, false, list)
+		l.say(r, router.EndOfRIB())
+		return r
+	}
+	r := tell()
+	there := func() string {
+		if n := strings.Count(node.Run(t, "ip route show proto 142"), " via "); n != len(list) {
+			return fmt.Sprint(n)
+		}
+		return ""
+	}
+	l.wait("all routes", there)
+	gone := node.deleted("ip -4")
+	for _, restart := range []string{"60s", "61s", "62s"} {
+		begin := time.Now()
+		l.write(flapping + "\nbgp {\n  graceful_restart = \"" + restart + "\"\n}\n")
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		if err := r.Ended(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		r = tell()
+		l.wait("a new session", func() string {
+			if !node.sinceOf(a.addr).After(begin) {
+				return node.must("show", "peers")
+			}
+			return there()
+		})
+	}
+	if out := gone(); out != "" {
+		t.Errorf("%d routes went in between, the first:\n%.300s", strings.Count(out, "\n")+1, out)
+	}
+}
+
 // TestSilence stops a router as a dead host is silent: its routes go with the hold time, whether it may restart gracefully
 // or not, and are back when it speaks again. With graceful restart off, its death takes them at once.
 func TestSilence(t *testing.T) {
