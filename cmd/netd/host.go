@@ -197,7 +197,11 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 			out.notes = append(out.notes, err.Error())
 		}
 	}
-	if h.speaker == nil && usesBGP(c) {
+	switch {
+	case h.speaker != nil || !usesBGP(c):
+	case h.wired != nil: // a daemon's
+		out.notes = append(out.notes, "mode bgp: the speaker has not answered yet; until it does, routes of other nodes are held as they are and none is learned")
+	default:
 		out.notes = append(out.notes, "mode bgp: sessions need the daemon (netd run); without it routes of other nodes are held as they are and none is learned")
 	}
 	return out, nil
