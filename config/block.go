@@ -19,6 +19,7 @@ import (
 // block decodes one block: each method reads one attribute, and what is wrong with it is reported, not returned.
 type block struct {
 	p     *parser
+	doc   BlockDoc
 	title string // `node "web-1"`, for messages
 	rng   hcl.Range
 	attrs hcl.Attributes
@@ -48,12 +49,22 @@ func (p *parser) open(b *hcl.Block) *block {
 	}
 	p.report.hcl(diags)
 	p.expanded(len(content.Blocks), b.DefRange)
+	out := &block{p: p, doc: doc, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks}
 	for _, a := range doc.Attributes {
-		if _, ok := content.Attributes[a.Name]; a.Required && !ok {
-			p.report.errorf(b.DefRange, title+": "+a.Name+" is missing", "Every %s needs %s, %s.", b.Type, a.Name, article(a.Type))
+		if _, ok := content.Attributes[a.Name]; !ok {
+			out.missing(a.Name)
 		}
 	}
-	return &block{p: p, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks}
+	return out
+}
+
+// missing reports an attribute that is not given, if it is required.
+func (b *block) missing(name string) {
+	for _, a := range b.doc.Attributes {
+		if a.Name == name && a.Required {
+			b.p.report.errorf(b.at(name), b.title+": "+name+" is missing", "Every %s needs %s, %s.", b.doc.Type, name, article(a.Type))
+		}
+	}
 }
 
 func (b *block) pos() Pos { return posOf(b.rng) }
@@ -85,7 +96,9 @@ func (b *block) value(name string, t cty.Type) (v cty.Value, ok bool) {
 	if diags.HasErrors() {
 		return v, false
 	}
-	if v.IsNull() {
+	if v.IsNull() { // which is how an expression leaves an attribute out
+		b.missing(name)
+		delete(b.attrs, name)
 		return v, false
 	}
 	if tooLong(v) {
@@ -237,7 +250,7 @@ func (b *block) duration(name string, def time.Duration) time.Duration {
 func (b *block) holdTime(def time.Duration) time.Duration {
 	d := b.duration("hold_time", def)
 	if d != 0 && (d < 3*time.Second || d > 65535*time.Second) || d%time.Second != 0 {
-		b.fail("hold_time", "Whole seconds are wanted, at least 3 (RFC 4271), or \"0s\" for none.")
+		b.fail("hold_time", "Whole seconds are wanted, at least 3 (RFC 4271) and at most 65535, or \"0s\" for none.")
 		return def
 	}
 	return d

@@ -57,16 +57,16 @@ func (p *parser) decodeBGP(blocks hcl.Blocks) {
 		}
 		g.HoldTime = b.holdTime(g.HoldTime)
 		g.Multipath = b.boolean("multipath", true)
-		if b.has("advertise") {
-			g.Advertise = slices.Concat(b.list("advertise")) // nil where it is empty
+		if list := b.list("advertise"); b.has("advertise") {
+			g.Advertise = slices.Concat(list) // nil where it is empty
 			for _, a := range g.Advertise {
 				if a != "blocks" && a != "workloads" {
 					b.fail("advertise", "%q is unknown; \"blocks\" and \"workloads\" are wanted.", a)
 				}
 			}
 		}
+		g.TTLSecurity = b.boolean("ttl_security", false)
 		g.TTLSecuritySet = b.has("ttl_security")
-		g.TTLSecurity = g.TTLSecuritySet && b.boolean("ttl_security", true)
 	}
 	p.config.BGP = g
 }
@@ -180,9 +180,7 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 		}
 	}
 	x.Prepend = int(b.integer("prepend", 0, 0, 10))
-	if b.has("local_pref") {
-		x.LocalPref = int(b.integer("local_pref", 100, 0, 1<<32-1))
-	}
+	x.LocalPref = int(b.integer("local_pref", -1, 0, 1<<32-1))
 	x.MaxPrefixes = int(b.integer("max_prefixes", 1000, 1, 1<<32-1))
 	x.NextHopSelf = b.boolean("next_hop_self", true)
 	x.DefaultRoute = b.boolean("default_route", false)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"go/ast"
 	goparser "go/parser"
 	"go/token"
@@ -88,6 +89,11 @@ var faults = []struct{ text, title, says string }{
 	{strings.Replace(pair, `["10.10.0.0/16"]`, `["10.10.0.1/16"]`, 1), `network "lab": wrong pools`, `is "10.10.0.0/16" meant?`},
 	{strings.Replace(pair, `["10.10.0.0/16"]`, `{ a = [] }`, 1), `network "lab": wrong pools`, "A list of strings is wanted here"},
 	{strings.Replace(pair, `"vxlan"`, `"bgp"`+"\nencapsulate = \"always\"", 1), `network "lab": wrong encapsulate`, "encapsulates nothing"},
+	{strings.Replace(pair, `["10.10.0.0/16"]`, "null", 1), `network "lab": pools is missing`, "a list of CIDRs"},
+	{strings.Replace(pair, `"vxlan"`, "null", 1), `network "lab": mode is missing`, `"ipip", "vxlan" or "bgp"`},
+	{strings.Replace(pair, `"192.168.170.137/24"`, "null", 1), `node "a": no address`, "with its prefix length"},
+	{strings.Replace(pair, `["10.10.40.128/26"]`, "null", 1), `node "a": blocks is missing`, "a list of CIDRs"},
+	{inPeer("address = \"192.168.170.1\"\nasn = null"), `peer "tor": asn is missing`, "a number"},
 	{inNetwork(`encapsulate = "never"`), `network "lab": wrong encapsulate`, `"always", "cross-subnet"`},
 	{inNetwork(`receive = ["gre"]`), `network "lab": wrong receive`, `"gre" is no mode`},
 	{inNetwork(`reserved = ["10.10.40.129/26"]`), `network "lab": wrong reserved`, "neither an address nor a CIDR"},
@@ -143,7 +149,7 @@ var faults = []struct{ text, title, says string }{
 	{inBGP(`graceful_restart = "4096s"`), "bgp: wrong graceful_restart", `"4095s" at most`},
 	{inBGP(`graceful_restart = "soon"`), "bgp: wrong graceful_restart", "is no duration"},
 	{inBGP(`graceful_restart = "1500ms"`), "bgp: wrong graceful_restart", "Whole seconds"},
-	{inBGP(`hold_time = "2s"`), "bgp: wrong hold_time", "at least 3 (RFC 4271)"},
+	{inBGP(`hold_time = "2s"`), "bgp: wrong hold_time", "at least 3 (RFC 4271) and at most 65535"},
 	{inBGP(`advertise = ["pools"]`), "bgp: wrong advertise", `"pools" is unknown`},
 
 	// peer
@@ -253,6 +259,43 @@ func TestAllAtOnce(t *testing.T) {
 		}
 		if !slices.Equal(got, x.want) {
 			t.Errorf("%s: %q, want %q", name, got, x.want)
+		}
+	}
+}
+
+// TestNull: null is an attribute left out, whichever optional one it is: it has its default.
+func TestNull(t *testing.T) {
+	for _, doc := range Schema {
+		text := map[string]string{"network": pair, "node": pair, "bgp": inBGP("\n"), "peer": inPeer(tor), "workload": inWorkload(web + `docker = "x"`), "daemon": pair + "daemon {\n}\n"}[doc.Type]
+		at := strings.LastIndex(text, "}")
+		if doc.Type == "network" {
+			at = strings.Index(text, "}")
+		}
+		given := text[strings.LastIndex(text[:at], doc.Type):at]
+		for _, a := range doc.Attributes {
+			if regexp.MustCompile(`(?m)^\s*` + a.Name + `\s*=`).MatchString(given) {
+				continue
+			}
+			read := func(line string) *Config {
+				c, ds := parse(t, "netd.hcl", text[:at]+line+"\n"+text[at:], nil)
+				if c == nil {
+					t.Fatalf("%s: %v", line, ds)
+				}
+				c.Digest = ""
+				return c
+			}
+			got, err := json.Marshal(read(a.Name + " = null"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := json.Marshal(read("# nothing"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := regexp.MustCompile(`"[^"]*netd.hcl"`) // each in a folder of its own
+			if got, want := files.ReplaceAllString(string(got), ""), files.ReplaceAllString(string(want), ""); got != want {
+				t.Errorf("%s: %s = null: %s\nleft out: %s", doc.Type, a.Name, got, want)
+			}
 		}
 	}
 }

@@ -89,7 +89,8 @@ func (d *daemonState) statusNow() statusView {
 		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending, d.host.core.All())
 	}
 	if d.client != nil {
-		v.Peers, _ = d.client.Neighbours()
+		var heard bool
+		v.Peers, heard = d.client.Neighbours()
 		if d.config != nil {
 			for i := range v.Peers {
 				v.Peers[i].Name = desired.NeighbourName(d.config, v.Peers[i].Addr)
@@ -107,6 +108,8 @@ func (d *daemonState) statusNow() statusView {
 			v.SpeakerError = "it is being started"
 		case d.client.Trouble() != nil:
 			v.SpeakerError = d.client.Trouble().Error()
+		case !heard:
+			v.SpeakerError = "it has not answered yet"
 		}
 		v.SpeakerDeaths = st.Deaths
 		if v.Speaker = "none"; st.PID != 0 {
