@@ -26,7 +26,8 @@ import (
 // Requires says otherwise. before, which may be nil, is what was wanted when the host was last brought in line: what
 // differs from want although both agree on it was changed by someone else.
 //
-// A wanted resource whose place a foreign object holds becomes a conflict; it and all that stands on it are left out.
+// A wanted resource whose place a foreign object holds becomes a conflict; it and all that stands on it are left out. What is
+// left out and is there, elsewhere than wanted, stays as it is, unless what it stands on is leftover: then it goes first.
 func Diff(want Want, have Have, order []string, before State) Plan {
 	d := differ{want: want, have: have, before: before, rank: make(map[string]int, len(order))}
 	for i, kind := range order {
@@ -63,6 +64,11 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 				leftover = append(leftover, placed{k, h})
 			}
 		}
+	}
+
+	along := d.alongside(leftover)
+	for _, p := range along {
+		leftover = append(leftover, p.placed)
 	}
 
 	plan.first = d.inTheWay(create, replace, leftover)
@@ -106,10 +112,43 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		if _, gone := torn.why[k]; gone {
 			continue
 		}
-		why := cmp.Or(want.Gone[k.Kind], "not in the configuration")
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k)})
+		why := cmp.Or(along[k].why, want.Gone[k.Kind], "not in the configuration")
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k) && along[k].why == ""})
 	}
 	return plan
+}
+
+// goes is what goes along with something else.
+type goes struct {
+	placed
+	why string
+}
+
+// alongside is what is left out and stands on what is leftover, directly or not: a link takes its routes along, which a plan
+// does not keep to itself.
+func (d *differ) alongside(leftover []placed) map[Key]goes {
+	if len(d.left) == 0 || len(leftover) == 0 {
+		return nil
+	}
+	on := map[Key][]placed{}
+	for k, h := range d.have.Own {
+		if d.left[k] {
+			for _, footing := range h.Requires() {
+				on[footing] = append(on[footing], placed{k, h})
+			}
+		}
+	}
+	along := map[Key]goes{}
+	queue := slices.Clone(leftover)
+	for i := 0; i < len(queue); i++ {
+		for _, p := range on[queue[i].Key] {
+			if _, seen := along[p.Key]; !seen {
+				along[p.Key] = goes{p, "stands on " + queue[i].Key.String()}
+				queue = append(queue, p)
+			}
+		}
+	}
+	return along
 }
 
 // inTheWay is what keeps something that is to be made from being there until it is gone: leftover, or replaced itself. By the

@@ -56,7 +56,7 @@ func Harms(p reconcile.Plan, want reconcile.Want, was, is []netip.Prefix) []stri
 func MayHarm(was, is reconcile.State) bool {
 	lost := 0
 	for k, r := range was {
-		if _, stays := is[k]; !stays && isRemote(r) {
+		if is[k] != r && isRemote(r) { // one that leads elsewhere may find somebody else's link there
 			lost++
 		}
 	}

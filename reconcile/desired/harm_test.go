@@ -103,6 +103,40 @@ func TestHarms(t *testing.T) {
 	}
 }
 
+// TestHarmsOfConflict moves all routes to another link, in whose place a stranger's stands: they go with the link that they are on,
+// which cuts off as many as if they were not wanted any more.
+func TestHarmsOfConflict(t *testing.T) {
+	state := func(vni uint32) reconcile.State {
+		s := reconcile.State{}
+		dev := object.VXLANName(vni)
+		s.Add(object.VXLAN{Name: dev, VNI: vni})
+		for i := range 8 {
+			s.Add(object.Route{Dst: netip.MustParsePrefix(fmt.Sprintf("10.11.%d.0/24", i)), Table: object.MainTable, Type: object.Unicast,
+				Via: netip.MustParseAddr("10.11.0.1"), Dev: dev, Onlink: true})
+		}
+		return s
+	}
+	was, w := state(1), reconcile.Want{State: state(2)}
+	order := []string{object.KindLink, object.KindRoute}
+	holder := reconcile.Holder{Key: reconcile.Key{Kind: object.KindLink, Name: object.VXLANName(2)}, What: "veth", Who: "a stranger"}
+	plan := reconcile.Diff(w, reconcile.Have{Own: was, Foreign: []reconcile.Holder{holder}}, order, was)
+	want := "it deletes 8 of 8 remote routes: 10.11.0.0/24, 10.11.1.0/24, 10.11.2.0/24, 10.11.3.0/24, 10.11.4.0/24, 10.11.5.0/24, 10.11.6.0/24, 10.11.7.0/24"
+	if got := strings.Join(Harms(plan, w, nil, nil), "\n"); got != want {
+		t.Errorf("%q", got)
+	}
+	for i, c := range plan.Changes {
+		if last := i == len(plan.Changes)-1; c.Op != reconcile.Delete || c.Drift || last != (c.Key.Kind == object.KindLink) || !last && c.Because.Text != "stands on link "+object.VXLANName(1) {
+			t.Errorf("%d: %+v", i, c)
+		}
+	}
+	if !MayHarm(was, w.State) {
+		t.Error("by what is wanted alone it is called harmless")
+	}
+	if got := Harms(reconcile.Diff(w, reconcile.Have{Own: was}, order, was), w, nil, nil); got != nil {
+		t.Errorf("without the stranger: %q", got)
+	}
+}
+
 // TestHarmsOfReplaced: a link that is replaced takes all its routes along and they come back: nobody is asked.
 func TestHarmsOfReplaced(t *testing.T) {
 	state := func(vni uint32) reconcile.State {
