@@ -108,16 +108,20 @@ func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []str
 
 // planAt is PlanAt that asks what was wanted before at the places that it looks at, given what is wanted there now.
 func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, before func(State) State) (Narrow, error) {
-	n := Narrow{Asked: map[Key]bool{}}
+	all := want.Above(keys)
+	n := Narrow{Asked: make(map[Key]bool, len(all))}
 	at := map[string][]Key{}
-	part := Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
+	part := Want{State: make(State, len(all)), Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
 	look := func(k Key) {
+		if at[k.Kind] == nil {
+			at[k.Kind] = make([]Key, 0, len(all))
+		}
 		at[k.Kind] = append(at[k.Kind], k)
 		if w, ok := want.State[k]; ok {
 			part.State[k] = w
 		}
 	}
-	for _, k := range want.Above(keys) {
+	for _, k := range all {
 		n.Asked[k] = true
 		look(k)
 	}
@@ -156,6 +160,11 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		}
 		if err != nil {
 			return n, fmt.Errorf("reading %s objects: %w", name, err)
+		}
+		if len(own) > len(have.Own) { // many at once: a map that grows is copied again and again
+			more := make(State, len(have.Own)+len(own))
+			maps.Copy(more, have.Own)
+			have.Own = more
 		}
 		for _, r := range own {
 			have.Own[r.Key()] = r

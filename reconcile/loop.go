@@ -314,6 +314,7 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 		}
 		defer release()
 	}
+	events = make([]Event, 0, len(plan.Changes))
 	built := l.failed // what a failed pass left may look like drift: it is not believed unread either
 	out := l.Engine.Apply(ctx, plan, func(ev Event) {
 		if ev.Change.Drift {

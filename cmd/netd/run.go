@@ -377,7 +377,7 @@ func (d *daemonState) report(r reconcile.Report) {
 	if r.Whole {
 		d.host.short = r.Err != nil
 	}
-	var made reconcile.Plan
+	made := reconcile.Plan{Changes: make([]reconcile.Change, 0, len(r.Events))}
 	each := d.log.Core().Enabled(zapcore.DebugLevel)
 	for _, e := range r.Events {
 		var fields []zap.Field

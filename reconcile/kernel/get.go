@@ -48,10 +48,10 @@ func (k *Kernel) at(keys []reconcile.Key, f func(place, []reconcile.Key) error) 
 
 // Get reads single routes by asking the kernel where it would send their first address, many in one send.
 func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	asked := make(map[reconcile.Key]object.Route, len(want))
+	asked := make(map[reconcile.Key]reconcile.Resource, len(want))
 	for _, r := range want {
 		if route, ok := r.(object.Route); ok {
-			asked[route.Key()] = route
+			asked[route.Key()] = r
 		}
 	}
 	err = s.k.at(keys, func(p place, keys []reconcile.Key) error {
@@ -60,7 +60,7 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 			rest = nil
 			ways := make([]object.Route, 0, len(keys))
 			for _, k := range keys {
-				w, ok := asked[k]
+				w, ok := asked[k].(object.Route)
 				if !ok {
 					w, ok = unwanted(k)
 				}
