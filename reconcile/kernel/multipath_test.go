@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -168,7 +169,7 @@ func flows(t *testing.T, to string) []string {
 	}
 	var out []string
 	for line := range strings.Lines(netns.Run(t, "ip -batch "+file)) {
-		if _, rest, found := strings.Cut(line, to+" via "); found {
+		if _, rest, found := strings.Cut(line, " via "); found && strings.HasPrefix(line, to) {
 			via, _, _ := strings.Cut(rest, " ")
 			out = append(out, via)
 		}
@@ -238,5 +239,40 @@ func TestMultipathIPv6(t *testing.T) {
 	}
 	if plan := converge(want(a, b, c)); !plan.Empty() {
 		t.Errorf("after that: %s", plan.Changes[0].Text())
+	}
+
+	// What Spread does for IPv4 cannot be had here: each next hop has one stretch of the hash, since the kernel takes none
+	// twice (include/net/ip6_route.h, rt6_duplicate_nexthop). Shares are equal, and where the middle one of three goes nobody
+	// else's flow moves; where the first or last goes, its stretch has one neighbour alone, and some of the others' move.
+	twice := strings.Fields("-6 route add fd98::/64 nexthop via " + a + " dev tor0 nexthop via " + b + " dev tor0 nexthop via " + a + " dev tor0")
+	if out, err := exec.Command("ip", twice...).CombinedOutput(); err == nil || !strings.Contains(string(out), "File exists") {
+		t.Errorf("the kernel may take a next hop of IPv6 twice now, and Spread be for IPv6 too: %v: %s", err, out)
+	}
+	netns.Run(t, "sysctl -qw net.ipv6.fib_multipath_hash_policy=1")
+	const d = "2001:db8:1::a"
+	converge(want(a, b, d))
+	before := flows(t, "fd99::1")
+	for _, x := range []struct {
+		goes, left  string
+		least, most int
+	}{{b, a + " " + d, 0, 0}, {a, b + " " + d, 1, len(before) / 4}, {d, a + " " + b, 1, len(before) / 4}} {
+		converge(want(strings.Fields(x.left)...))
+		parts, moved := map[string]int{}, 0
+		for i, via := range flows(t, "fd99::1") {
+			parts[via]++
+			if before[i] != x.goes && via != before[i] {
+				moved++
+			}
+		}
+		if moved < x.least || moved > x.most {
+			t.Errorf("%s went, and %d of %d flows moved that it did not have", x.goes, moved, len(before))
+		}
+		for via, n := range parts {
+			if n < len(before)*3/8 || n > len(before)*5/8 {
+				t.Errorf("%s went, and %s has %d of %d flows", x.goes, via, n, len(before))
+			}
+		}
+		t.Logf("%s went: %v, %d of %d moved that it did not have", x.goes, parts, moved, len(before))
+		converge(want(a, b, d))
 	}
 }
