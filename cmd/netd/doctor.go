@@ -21,6 +21,7 @@ import (
 	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/reconcile/probe"
+	"netd/reconcile/speaker"
 )
 
 // doctorView is what `doctor --json` prints.
@@ -198,6 +199,11 @@ func (thisHost) Glob(pattern string) []string {
 func (thisHost) Readlink(name string) string {
 	to, _ := os.Readlink(name)
 	return to
+}
+
+func (thisHost) Password(file string) error {
+	_, err := speaker.ReadPassword(file)
+	return err
 }
 
 func (thisHost) Run(ctx context.Context, args ...string) (string, error) {

@@ -23,6 +23,7 @@ var doctorLabs = map[string]struct{ tests, not string }{
 	"neighbours":        {"", "by recorded hosts alone (`TestChecks`)"},
 	"udp-port":          {"TestDoctor", "`systemctl`: the namespace has no systemd; a process without a unit is killed"},
 	"bgp-port":          {"TestDoctor", "`systemctl`, likewise"},
+	"password-file":     {"", "by recorded hosts alone (`TestChecks`)"},
 	"foreign-routes":    {"TestDoctor", ""},
 	"networkd":          {"TestDoctorNetworkd", ""},
 	"networkmanager":    {"", "by recorded hosts alone (`TestChecks`)"},

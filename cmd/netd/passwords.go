@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"netd/config"
+	"netd/reconcile/desired"
 	"netd/reconcile/speaker"
 )
 
@@ -18,7 +18,7 @@ func (h *host) speakerSecrets() speaker.Secrets {
 // readPasswords reads the password files of this node's sessions. One that cannot be read is no longer known.
 func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string) map[string]string {
 	clear(h.passwords)
-	for _, file := range passwordFiles(c, node.Name) {
+	for _, file := range desired.PasswordFiles(c, node.Name) {
 		secret, err := speaker.ReadPassword(file)
 		if err != nil {
 			*notes = append(*notes, err.Error())
@@ -34,7 +34,7 @@ func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string
 // others than root can get at.
 func checkPasswords(c *config.Config, node string) []error {
 	var out []error
-	for _, file := range passwordFiles(c, node) {
+	for _, file := range desired.PasswordFiles(c, node) {
 		if _, err := speaker.ReadPassword(file); err != nil {
 			out = append(out, err)
 		}
@@ -48,23 +48,4 @@ func refusePasswords(c *config.Config, node config.Node) error {
 		return &exit{exitConfig, fmt.Errorf("password_file: %w", err)}
 	}
 	return nil
-}
-
-// passwordFiles are those of a node's sessions; of all nodes', where none is named.
-func passwordFiles(c *config.Config, node string) []string {
-	var out []string
-	add := func(file string) {
-		if file != "" && !slices.Contains(out, file) {
-			out = append(out, file)
-		}
-	}
-	if usesBGP(c) {
-		add(c.BGP.PasswordFile)
-	}
-	for _, p := range c.Peers {
-		if node == "" || slices.Contains(p.Nodes, node) {
-			add(p.PasswordFile)
-		}
-	}
-	return out
 }

@@ -172,7 +172,7 @@ func (d *daemonState) take(src *config.Source, c *config.Config) {
 	if !slices.Contains(paths, d.a.config) {
 		paths = append(paths, d.a.config)
 	}
-	paths = append(paths, passwordFiles(c, "")...) // one that changes restarts its sessions alone
+	paths = append(paths, desired.PasswordFiles(c, "")...) // one that changes restarts its sessions alone
 	if !slices.Equal(d.paths, paths) {
 		d.paths = paths
 		d.otherPaths.Set()

@@ -25,6 +25,25 @@ func (n neighbour) name() string { return n.why.Text }
 // UsesBGP reports whether a file needs a BGP speaker.
 func UsesBGP(c *config.Config) bool { return meshed(c, ipv4) || meshed(c, ipv6) || len(c.Peers) > 0 }
 
+// PasswordFiles are those of a node's sessions; of all nodes', where none is named.
+func PasswordFiles(c *config.Config, node string) []string {
+	var out []string
+	add := func(file string) {
+		if file != "" && !slices.Contains(out, file) {
+			out = append(out, file)
+		}
+	}
+	if UsesBGP(c) {
+		add(c.BGP.PasswordFile)
+	}
+	for _, p := range c.Peers {
+		if node == "" || slices.Contains(p.Nodes, node) {
+			add(p.PasswordFile)
+		}
+	}
+	return out
+}
+
 // meshed reports whether nodes have sessions with each other over a family: where a network that uses bgp has a pool of it.
 func meshed(c *config.Config, f family) bool {
 	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Uses(config.ModeBGP) && len(f.of(n.Pools)) > 0 })

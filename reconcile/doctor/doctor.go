@@ -45,6 +45,7 @@ type Host interface {
 	Glob(pattern string) []string
 	Readlink(name string) string                                // empty where there is none
 	Run(ctx context.Context, args ...string) (string, error)    // a program's standard output
+	Password(file string) error                                 // what keeps the speaker from a password_file, nil for nothing
 	ForeignRoutes(within []netip.Prefix) ([]object.Held, error) // routes of others to places in these prefixes
 }
 

@@ -49,6 +49,14 @@ func (r recorded) Glob(pattern string) (out []string) {
 
 func (r recorded) Readlink(name string) string { return r.links[name] }
 
+func (r recorded) Password(file string) error {
+	text, err := r.ReadFile(file)
+	if err == nil && text != "" {
+		err = errors.New(text)
+	}
+	return err
+}
+
 func (r recorded) Run(_ context.Context, args ...string) (string, error) {
 	if text, ok := r.programs[strings.Join(args, " ")]; ok {
 		return text, nil
@@ -150,6 +158,7 @@ func meta(op, key, value string) string {
 
 // TestChecks: what each check says of a recorded host that a namespace cannot be.
 func TestChecks(t *testing.T) {
+	const secret = "bgp\"\n}\nbgp {\n  password_file = \"/etc/netd/it's"
 	addr := netip.MustParseAddr
 	for _, x := range []struct {
 		name, check, mode string
@@ -187,6 +196,10 @@ func TestChecks(t *testing.T) {
 		{"OK a kernel's socket has the port", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n"}}, OK, "", "", false},
 		{"bad pid 9 has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "ovs\x00-x\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9 (ovs -x)", "kill 9    # or", false},
 		{"bad a unit has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cgroup": "0::/system.slice/ovs-vswitchd.service\n"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9", "systemctl disable --now ovs-vswitchd.service    # or", false},
+		{"OK no password", "password-file", "bgp", recorded{}, OK, "no session of this node has one", "", false},
+		{"OK a password", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": ""}}, OK, "/etc/netd/it's: root's alone", "", false},
+		{"bad no password", "password-file", secret, recorded{}, Fail, "does not exist", `install -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},
+		{"bad others read it", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "it has mode 0644"}}, Fail, "it has mode 0644", `chown root '/etc/netd/it'\''s' && chmod 600 '/etc/netd/it'\''s'`, false},
 		{"OK the speaker has 179", "bgp-port", "bgp", recorded{files: map[string]string{"/proc/net/tcp": "sl\n 1: 00000000:00B3 00000000:0000 0A 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "netd\x00speaker\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, OK, "", "", false},
 		{"OK the tunnel's own address, and the nodes' subnet", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dev: "vxlan.netd", OfAddress: true}, {Dev: "ens33", OfAddress: true}}}, OK, "none", "", false},
 		{"bad a link of others in a pool", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dst: netip.MustParsePrefix("10.10.9.0/24"), Dev: "br0", Table: 254, Who: "protocol kernel (2)", OfAddress: true}}}, Fail, "route 10.10.9.0/24 dev br0 of protocol kernel (2)", "ip route del 10.10.9.0/24 dev br0 table 254", false},
