@@ -157,11 +157,11 @@ func (d *differ) inTheWay(create, replace, leftover []placed) map[Key]placed {
 	var room map[Key]placed // what goes, by what it claims
 	for _, going := range [][]placed{replace, leftover} {
 		for _, p := range going {
-			if s, ok := p.r.(Sole); ok {
+			if what, ok := claims(p.r); ok {
 				if room == nil {
 					room = map[Key]placed{}
 				}
-				room[s.Claims()] = p
+				room[what] = p
 			}
 		}
 	}
@@ -171,14 +171,21 @@ func (d *differ) inTheWay(create, replace, leftover []placed) map[Key]placed {
 	found := map[Key]placed{}
 	for _, making := range [][]placed{create, replace} {
 		for _, p := range making {
-			if s, ok := d.want.State[p.Key].(Sole); ok {
-				if holder, taken := room[s.Claims()]; taken && holder.Key != p.Key {
+			if what, ok := claims(d.want.State[p.Key]); ok {
+				if holder, taken := room[what]; taken && holder.Key != p.Key {
 					found[p.Key] = holder
 				}
 			}
 		}
 	}
 	return found
+}
+
+func claims(r Resource) (what Key, ok bool) {
+	if s, sole := r.(Sole); sole {
+		return s.Claims()
+	}
+	return what, false
 }
 
 // makeRoom finds, for each resource that is to come, those that are to go and hold a part of its span.

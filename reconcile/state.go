@@ -53,9 +53,9 @@ type Spanner interface {
 }
 
 // Sole is implemented by resources that claim something besides their key that one resource alone can have: a VXLAN device
-// its VNI at a UDP port.
+// its VNI at a UDP port, an element of an nftables map its key.
 type Sole interface {
-	Claims() (what Key)
+	Claims() (what Key, ok bool)
 }
 
 // Leaner is implemented by resources that the kernel takes away with the last of several others, of which their own values do

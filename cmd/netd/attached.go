@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type workloadView struct {
 	Netns     string       `json:"netns,omitempty"`
 	Interface string       `json:"interface,omitempty"`
 	HostEnd   string       `json:"host_end,omitempty"` // empty: not attached
+	Ports     []string     `json:"ports,omitempty"`    // that this host publishes for it: "8080->80/tcp"
 	Since     time.Time    `json:"since,omitzero"`
 	Sent      uint64       `json:"packets_sent"` // by the container
 	Received  uint64       `json:"packets_received"`
@@ -83,6 +85,9 @@ func (h *host) attachedNow(c *config.Config, node config.Node) (attachedView, er
 			Netns: e.Netns, Interface: e.Interface, Since: e.Since}
 		if w.Name == "" {
 			w.Name = e.Container
+		}
+		for _, p := range e.Ports {
+			w.Ports = append(w.Ports, p.String())
 		}
 		if err := add(w); err != nil {
 			return v, err
@@ -219,6 +224,10 @@ func (a *app) showWorkloads(ctx context.Context, asJSON bool) error {
 	if known {
 		rows[0] = append(rows[0], "RUNTIME", "HOST END", "SINCE", "SENT", "RECEIVED")
 	}
+	published := slices.ContainsFunc(list, func(w workloadView) bool { return len(w.Ports) > 0 })
+	if published {
+		rows[0] = append(rows[0], "PORTS")
+	}
 	for _, w := range list {
 		row := []string{w.Name, w.Node, strings.ReplaceAll(w.Address, ",", ", "), w.Network, w.Container}
 		if w.Container == "" {
@@ -236,6 +245,9 @@ func (a *app) showWorkloads(ctx context.Context, asJSON bool) error {
 				end = "not attached"
 			}
 			row = append(row, w.Runtime, end, since, sent, received)
+		}
+		if published {
+			row = append(row, strings.Join(w.Ports, ", "))
 		}
 		rows = append(rows, row)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"netd/reconcile"
 	"netd/reconcile/desired"
 	"netd/reconcile/object"
 	"netd/reconcile/store"
@@ -307,6 +310,62 @@ func (p pluginAttacher) Attach(ctx context.Context, r workload.Request) (store.E
 		return store.Endpoint{}, err
 	}
 	return p.d.attachments.Attach(ctx, r)
+}
+
+// Publish also has a look at who else may have the ports: what is translated would never get to them.
+func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []object.Port) error {
+	return p.on(ctx, func(ctx context.Context, s workload.Site) error {
+		e, _ := p.d.host.core.Known(id)
+		for _, port := range ports {
+			if slices.Contains(e.Ports, port) {
+				continue
+			}
+			if err := vacant(port); err != nil {
+				return err
+			}
+		}
+		if slices.Equal(e.Ports, ports) {
+			return nil
+		}
+		if err := p.d.host.core.Publish(id, ports); err != nil {
+			return err
+		}
+		passed := p.d.loop.Whole(ctx, "published ports")
+		e.Ports = ports
+		want, err := p.d.host.attached(s, e.Object())
+		if err != nil {
+			return err
+		}
+		var keys []reconcile.Key
+		for _, r := range want.State {
+			if _, ok := r.(object.NftElem); ok {
+				keys = append(keys, r.Key())
+			}
+		}
+		if left, err := p.d.host.engine.PlanAt(ctx, &want, keys, nil, nil); err != nil || len(left.Changes) > 0 {
+			return errors.Join(fmt.Errorf("the ports of %s are not published yet; netd goes on trying", id), err, passed)
+		}
+		return nil
+	})
+}
+
+// vacant is an error where a socket of this host has a port.
+func vacant(p object.Port) error {
+	at := netip.AddrPortFrom(p.At, p.On).String()
+	if !p.At.IsValid() {
+		at = fmt.Sprintf(":%d", p.On)
+	}
+	var held io.Closer
+	var err error
+	if p.Proto == "udp" {
+		held, err = net.ListenPacket("udp", at)
+	} else {
+		held, err = net.Listen("tcp", at)
+	}
+	if err != nil {
+		return fmt.Errorf("-p %s: %w", p, err)
+	}
+	return held.Close()
 }
 
 func (p pluginAttacher) Leave(ctx context.Context, id object.Place) (err error) {

@@ -147,7 +147,9 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		{"10.10.40.150 is docker/", "run --rm --network lab --ip 10.10.40.150"},
 		{"10.10.40.128 is the tunnel's", "run --rm --network lab --ip 10.10.40.128"},
 		{"10.10.194.140 is in no block of node \"baihl-master\"", "run --rm --network lab --ip 10.10.194.140"},
-		{"netd publishes no ports", "run --rm --network lab -p 8080:80"},
+		{"say which port of the host leads to 80/tcp", "run --rm --network lab -p 80"},
+		{"netd publishes tcp and udp", "run --rm --network lab -p 80:80/sctp"},
+		{"not at its loopback", "run --rm --network lab -p 127.0.0.1:80:80"},
 	} {
 		refusedBy(t, d, x.words, append(strings.Fields(x.args), docker.Image, "/bin/sleep", "0")...)
 	}
@@ -282,5 +284,21 @@ func TestDockerPluginIPv6(t *testing.T) {
 		l.reaches(d, fmt.Sprint("web-", i), v6)
 		l.reaches(d, fmt.Sprint("web-", i), addressIn(t, hosts[1-i], fmt.Sprint("web-", 1-i), "lab"))
 		l.hosts[i].taken("1 by docker")
+	}
+
+	// A published port is one of both families.
+	link := strings.Fields(l.hosts[0].Run(t, "ip -o -4 addr show to 192.168.170.137"))[1]
+	for i, h := range l.hosts {
+		h.Run(t, fmt.Sprintf("ip addr add 2001:db8::%d/64 dev %s nodad", 1+i, link))
+	}
+	hosts[0].Docker("run", "-d", "--network", "lab", "--name", "six", "-p", "8080:80", "-p", "[2001:db8::1]:8081:80", docker.Image, "/bin/sh", "-c", "echo six >/index.html; httpd -f -p 80 -h /")
+	for _, to := range []string{"[2001:db8::1]:8080", "192.168.170.137:8080", "[2001:db8::1]:8081"} {
+		l.wait(to, func() string {
+			out, err := l.hosts[1].Output("wget", "-q", "-T", "1", "-t", "1", "-O", "-", "http://"+to+"/")
+			if err != nil || out != "six\n" {
+				return fmt.Sprint(out, err)
+			}
+			return ""
+		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 //	netd's links ──▶ netd's links         containers here, and through a tunnel
 //	a pool, by a veth ──▶ the underlay    bare packets, and what is masqueraded
 //	the underlay ──▶ a pool, by a veth    answers; where packets go bare, all
+//	anywhere ──▶ a pool, by a veth        what came for a published port
 //
 // The names of netd's links begin with "netd", but for those of tunnels that have a name of their own.
 func (f firewallBuilder) accepts(tunnels []string) {
@@ -54,6 +55,11 @@ func (f firewallBuilder) accepts(tunnels []string) {
 		links = slices.Clone(links)
 		if underlay != "" && !slices.Contains(links, underlay) {
 			links = append(links, underlay)
+		}
+		if f.publishes() {
+			for _, pool := range pools {
+				put(object.Accept{Out: veths, Dst: pool, Translated: true})
+			}
 		}
 		for _, link := range links {
 			for _, pool := range pools {

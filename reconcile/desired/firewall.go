@@ -27,6 +27,8 @@ import (
 //	forward        links that netd switched to forwarding do not make this host a router between its other links
 //	mss            TCP through a tunnel fits into it
 //	nat            what leaves the pools for the world is masqueraded
+//	publish        what comes for a published port of this host goes to the container that it is published for; what this
+//	               host's own sockets send there too, publish-output
 //
 // Each mode's guards are chains of their own, so that they stand before the devices that they guard and fall after them.
 // No rule's cost grows with the number of nodes or containers: there are only sets.
@@ -42,6 +44,7 @@ const MarkBit = 0x00010000
 const (
 	prioRaw    = -300
 	prioMangle = -150
+	prioDstNAT = -100
 	prioFilter = 0
 	prioSrcNAT = 100
 )
@@ -104,6 +107,7 @@ func firewall(b *builder) {
 		f.bgpGuards()
 	}
 	f.nat(vxlan)
+	f.publish()
 	f.arp()
 	f.accepts(tunnels)
 	for _, e := range f.facts.Endpoints {
@@ -139,8 +143,55 @@ func endpointElems(e object.Endpoint) []object.NftElem {
 			out = append(out, object.NftElem{Set: f.sources(), Elem: name + " . " + a.String()},
 				object.NftElem{Set: arpSourceSet, Elem: name + " . " + a.String()})
 		}
+		if !a.IsValid() {
+			continue
+		}
+		for _, p := range e.Ports {
+			from, to := fmt.Sprintf("%s . %d", p.Proto, p.On), fmt.Sprintf("%s . %d", a, p.Port)
+			switch {
+			case !p.At.IsValid():
+				out = append(out, object.NftElem{Set: f.published(), Elem: from + " : " + to})
+			case p.At.Is6() == f.v6:
+				out = append(out, object.NftElem{Set: f.publishedAt(), Elem: p.At.String() + " . " + from + " : " + to})
+			}
+		}
 	}
 	return out
+}
+
+// published leads from a port at any of the host's addresses to a container's.
+func (f family) published() object.NftSet {
+	return object.NftSet{Table: inetTable, Name: "published" + f.six, Type: "inet_proto . inet_service : " + f.addr + " . inet_service"}
+}
+
+// publishedAt leads from a port at one address of the host.
+func (f family) publishedAt() object.NftSet {
+	return object.NftSet{Table: inetTable, Name: "published-at" + f.six, Type: f.addr + " . inet_proto . inet_service : " + f.addr + " . inet_service"}
+}
+
+// publishes reports whether a container has a port published.
+func (f firewallBuilder) publishes() bool {
+	return slices.ContainsFunc(f.facts.Endpoints, func(e object.Endpoint) bool { return len(e.Ports) > 0 })
+}
+
+// publish translates what is for a published port. A port of the host's loopback stays the host's own.
+func (f firewallBuilder) publish() {
+	if !f.publishes() {
+		return
+	}
+	var out rules
+	for _, family := range families {
+		if len(f.pools(family)) == 0 {
+			continue
+		}
+		f.put(family.published(), f.why)
+		f.put(family.publishedAt(), f.why)
+		out.add("fib daddr type local dnat %s to %s daddr . meta l4proto . th dport map @published-at%s", family.ip, family.ip, family.six)
+		out.add("fib daddr type local dnat %s to meta l4proto . th dport map @published%s", family.ip, family.six)
+	}
+	f.chain(inetTable, "publish", "nat", "prerouting", prioDstNAT, out)
+	f.elems(f.set(inetTable, "loopback", ipv4.addr, true), []string{"127.0.0.0/8"})
+	f.chain(inetTable, "publish-output", "nat", "output", prioDstNAT, append(rules{"ip daddr @loopback return"}, out...))
 }
 
 // endpoint lets a container's packets in.

@@ -177,8 +177,9 @@ func (r *filterRule) read(family string, es []compiledExpr) {
 				r.own = text(info) == comment
 			case "conntrack":
 				matches = true
-				r.accept.Established = string(info) == string(conntrackInfo())
-				r.known = r.known && r.accept.Established
+				r.accept.Established = string(info) == string(conntrackInfo(ctAnswers))
+				r.accept.Translated = string(info) == string(conntrackInfo(ctTranslated))
+				r.known = r.known && (r.accept.Established || r.accept.Translated)
 			default:
 				matches, r.known = true, false
 			}
@@ -264,12 +265,18 @@ func zero(b []byte) bool {
 	return true
 }
 
-// conntrackInfo is what iptables gives the match conntrack for --ctstate RELATED,ESTABLISHED: struct xt_conntrack_mtinfo3
-// (include/uapi/linux/netfilter/xt_conntrack.h), whose size is rounded up to 8.
-func conntrackInfo() []byte {
+// States of connections (include/uapi/linux/netfilter/xt_conntrack.h).
+const (
+	ctAnswers    = 1<<1 | 1<<2 // IP_CT_ESTABLISHED, IP_CT_RELATED
+	ctTranslated = 1 << 7      // XT_CONNTRACK_STATE_DNAT
+)
+
+// conntrackInfo is what iptables gives the match conntrack for --ctstate RELATED,ESTABLISHED or DNAT: struct
+// xt_conntrack_mtinfo3, whose size is rounded up to 8.
+func conntrackInfo(states uint16) []byte {
 	info := make([]byte, 168)
-	native.PutUint16(info[146:], 1)         // match_flags: XT_CONNTRACK_STATE
-	native.PutUint16(info[150:], 1<<1|1<<2) // state_mask: IP_CT_ESTABLISHED, IP_CT_RELATED
+	native.PutUint16(info[146:], 1)      // match_flags: XT_CONNTRACK_STATE
+	native.PutUint16(info[150:], states) // state_mask
 	return info
 }
 
@@ -355,8 +362,12 @@ func encodeAccept(a object.Accept) ([]byte, error) {
 			equal(cString(l.name))
 		}
 	}
-	if a.Established {
-		info := xt.Unknown(conntrackInfo())
+	if a.Established || a.Translated {
+		states := uint16(ctAnswers)
+		if a.Translated {
+			states = ctTranslated
+		}
+		info := xt.Unknown(conntrackInfo(states))
 		es = append(es, &expr.Match{Name: "conntrack", Rev: 3, Info: &info})
 	}
 	words := make([]byte, xt.CommentSize)

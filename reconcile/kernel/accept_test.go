@@ -52,7 +52,7 @@ func TestForeignRules(t *testing.T) {
 	h := newHost(t, config.ModeVXLAN)
 	h.converge()
 	with := netns.Run(t, "iptables -S")
-	if !strings.HasPrefix(with, before) || strings.Count(with, "--comment netd ") != 5 {
+	if !strings.HasPrefix(with, before) || strings.Count(with, "--comment netd ") != 6 {
 		t.Errorf("netd's rules are to stand behind the others:\n%s", with)
 	}
 	if again := h.plan(); !again.Empty() {
@@ -63,8 +63,8 @@ func TestForeignRules(t *testing.T) {
 			continue
 		}
 		own, _, err := k.List(t.Context(), nil)
-		if err != nil || len(own) != 5 {
-			t.Errorf("%d are netd's (%v), want 5", len(own), err)
+		if err != nil || len(own) != 6 {
+			t.Errorf("%d are netd's (%v), want 6", len(own), err)
 		}
 		for _, r := range own {
 			if err := k.Delete(t.Context(), r); err != nil {

@@ -89,6 +89,22 @@ var contracted = []struct {
 		"Type": to(func(v *object.NftSet) { v.Type = "ipv4_addr" }), "Interval": to(func(v *object.NftSet) { v.Interval = !v.Interval }),
 	}},
 	{object.KindNft, is[object.NftElem], map[string]func(reconcile.Resource) reconcile.Resource{"Set": nil}}, // the set's own attributes
+	{object.KindNft, func(r reconcile.Resource) bool {
+		v, ok := r.(object.NftSet)
+		return ok && strings.Contains(v.Type, " : ")
+	}, map[string]func(reconcile.Resource) reconcile.Resource{
+		"Type": to(func(v *object.NftSet) {
+			if rest, at := strings.CutPrefix(v.Type, "ipv4_addr . "); at {
+				v.Type = rest
+			} else {
+				v.Type = "ipv4_addr . " + v.Type
+			}
+		}), "Interval": nil,
+	}},
+	{object.KindNft, func(r reconcile.Resource) bool {
+		v, ok := r.(object.NftElem)
+		return ok && strings.Contains(v.Elem, " : ")
+	}, map[string]func(reconcile.Resource) reconcile.Resource{"Set": nil}},
 }
 
 func is[T reconcile.Resource](r reconcile.Resource) bool { _, ok := r.(T); return ok }

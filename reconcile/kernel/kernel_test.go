@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,6 +115,7 @@ func (h *host) want() reconcile.Want {
 		h.t.Fatal(err)
 	}
 	es := []object.Endpoint{desired.EndpointOf(h.cfg.Workloads[0])}
+	es[0].Ports = []object.Port{{Proto: "tcp", On: 8080, Port: 80}, {Proto: "udp", At: netip.MustParseAddr("192.168.170.137"), On: 53, Port: 5353}}
 	h.k.SetEndpoints(es)
 	r, err := desired.Compile(h.cfg, h.cfg.Nodes[0], desired.Facts{Host: facts, Endpoints: es})
 	if err != nil {

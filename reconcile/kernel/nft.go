@@ -341,7 +341,7 @@ func chainModules(c object.NftChain) []string {
 	if c.Type == "nat" {
 		out = append(out, "nft_chain_nat")
 	}
-	for _, x := range [][2]string{{"masquerade", "nft_masq"}, {"ct ", "nft_ct"}} {
+	for _, x := range [][2]string{{"masquerade", "nft_masq"}, {"dnat ", "nft_nat"}, {"fib ", "nft_fib_inet"}, {"ct ", "nft_ct"}} {
 		if strings.Contains(c.Rules, x[0]) {
 			out = append(out, x[1])
 		}

@@ -19,8 +19,9 @@ import (
 //	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
 //	           icmpv6 type nd-router-advert|nd-redirect                            tcp sport >= N
-//	           exthdr frag exists
+//	           exthdr frag exists                                                  fib daddr type local
 //	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
+//	           dnat ip|ip6 to [ip|ip6 daddr .] meta l4proto . th dport map @MAP
 //	           meta mark set meta mark | X           tcp option maxseg size set rt mtu
 
 // compiledExpr is one expression as the kernel takes it: its name and its attributes, encoded.
@@ -30,11 +31,20 @@ type compiledExpr struct {
 }
 
 // Registers: the first two of 16 bytes. A concatenation of a name (16 bytes) and an address fills the first and the start
-// of the second.
+// of the second. One of shorter values goes on in the first one's parts of 4 bytes.
 const (
 	reg1 = unix.NFT_REG_1
 	reg2 = unix.NFT_REG_2
 )
+
+// register is where in a concatenation the value that begins at a byte is, as the kernel numbers it (net/netfilter,
+// nft_parse_register).
+func register(at uint32) uint32 {
+	if at%16 == 0 {
+		return reg1 + at/16
+	}
+	return unix.NFT_REG32_00 + at/4
+}
 
 type ruleCompiler struct {
 	family uint8
@@ -211,6 +221,11 @@ func (c *ruleCompiler) matchTerm() (bool, error) {
 			}
 		}
 	}
+	if _, ok := c.take("fib", "daddr", "type", "local"); ok {
+		c.emit(&expr.Fib{Register: reg1, FlagDADDR: true, ResultADDRTYPE: true})
+		c.compare(expr.CmpOpEq, native.AppendUint32(nil, unix.RTN_LOCAL))
+		return true, nil
+	}
 	if _, ok := c.take("exthdr", "frag", "exists"); ok {
 		c.needIP(unix.NFPROTO_IPV6)
 		c.emit(&expr.Exthdr{DestRegister: reg1, Type: unix.IPPROTO_FRAGMENT, Len: 1, Op: expr.ExthdrOpIpv6, Flags: unix.NFT_EXTHDR_F_PRESENT})
@@ -326,6 +341,11 @@ func (c *ruleCompiler) statement() (bool, error) {
 	if _, ok := c.take("masquerade"); ok {
 		return true, c.masquerade()
 	}
+	for word, h := range ipHeaders {
+		if _, ok := c.take("dnat", word, "to"); ok {
+			return true, c.dnat(word, h.version, h.daddr, h.length)
+		}
+	}
 	return false, nil
 }
 
@@ -355,6 +375,40 @@ func (c *ruleCompiler) masquerade() error {
 	}
 	c.raw[len(c.out)] = compiledExpr{"masq", e.b}
 	c.emit(&expr.Masq{})
+	return nil
+}
+
+// dnat encodes by hand: what the kernel gives back has the flags that follow from the registers, and both ends of each range.
+func (c *ruleCompiler) dnat(word string, version uint8, daddr, length uint32) error {
+	c.needIP(version)
+	at := uint32(0)
+	if _, ok := c.take(word, "daddr", "."); ok {
+		c.payload(register(at), expr.PayloadBaseNetworkHeader, daddr, length)
+		at += length
+	}
+	args, ok := c.take("meta", "l4proto", ".", "th", "dport", "map", "%")
+	if !ok || !strings.HasPrefix(args[0], "@") {
+		return fmt.Errorf("dnat to what: %q", strings.Join(c.words, " "))
+	}
+	c.emit(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register(at)})
+	c.payload(register(at+4), expr.PayloadBaseTransportHeader, 2, 2)
+	c.emit(&expr.Lookup{SourceRegister: reg1, SetName: args[0][1:], DestRegister: reg1, IsDestRegSet: true})
+	number := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+	var e encoder
+	e.attr(unix.NFTA_NAT_TYPE, number(unix.NFT_NAT_DNAT))
+	e.attr(unix.NFTA_NAT_FAMILY, number(uint32(version)))
+	for _, x := range []struct {
+		low, high uint16
+		at        uint32
+	}{
+		{unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX, 0}, {unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX, length},
+	} {
+		e.attr(x.low, number(register(x.at)))
+		e.attr(x.high, number(register(x.at)))
+	}
+	e.attr(unix.NFTA_NAT_FLAGS, number(unix.NF_NAT_RANGE_MAP_IPS|unix.NF_NAT_RANGE_PROTO_SPECIFIED))
+	c.raw[len(c.out)] = compiledExpr{"nat", e.b}
+	c.emit(&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(version)})
 	return nil
 }
 

@@ -15,13 +15,29 @@ import (
 	"netd/reconcile/object"
 )
 
-// setTypes are the key types of netd's sets: nft's number for it, by which `nft list` prints it, and its length in bytes.
+// setTypes are the key types of netd's sets and the types that its maps lead to: nft's number for it, by which `nft list`
+// prints it, and its length in bytes.
 var setTypes = map[string]struct{ magic, length uint32 }{
 	"ipv4_addr":          {magic(nftables.TypeIPAddr), 4},
 	"ifname":             {magic(nftables.TypeIFName), unix.IFNAMSIZ},
 	"ifname . ipv4_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)), unix.IFNAMSIZ + 4},
 	"ipv6_addr":          {magic(nftables.TypeIP6Addr), 16},
 	"ifname . ipv6_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIP6Addr)), unix.IFNAMSIZ + 16},
+
+	"inet_proto . inet_service":             concat(nftables.TypeInetProto, nftables.TypeInetService),
+	"ipv4_addr . inet_proto . inet_service": concat(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
+	"ipv6_addr . inet_proto . inet_service": concat(nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService),
+	"ipv4_addr . inet_service":              concat(nftables.TypeIPAddr, nftables.TypeInetService),
+	"ipv6_addr . inet_service":              concat(nftables.TypeIP6Addr, nftables.TypeInetService),
+}
+
+// concat is the type of several values, each of which begins at a multiple of 4 bytes.
+func concat(parts ...nftables.SetDatatype) (t struct{ magic, length uint32 }) {
+	for _, p := range parts {
+		t.length += (p.Bytes + 3) / 4 * 4
+	}
+	t.magic = magic(nftables.MustConcatSetType(parts...))
+	return t
 }
 
 func magic(t nftables.SetDatatype) uint32 { return t.GetNFTMagic() }
@@ -41,7 +57,7 @@ func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 	err := n.c.dump(nftMsg(unix.NFT_MSG_GETSET), nfgenmsg(families[t.Family]), func() { sets = sets[:0] }, func(body []byte) error {
 		s := object.NftSet{Table: t}
 		var table string
-		var magic, length, flags uint32
+		var magic, length, flags, toMagic, toLength uint32
 		for a := range attributes(body[4:]) {
 			switch a.typ {
 			case unix.NFTA_SET_TABLE:
@@ -52,6 +68,10 @@ func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 				magic = be32(a.data)
 			case unix.NFTA_SET_KEY_LEN:
 				length = be32(a.data)
+			case unix.NFTA_SET_DATA_TYPE:
+				toMagic = be32(a.data)
+			case unix.NFTA_SET_DATA_LEN:
+				toLength = be32(a.data)
 			case unix.NFTA_SET_FLAGS:
 				flags = be32(a.data)
 			}
@@ -60,7 +80,10 @@ func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 			return nil
 		}
 		s.Type, s.Interval = setType(magic, length), flags&unix.NFT_SET_INTERVAL != 0
-		if odd := flags &^ unix.NFT_SET_INTERVAL; odd != 0 {
+		if flags&unix.NFT_SET_MAP != 0 {
+			s.Type += isMap + setType(toMagic, toLength)
+		}
+		if odd := flags &^ (unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP); odd != 0 {
 			s.Type += fmt.Sprintf(" flags %#x", odd)
 		}
 		sets = append(sets, s)
@@ -102,11 +125,14 @@ func (n *nft) listElems(s object.NftSet) ([]string, error) {
 				continue
 			}
 			for elem := range attributes(list.data) {
-				key, end := decodeElem(elem.data)
+				key, to, end := decodeElem(elem.data)
+				typ, toType, mapped := strings.Cut(s.Type, isMap)
 				if at, ok := netip.AddrFromSlice(key); s.Interval && ok {
 					bounds = append(bounds, bound{at, end})
+				} else if mapped {
+					elems = append(elems, elemText(typ, key)+isMap+elemText(toType, to))
 				} else {
-					elems = append(elems, elemText(s.Type, key))
+					elems = append(elems, elemText(typ, key))
 				}
 			}
 		}
@@ -118,18 +144,22 @@ func (n *nft) listElems(s object.NftSet) ([]string, error) {
 	return append(elems, ranges(bounds)...), nil
 }
 
-func decodeElem(b []byte) (key []byte, end bool) {
+func decodeElem(b []byte) (key, to []byte, end bool) {
 	for a := range attributes(b) {
 		switch a.typ {
 		case unix.NFTA_SET_ELEM_KEY:
 			for v := range attributes(a.data) {
 				key = append([]byte(nil), v.data...)
 			}
+		case unix.NFTA_SET_ELEM_DATA:
+			for v := range attributes(a.data) {
+				to = append([]byte(nil), v.data...)
+			}
 		case unix.NFTA_SET_ELEM_FLAGS:
 			end = be32(a.data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		}
 	}
-	return key, end
+	return key, to, end
 }
 
 // ranges pairs the bounds of an interval set.
@@ -158,6 +188,9 @@ func ranges(bounds []bound) []string {
 	}
 	return out
 }
+
+// isMap is between what a map leads from and what it leads to, in its type and in its elements.
+const isMap = " : "
 
 // hostOrder is what nft leaves with a set to know how to print its keys (libnftnl, NFTNL_UDATA_SET_KEYBYTEORDER = host):
 // without it names of links are printed as nothing, and a saved ruleset is of no use.
@@ -319,13 +352,18 @@ func encodeSet(b *batch, op reconcile.Op, s object.NftSet, begin beginner) error
 		b.end()
 		return nil
 	}
-	t, ok := setTypes[s.Type]
-	if !ok {
+	typ, toType, mapped := strings.Cut(s.Type, isMap)
+	t, ok := setTypes[typ]
+	to, ok2 := setTypes[toType]
+	if !ok || mapped && !ok2 {
 		return fmt.Errorf("unknown type %q", s.Type)
 	}
 	flags := uint32(0)
 	if s.Interval {
 		flags |= unix.NFT_SET_INTERVAL
+	}
+	if mapped {
+		flags |= unix.NFT_SET_MAP
 	}
 	begin(s.Table.Family, unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.attr(unix.NFTA_SET_TABLE, cString(s.Table.Name))
@@ -333,6 +371,10 @@ func encodeSet(b *batch, op reconcile.Op, s object.NftSet, begin beginner) error
 	b.attr(unix.NFTA_SET_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
 	b.attr(unix.NFTA_SET_KEY_TYPE, binary.BigEndian.AppendUint32(nil, t.magic))
 	b.attr(unix.NFTA_SET_KEY_LEN, binary.BigEndian.AppendUint32(nil, t.length))
+	if mapped {
+		b.attr(unix.NFTA_SET_DATA_TYPE, binary.BigEndian.AppendUint32(nil, to.magic))
+		b.attr(unix.NFTA_SET_DATA_LEN, binary.BigEndian.AppendUint32(nil, to.length))
+	}
 	if s.Type == "ifname" {
 		b.attr(unix.NFTA_SET_USERDATA, hostOrder)
 	}
@@ -343,10 +385,15 @@ func encodeSet(b *batch, op reconcile.Op, s object.NftSet, begin beginner) error
 
 func encodeElems(b *batch, op reconcile.Op, s object.NftSet, changes []reconcile.Change, begin beginner) error {
 	var list encoder
-	put := func(key []byte, flags uint32) {
+	put := func(key, to []byte, flags uint32) {
 		var elem, data encoder
 		data.attr(unix.NFTA_DATA_VALUE, key)
 		elem.attr(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, data.b)
+		if to != nil {
+			var data encoder
+			data.attr(unix.NFTA_DATA_VALUE, to)
+			elem.attr(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, data.b)
+		}
 		if flags != 0 {
 			elem.attr(unix.NFTA_SET_ELEM_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
 		}
@@ -354,13 +401,19 @@ func encodeElems(b *batch, op reconcile.Op, s object.NftSet, changes []reconcile
 	}
 	for _, c := range changes {
 		e, _ := element(c)
-		key, end, err := elemKey(s.Type, e.Elem)
+		typ, toType, mapped := strings.Cut(s.Type, isMap)
+		text, toText, _ := strings.Cut(e.Elem, isMap)
+		key, end, err := elemKey(typ, text)
+		var to []byte
+		if mapped && err == nil {
+			to, _, err = elemKey(toType, toText)
+		}
 		if err != nil {
 			return fmt.Errorf("element %s: %w", e.Elem, err)
 		}
-		put(key, 0)
+		put(key, to, 0)
 		if s.Interval && end != nil { // a range up to the last address has no end
-			put(end, unix.NFT_SET_ELEM_INTERVAL_END)
+			put(end, nil, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 	}
 	msg, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE)

@@ -16,6 +16,7 @@ type Accept struct {
 	In, Out     string // the links; with a "+" at the end all that begin so
 	Src, Dst    netip.Prefix
 	Established bool   // answers alone
+	Translated  bool   // what had its destination translated alone
 	Stray       string // not empty: it has netd's comment, and is not as netd writes one, or not where it counts
 }
 
@@ -39,6 +40,9 @@ func (a Accept) Key() reconcile.Key {
 	add("-o", a.Out)
 	if a.Established {
 		add("--ctstate", "RELATED,ESTABLISHED")
+	}
+	if a.Translated {
+		add("--ctstate", "DNAT")
 	}
 	add("handle", a.Stray)
 	return reconcile.Key{Kind: KindAccept, Name: strings.Join(words, " ")}

@@ -1,6 +1,9 @@
 package object
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
 
 // Host is what desired state depends on of a host's kernel besides what netd owns there.
 type Host struct {
@@ -70,6 +73,31 @@ type Endpoint struct {
 	Beside    bool   // another endpoint has the default route of its namespace
 	Handed    bool   // its runtime takes the container's end from the host's namespace and puts address and routes on it
 	Network   string // whose MTU it has, and whose mode an address that lies in no pool any more
+	Ports     []Port // that this host publishes for it
+}
+
+// Port is a port of a container that a host publishes at its own addresses.
+type Port struct {
+	Proto string     `json:"proto"`       // "tcp", "udp"
+	At    netip.Addr `json:"at,omitzero"` // the host's address; invalid: each that it has
+	On    uint16     `json:"on"`          // the host's port
+	Port  uint16     `json:"port"`        // the container's
+}
+
+// String is the port as Docker writes it: "192.168.170.137:8080->80/tcp".
+func (p Port) String() string {
+	at := ""
+	if p.At.IsValid() {
+		at = netip.AddrPortFrom(p.At, p.On).String()
+	} else {
+		at = strconv.Itoa(int(p.On))
+	}
+	return at + "->" + strconv.Itoa(int(p.Port)) + "/" + p.Proto
+}
+
+// Meets reports whether two ports are of one host address at least.
+func (p Port) Meets(o Port) bool {
+	return p.Proto == o.Proto && p.On == o.On && (p.At == o.At || !p.At.IsValid() || !o.At.IsValid())
 }
 
 // Addrs are the addresses that a container has, IPv4 first.

@@ -102,8 +102,8 @@ func (v VXLAN) Replaces(have reconcile.Resource) bool {
 }
 
 // Claims: one device alone may have a VNI at a UDP port, for IPv4 and for IPv6 (drivers/net/vxlan, vxlan_vni_in_use).
-func (v VXLAN) Claims() reconcile.Key {
-	return reconcile.Key{Kind: KindLink, Name: fmt.Sprintf("vni %d port %d ipv6 %t", v.VNI, v.Port, v.Local.Is6())}
+func (v VXLAN) Claims() (what reconcile.Key, ok bool) {
+	return reconcile.Key{Kind: KindLink, Name: fmt.Sprintf("vni %d port %d ipv6 %t", v.VNI, v.Port, v.Local.Is6())}, true
 }
 
 // IPIP is tunl0, the fallback device of the ipip module (net/ipv4/ipip.c): the kernel's own and shared, adopted rather

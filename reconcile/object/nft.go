@@ -75,7 +75,7 @@ func (c NftChain) Summary() string {
 type NftSet struct {
 	Table    NftTable
 	Name     string
-	Type     string // "ipv4_addr", "ifname", "ifname . ipv4_addr"
+	Type     string // "ipv4_addr", "ifname", "ifname . ipv4_addr"; a map's with " : " and what it leads to
 	Interval bool   // its elements are prefixes
 }
 
@@ -91,7 +91,8 @@ func (s NftSet) Replaces(reconcile.Resource) bool { return true }
 // Summary is the set as a plan prints it.
 func (s NftSet) Summary() string { return "type " + s.Type }
 
-// NftElem is one element of a set: "192.168.170.138", "10.10.0.0/16", `"netd1f0c" . 10.10.40.129`.
+// NftElem is one element of a set: "192.168.170.138", "10.10.0.0/16", `"netd1f0c" . 10.10.40.129`; of a map
+// "tcp . 8080 : 10.10.40.129 . 80".
 type NftElem struct {
 	Set  NftSet
 	Elem string
@@ -142,3 +143,12 @@ func (e NftElem) Replaces(reconcile.Resource) bool { return true }
 
 // Summary is empty: the name says it all.
 func (e NftElem) Summary() string { return "" }
+
+// Claims: a map leads from one key to one value.
+func (e NftElem) Claims() (what reconcile.Key, ok bool) {
+	key, _, ok := strings.Cut(e.Elem, " : ")
+	if !ok {
+		return what, false
+	}
+	return nftKey(e.Set.Table.Family, e.Set.Table.Name, "set", e.Set.Name, "key", key), true
+}

@@ -21,23 +21,24 @@ var (
 
 // Endpoint is a container that a runtime had attached: what is known of it that nothing else knows.
 type Endpoint struct {
-	ID        object.Place `json:"id"`
-	Owner     string       `json:"owner"`     // the runtime's protocol: "cni", "docker"
-	Container string       `json:"container"` // its id there
-	Sticky    string       `json:"sticky"`    // who it is when it comes back: what its address is kept for
-	Name      string       `json:"name,omitempty"`
-	Group     string       `json:"group,omitempty"`    // what the runtime calls the network
-	Netns     string       `json:"netns,omitempty"`    // path by which its namespace is found again
-	Identity  string       `json:"identity,omitempty"` // which namespace that is: another one may come to stand at the path
-	Interface string       `json:"interface"`
-	IPv4      netip.Addr   `json:"ipv4,omitzero"`
-	IPv6      netip.Addr   `json:"ipv6,omitzero"`
-	MAC       string       `json:"mac"`
-	MTU       int          `json:"mtu,omitempty"` // at most; 0: the network's
-	Network   string       `json:"network"`
-	Beside    bool         `json:"beside,omitempty"` // its namespace has a default route by another endpoint already
-	Since     time.Time    `json:"since"`
-	Leaving   bool         `json:"leaving,omitempty"` // detached for its runtime; what is left of it has its addresses
+	ID        object.Place  `json:"id"`
+	Owner     string        `json:"owner"`     // the runtime's protocol: "cni", "docker"
+	Container string        `json:"container"` // its id there
+	Sticky    string        `json:"sticky"`    // who it is when it comes back: what its address is kept for
+	Name      string        `json:"name,omitempty"`
+	Group     string        `json:"group,omitempty"`    // what the runtime calls the network
+	Netns     string        `json:"netns,omitempty"`    // path by which its namespace is found again
+	Identity  string        `json:"identity,omitempty"` // which namespace that is: another one may come to stand at the path
+	Interface string        `json:"interface"`
+	IPv4      netip.Addr    `json:"ipv4,omitzero"`
+	IPv6      netip.Addr    `json:"ipv6,omitzero"`
+	MAC       string        `json:"mac"`
+	MTU       int           `json:"mtu,omitempty"` // at most; 0: the network's
+	Network   string        `json:"network"`
+	Beside    bool          `json:"beside,omitempty"` // its namespace has a default route by another endpoint already
+	Since     time.Time     `json:"since"`
+	Ports     []object.Port `json:"ports,omitempty"`   // that this host publishes for it
+	Leaving   bool          `json:"leaving,omitempty"` // detached for its runtime; what is left of it has its addresses
 }
 
 // Addrs are the addresses that it holds, IPv4 first.
@@ -47,7 +48,7 @@ func (e Endpoint) Addrs() []netip.Addr { return e.Object().Addrs() }
 func (e Endpoint) Object() object.Endpoint {
 	mac, _ := object.ParseMAC(e.MAC)
 	return object.Endpoint{ID: e.ID, Netns: e.Netns, Interface: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: mac, MTU: e.MTU, Network: e.Network, Beside: e.Beside,
-		Handed: e.Owner == "docker"}
+		Handed: e.Owner == "docker", Ports: e.Ports}
 }
 
 // Address is what is remembered of an address that was handed out once.

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,6 +170,38 @@ func (c *Core) Leave(id object.Place) error {
 	}
 	c.known[id], c.asked[id] = left, c.now()
 	c.host.Left(e.Object(), left.Object())
+	return nil
+}
+
+// Publish has this host publish ports for an endpoint, these and no others. What the kernel has to hold for it follows from
+// the next pass over the host.
+func (c *Core) Publish(id object.Place, ports []object.Port) error {
+	e, ok := c.known[id]
+	switch {
+	case !ok && len(ports) == 0:
+		return nil
+	case !ok:
+		return fmt.Errorf("netd knows no endpoint %s; if it was restarted just now, do it again", id)
+	case slices.Equal(e.Ports, ports):
+		return nil
+	}
+	for _, p := range ports {
+		if p.At.Is6() && !e.IPv6.IsValid() || p.At.Is4() && !e.IPv4.IsValid() {
+			return fmt.Errorf("-p %s: the container has no address of that family", p)
+		}
+	}
+	for _, other := range c.known {
+		for _, p := range ports {
+			if other.ID != id && slices.ContainsFunc(other.Ports, p.Meets) {
+				return fmt.Errorf("port %d/%s of this host is published for %s already", p.On, p.Proto, cmp.Or(other.Name, string(other.ID)))
+			}
+		}
+	}
+	e.Ports = ports
+	if err := c.db.Update(func(tx store.Tx) error { return tx.Put(e) }); err != nil {
+		return fmt.Errorf("publishing ports of %s: %w", id, problem(Storage, "%w", err))
+	}
+	c.known[id] = e
 	return nil
 }
 

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"netd/testenv/docker"
+	"netd/testenv/netns"
+)
+
+// TestPublished has Docker publish ports of containers on netd's network, beside Docker's own drops: who gets to them, who is told
+// that he cannot have one, and that they come back and go.
+func TestPublished(t *testing.T) {
+	for _, mode := range []string{"vxlan", "bgp"} {
+		t.Run(mode, func(t *testing.T) {
+			l, hosts := newPluginLab(t, mode)
+			d, h, far := hosts[0], l.hosts[0], l.hosts[1]
+			serve := func(name string, more ...string) {
+				t.Helper()
+				d.Docker(append(append([]string{"run", "-d", "--network", "lab", "--name", name}, more...), docker.Image,
+					"/bin/sh", "-c", "echo "+name+" >/index.html; httpd -f -p 80 -h /")...)
+			}
+			says := func(from *netns.NS, to, name string) {
+				t.Helper()
+				l.wait(from.Name+" to "+to, func() string {
+					out, err := from.Output("wget", "-q", "-T", "1", "-t", "1", "-O", "-", "http://"+to+"/")
+					if err != nil || strings.TrimSpace(out) != name {
+						return fmt.Sprint(out, err)
+					}
+					return ""
+				})
+			}
+			silent := func(from *netns.NS, to string) {
+				t.Helper()
+				if out, err := from.Output("wget", "-q", "-T", "1", "-t", "1", "-O", "-", "http://"+to+"/"); err == nil {
+					t.Errorf("%s: %s answers %s", from.Name, to, out)
+				}
+			}
+			serve("web", "-p", "8080:80", "-p", "5353:53/udp")
+			serve("one", "-p", "192.168.170.137:8081:80", "--ip", "10.10.40.150")
+			serve("client")
+
+			says(far.NS, "192.168.170.137:8080", "web")
+			says(far.NS, "192.168.170.137:8081", "one")
+			says(h.NS, "192.168.170.137:8080", "web") // the host's own sockets
+			says(h.NS, "192.168.170.137:8081", "one")
+			says(h.NS, "10.10.40.150", "one")
+			for _, to := range []string{"8080 web", "8081 one"} { // another container of this host, by the host's address
+				port, name, _ := strings.Cut(to, " ")
+				if out := d.Docker("exec", "client", "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.168.170.137 "+port); !strings.Contains(out, name) {
+					t.Errorf("from a container of this host: %q", out)
+				}
+			}
+			echoes(t, netns.Open("/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "web")+"/ns/net"), ":53")
+			l.wait("udp", func() string {
+				if err := asks(far.NS, "192.168.170.137:5353"); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+			silent(far.NS, "192.168.170.137:8082")
+			silent(h.NS, "127.0.0.1:8080")
+
+			for _, x := range []struct{ words, args string }{
+				{"port 8080/tcp of this host is published for ", "-p 8080:80"},
+				{"port 8081/tcp of this host is published for ", "-p 8081:80"},
+				{"-p 192.0.2.1:8090->80/tcp: ", "-p 192.0.2.1:8090:80"},
+				{"-p [::2]:8090->80/tcp: ", "-p [::2]:8090:80"},
+			} {
+				refusedBy(t, d, x.words, append(append([]string{"run", "--rm", "--network", "lab"}, strings.Fields(x.args)...), docker.Image, "/bin/sleep", "0")...)
+			}
+			if mode == "vxlan" {
+				refusedBy(t, d, "address already in use", "run", "--rm", "--network", "lab", "-p", "4789:53/udp", docker.Image, "/bin/sleep", "0")
+			} else {
+				refusedBy(t, d, "address already in use", "run", "--rm", "--network", "lab", "-p", "179:80", docker.Image, "/bin/sleep", "0")
+			}
+			h.taken("3 by docker")
+
+			// What others damage is in the plan's words, and comes back.
+			h.Run(t, "nft delete element inet netd published { tcp . 8080 : 10.10.40.130 . 80 }")
+			says(far.NS, "192.168.170.137:8080", "web")
+			h.Run(t, "nft delete element inet netd published { tcp . 8080 : 10.10.40.130 . 80 } ; add element inet netd published { tcp . 8080 : 10.10.40.150 . 80 }")
+			says(far.NS, "192.168.170.137:8080", "web")
+			h.Run(t, "nft flush chain inet netd publish")
+			says(far.NS, "192.168.170.137:8080", "web")
+			d.Run("iptables", "-F", "DOCKER-USER")
+			says(far.NS, "192.168.170.137:8080", "web")
+			if out := d.Run("sh", "-c", "iptables-save | iptables-restore && iptables-save"); !strings.Contains(out, "--ctstate DNAT") {
+				t.Error(out)
+			}
+			h.taken("3 by docker")
+			says(far.NS, "192.168.170.137:8080", "web")
+			if out := h.must(0, "show", "workloads"); !strings.Contains(out, "192.168.170.137:8081->80/tcp") {
+				t.Error(out)
+			}
+			if out := h.must(0, "show", "workloads", "--json"); !strings.Contains(out, `"8080->80/tcp"`) {
+				t.Error(out)
+			}
+
+			// They outlive the daemon and its restart, and move to who has the port next.
+			h.stop(syscall.SIGKILL)
+			says(far.NS, "192.168.170.137:8080", "web")
+			h.start()
+			h.taken("3 by docker")
+			d.Docker("rm", "-f", "web")
+			silent(far.NS, "192.168.170.137:8080")
+			serve("next", "-p", "8080:80")
+			says(far.NS, "192.168.170.137:8080", "next")
+			d.Docker("restart", "-t", "0", "next")
+			says(far.NS, "192.168.170.137:8080", "next")
+
+			h.must(0, "destroy", "-y")
+			silent(far.NS, "192.168.170.137:8080")
+			h.must(0, "apply", "-y")
+			says(far.NS, "192.168.170.137:8080", "next")
+			d.Docker("rm", "-f", "next", "one", "client")
+			h.taken("1 by file")
+			if out := h.Run(t, "nft list ruleset"); strings.Contains(out, "publish") {
+				t.Errorf("it stays:\n%s", out)
+			}
+		})
+	}
+}
+
+// echoes has a socket of a namespace send back what it gets by UDP, until the test's end.
+func echoes(t *testing.T, ns *netns.NS, at string) {
+	t.Helper()
+	var c net.PacketConn
+	if err := ns.Do(func() (err error) { c, err = net.ListenPacket("udp", at); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], from)
+		}
+	}()
+}
+
+// asks sends a datagram, and is an error where it does not come back.
+func asks(ns *netns.NS, to string) error {
+	var c net.Conn
+	if err := ns.Do(func() (err error) { c, err = net.Dial("udp", to); return err }); err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return err
+	}
+	b := make([]byte, 100)
+	if n, err := c.Read(b); err != nil || string(b[:n]) != "hello" {
+		return fmt.Errorf("%q comes back: %w", b[:n], err)
+	}
+	return nil
+}
