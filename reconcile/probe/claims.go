@@ -1,11 +1,11 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,11 +17,19 @@ import (
 // Claims asks on a link who has addresses, as a host asks before it takes one: by ARP probes (RFC 5227, section 2.1.1) and by
 // neighbour solicitations without a source (RFC 4862, section 5.4.3). Neither question enters anything in anybody's table;
 // the answer to a solicitation goes to all hosts of the link and refreshes the entry of who has one. It returns the MACs that
-// answered for each address, a family after the other, each within wait. The host does not hear itself.
+// answered for each address, a family after the other, each within wait. The host's own are not among them: it does not hear
+// the link that asks, and hears another on the same wire, on which the kernel answers for all addresses of the host.
 func Claims(ctx context.Context, link string, addrs []netip.Addr, wait time.Duration) (map[netip.Addr][][6]byte, error) {
 	dev, err := net.InterfaceByName(link)
 	if err != nil {
 		return nil, err
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	own := func(mac [6]byte) bool {
+		return slices.ContainsFunc(links, func(l net.Interface) bool { return bytes.Equal(l.HardwareAddr, mac[:]) })
 	}
 	if len(dev.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("%s is no Ethernet", link)
@@ -36,7 +44,11 @@ func Claims(ctx context.Context, link string, addrs []netip.Addr, wait time.Dura
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(out, claims)
+		for a, macs := range claims {
+			if others := slices.DeleteFunc(macs, own); len(others) > 0 {
+				out[a] = others
+			}
+		}
 	}
 	return out, nil
 }
