@@ -12,6 +12,10 @@ type Engine struct {
 	Kinds    []Kind // in their soft order: build goes through it forwards, deletion backwards
 	MaxBatch int    // changes in one batch at most; 0: no limit
 
+	// Reading, where it is set, is called before places are read for a narrow pass, and done after: what several kinds need to
+	// know is read once between them.
+	Reading func() (done func())
+
 	// After, where it is set, is called after each change of any pass that was tried.
 	After func()
 }
@@ -141,35 +145,9 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 			look(k)
 		}
 	}
-	wanted := listings(part.State, nil)
-	have := Have{Own: State{}}
-	for _, kind := range e.Kinds {
-		name := kind.Name()
-		var own []Resource
-		var foreign []Holder
-		var err error
-		var asked []Resource
-		if l := wanted[name]; l != nil {
-			asked = l.want
-		}
-		switch {
-		case slices.Contains(kinds, name):
-			own, foreign, err = kind.List(ctx, asked)
-		case len(at[name]) > 0:
-			own, foreign, err = get(ctx, kind, at[name], asked)
-		}
-		if err != nil {
-			return n, fmt.Errorf("reading %s objects: %w", name, err)
-		}
-		if len(own) > len(have.Own) { // many at once: a map that grows is copied again and again
-			more := make(State, len(have.Own)+len(own))
-			maps.Copy(more, have.Own)
-			have.Own = more
-		}
-		for _, r := range own {
-			have.Own[r.Key()] = r
-		}
-		have.Foreign = append(have.Foreign, foreign...)
+	have, err := e.read(ctx, listings(part.State, nil), at, kinds)
+	if err != nil {
+		return n, err
 	}
 	n.Plan = Diff(part, have, e.Order(), before(part.State))
 	for _, c := range n.Changes {
@@ -181,6 +159,43 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		}
 	}
 	return n, nil
+}
+
+// read reads single places, and kinds as a whole.
+func (e *Engine) read(ctx context.Context, want map[string]*listing, at map[string][]Key, kinds []string) (Have, error) {
+	if e.Reading != nil {
+		defer e.Reading()()
+	}
+	have := Have{Own: State{}}
+	for _, kind := range e.Kinds {
+		name := kind.Name()
+		var own []Resource
+		var foreign []Holder
+		var err error
+		var asked []Resource
+		if l := want[name]; l != nil {
+			asked = l.want
+		}
+		switch {
+		case slices.Contains(kinds, name):
+			own, foreign, err = kind.List(ctx, asked)
+		case len(at[name]) > 0:
+			own, foreign, err = get(ctx, kind, at[name], asked)
+		}
+		if err != nil {
+			return have, fmt.Errorf("reading %s objects: %w", name, err)
+		}
+		if len(own) > len(have.Own) { // many at once: a map that grows is copied again and again
+			more := make(State, len(have.Own)+len(own))
+			maps.Copy(more, have.Own)
+			have.Own = more
+		}
+		for _, r := range own {
+			have.Own[r.Key()] = r
+		}
+		have.Foreign = append(have.Foreign, foreign...)
+	}
+	return have, nil
 }
 
 // get reads single places, of a kind that can only list by listing.

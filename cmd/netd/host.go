@@ -80,7 +80,7 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 		alone.Release()
 		return nil, errors.Join(err, db.Close())
 	}
-	h := &host{db: db, alone: alone, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
+	h := &host{db: db, alone: alone, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, Reading: k.Reading, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
 	h.docker = docker.NewFollower(docker.Socket, workload.Identify, h.dockerChanged)
 	if h.core, err = workload.New(db, h); err != nil {
 		h.close()

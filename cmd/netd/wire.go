@@ -52,6 +52,7 @@ func (h *host) narrow(ctx context.Context, want reconcile.Want, of map[reconcile
 	for k := range of {
 		keys = append(keys, k)
 	}
+	defer h.kernel.Together()()
 	p, err := h.engine.PlanAt(ctx, &want, keys, nil, nil)
 	if err != nil {
 		return err

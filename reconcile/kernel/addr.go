@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -113,7 +114,7 @@ func (h heldAddr) owns(in object.Place, l link, marked bool) bool {
 func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	asked := wanted(want)
 	err = s.k.everywhere(func(p place) error {
-		o, f, err := listAddrs(p, asked)
+		o, f, err := listAddrs(p, 0, asked)
 		own, foreign = append(own, o...), append(foreign, f...)
 		return err
 	})
@@ -122,19 +123,41 @@ func (s addrs) List(_ context.Context, want []reconcile.Resource) (own []reconci
 
 func (s addrs) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
 	asked := wanted(want)
-	err = s.k.at(keys, func(p place, _ []reconcile.Key) error {
-		o, f, err := listAddrs(p, asked)
-		own, foreign = append(own, o...), append(foreign, f...)
+	err = s.k.at(keys, func(p place, keys []reconcile.Key) error {
+		of, err := linksOf(p, keys)
+		for _, index := range of {
+			o, f, err := listAddrs(p, index, asked)
+			if err != nil {
+				return err
+			}
+			own, foreign = append(own, o...), append(foreign, f...)
+		}
 		return err
 	})
 	return only(own, keys), foreign, err
 }
 
-func listAddrs(p place, asked map[reconcile.Key]bool) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	held, err := readAddrs(p.c, 0)
+// linksOf are the links of which addresses have to be read for some of them, 0 for all: where these are many, and on a kernel of
+// which only all of them together tell whether it marks them.
+func linksOf(p place, keys []reconcile.Key) (of []int, err error) {
+	if len(keys) > singly || !marked(release(), nil) {
+		return []int{0}, nil
+	}
+	for _, k := range keys {
+		_, on, _ := strings.Cut(k.Name, " dev ")
+		if l, there := p.links.named(on); there && !slices.Contains(of, l.index) {
+			of = append(of, l.index)
+		}
+	}
+	return of, p.links.trouble()
+}
+
+// listAddrs lists the addresses of a link, 0 for those of all.
+func listAddrs(p place, index int, asked map[reconcile.Key]bool) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	held, err := readAddrs(p.c, index)
 	marks := marked(release(), held)
 	for _, h := range held {
-		l := p.links.byIndex[h.index]
+		l := p.links.at(h.index)
 		r := object.Addr{In: p.in, Link: l.name, Prefix: h.prefix, Scope: h.scope}
 		switch {
 		case (h.owns(p.in, l, marks) || p.handed && asked[r.Key()]) && p.has(l.name):
@@ -170,7 +193,7 @@ func encodeAddr(b *batch, p place, c reconcile.Change) error {
 		if err != nil {
 			return err
 		}
-		marks, l := marked(release(), held), p.links.byName[r.Link]
+		marks, l := marked(release(), held), p.links.byName[r.Link] // it was just asked for
 		if !slices.ContainsFunc(held, func(h heldAddr) bool { return h.prefix == r.Prefix && (h.owns(p.in, l, marks) || p.handed) }) {
 			return errGone
 		}

@@ -16,7 +16,7 @@ const removers = 4
 // Veths are the indexes of the host ends that workloads have now.
 func (k *Kernel) Veths(ids []object.Place) (indexes []int, err error) {
 	for _, id := range ids {
-		l, there, err := getLink(k.c, object.VethName(string(id)))
+		l, there, err := getLink(k.c, 0, object.VethName(string(id)))
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,9 +44,9 @@ func dialProtocol(protocol int) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
 	}
-	c := &conn{fd: fd, buf: make([]byte, 1<<17)}
+	c := &conn{fd: fd, buf: *buffers.Get().(*[]byte)}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		_ = unix.Close(fd)
+		c.close()
 		return nil, fmt.Errorf("binding a netlink socket: %w", err)
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rcvBuffer) != nil {
@@ -101,7 +102,13 @@ func inNetns(path string, f func() error) error {
 	return ferr
 }
 
-func (c *conn) close() { _ = unix.Close(c.fd) }
+func (c *conn) close() {
+	_ = unix.Close(c.fd)
+	buffers.Put(&c.buf)
+}
+
+// buffers are for what is read: a socket in a container's namespace lives for moments.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 1<<17); return &b }}
 
 // portid is the socket's address, which events that it causes carry.
 func (c *conn) portid() uint32 {

@@ -36,7 +36,7 @@ func TestFakeIsRight(t *testing.T) {
 	}
 	k.SetEndpoints(ends)
 	ctx := context.Background()
-	engine := &reconcile.Engine{Kinds: k.Kinds()}
+	engine := &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
 	did := map[string]int{}
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 5))

@@ -35,7 +35,7 @@ func TestFlips(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	e := &reconcile.Engine{Kinds: k.Kinds()}
+	e := &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
 	converge := func(w reconcile.Want) {
 		t.Helper()
 		if _, _, err := e.Converge(context.Background(), w, nil, nil); err != nil {

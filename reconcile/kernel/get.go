@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -30,11 +32,8 @@ func (k *Kernel) at(keys []reconcile.Key, f func(place, []reconcile.Key) error) 
 	}
 	for in, keys := range byPlace {
 		if in == "" {
-			h, err := k.host()
-			if err != nil {
-				return err
-			}
-			if err := f(h, keys); err != nil {
+			h := k.hostNow()
+			if err := errors.Join(f(h, keys), h.links.trouble()); err != nil {
 				return err
 			}
 			continue
@@ -94,6 +93,13 @@ func (s routes) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 			if w, ok := asked[k]; ok {
 				routes = append(routes, w)
 			}
+		}
+		if p.in == "" {
+			h, err := s.k.host()
+			if err != nil {
+				return err
+			}
+			p = h
 		}
 		f := foundRoutes{routeIndex: newRouteIndex(s.k, routes), same: make([]bool, len(routes)), twice: map[int]bool{}}
 		if err := f.read(p); err != nil {
@@ -210,69 +216,67 @@ func ofType(c *conn, w object.Route, typ uint8) (found heldRoute, there, clear b
 	return found, there, there, nil
 }
 
-// Get asks for single entries by address and link (RTM_GETNEIGH without a dump, Linux 5.0).
+// Get asks for single entries by address and link (RTM_GETNEIGH without a dump, Linux 5.0), which their keys tell.
 func (s neighs) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
-	if len(keys) > singly || len(want) < len(keys) {
+	if len(keys) > singly {
 		all, _, err := s.List(ctx, want)
 		return only(all, keys), nil, err
 	}
-	h, err := s.k.host()
-	if err != nil {
-		return nil, nil, err
-	}
+	h := s.k.hostNow()
 	var own []reconcile.Resource
-	for _, r := range want {
-		w, ok := r.(object.Neigh)
-		if !ok {
+	for _, k := range keys {
+		dst, on, _ := strings.Cut(k.Name, " dev ")
+		ip, err := netip.ParseAddr(dst)
+		if err != nil {
 			continue
 		}
-		l := h.links.byName[w.Link]
-		n, there, err := getNeigh(h.c, family(w.IP), l, func(e *encoder) { e.addr(unix.NDA_DST, w.IP) })
+		l, _ := h.links.named(on)
+		if !l.isNetd() {
+			continue
+		}
+		n, there, err := getNeigh(h.c, family(ip), l, func(e *encoder) { e.addr(unix.NDA_DST, ip) })
 		if err != nil {
 			return nil, nil, err
 		}
-		if there && l.isNetd() {
+		if there {
 			own = append(own, object.Neigh{Link: l.name, IP: n.dst, MAC: n.mac})
 		}
 	}
-	return own, nil, nil
+	return own, nil, h.links.trouble()
 }
 
-// Get asks for single entries by MAC and device. One address with several endpoints is read by a dump.
+// Get asks for single entries by MAC and device, which their keys tell. One address with several endpoints is read by a dump.
 func (s fdbs) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
-	several := false
-	for _, r := range want {
-		f, ok := r.(object.FDB)
-		several = several || !ok || f.MAC[0]&1 != 0 || f.MAC == (object.MAC{})
-	}
-	if several || len(keys) > singly || len(want) < len(keys) {
+	several := slices.ContainsFunc(keys, func(k reconcile.Key) bool { return strings.Contains(k.Name, " dst ") })
+	if several || len(keys) > singly {
 		all, _, err := s.List(ctx, want)
 		return only(all, keys), nil, err
 	}
-	h, err := s.k.host()
-	if err != nil {
-		return nil, nil, err
-	}
+	h := s.k.hostNow()
 	var own []reconcile.Resource
-	for _, r := range want {
-		w := r.(object.FDB)
-		l := h.links.byName[w.Link]
-		n, there, err := getNeigh(h.c, unix.AF_BRIDGE, l, func(e *encoder) { e.attr(unix.NDA_LLADDR, w.MAC[:]) })
+	for _, k := range keys {
+		to, on, _ := strings.Cut(k.Name, " dev ")
+		mac, err := object.ParseMAC(to)
+		if err != nil {
+			continue
+		}
+		l, _ := h.links.named(on)
+		if !l.isNetdVXLAN() { // any other device may refuse the question
+			continue
+		}
+		n, there, err := getNeigh(h.c, unix.AF_BRIDGE, l, func(e *encoder) { e.attr(unix.NDA_LLADDR, mac[:]) })
 		if err != nil {
 			return nil, nil, err
 		}
-		if there && l.isNetdVXLAN() {
+		if there {
 			own = append(own, object.FDB{Link: l.name, MAC: n.mac, Dst: n.dst})
 		}
 	}
-	return own, nil, nil
+	return own, nil, h.links.trouble()
 }
 
 // getNeigh asks for one permanent entry on a link.
 func getNeigh(c *conn, of uint8, l link, by func(*encoder)) (found heldNeigh, there bool, err error) {
-	if l.index == 0 {
-		return found, false, nil
-	}
 	var req encoder
 	var head [sizeofNdmsg]byte
 	head[0] = of
@@ -297,32 +301,35 @@ func getNeigh(c *conn, of uint8, l link, by func(*encoder)) (found heldNeigh, th
 
 // Get asks for single objects by their ids.
 func (s nexthops) Get(ctx context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
-	if len(keys) > singly || len(want) < len(keys) {
+	if len(keys) > singly {
 		all, foreign, err := s.List(ctx, want)
 		return only(all, keys), foreign, err
 	}
-	h, err := s.k.host()
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, r := range want {
+	asked := wanted(want)
+	h := s.k.hostNow()
+	for _, k := range keys {
+		id, err := strconv.ParseUint(strings.TrimPrefix(k.Name, "id "), 10, 32)
+		if err != nil {
+			continue
+		}
 		var req encoder
 		req.raw(make([]byte, sizeofNhmsg)...)
-		req.u32(unix.NHA_ID, r.(object.Nexthop).ID)
-		err := h.c.get(unix.RTM_GETNEXTHOP, 0, req.b, func(body []byte) error {
-			n, protocol, ok := decodeNexthop(body, h.links)
-			switch {
-			case !ok:
-			case protocol == object.Protocol:
-				own = append(own, n)
-			default:
-				foreign = append(foreign, nexthopHolder(n, protocol))
-			}
-			return nil
-		})
+		req.u32(unix.NHA_ID, uint32(id))
+		var found []byte
+		err = h.c.get(unix.RTM_GETNEXTHOP, 0, req.b, func(body []byte) error { found = slices.Clone(body); return nil })
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, nil, fmt.Errorf("reading %s: %w", r.Key(), err)
+			if err = nexthopTrouble(err, asked[k]); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		switch n, protocol, ok := decodeNexthop(found, h.links); {
+		case !ok:
+		case protocol == object.Protocol:
+			own = append(own, n)
+		case asked[k]:
+			foreign = append(foreign, nexthopHolder(n, protocol))
 		}
 	}
-	return own, foreign, nil
+	return own, foreign, h.links.trouble()
 }

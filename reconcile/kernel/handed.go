@@ -12,7 +12,7 @@ import (
 // namespace at path, and whether another link there has a default route. done is false while it is not there, or its
 // runtime is not done with it: the default route is what a runtime puts last.
 func (k *Kernel) Handed(id object.Place, path string) (name string, elsewhere, done bool, err error) {
-	l, there, err := getLink(k.c, object.VethName(string(id)))
+	l, there, err := getLink(k.c, 0, object.VethName(string(id)))
 	if err != nil || !there || l.nsid < 0 {
 		return "", false, false, err
 	}

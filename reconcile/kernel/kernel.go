@@ -30,6 +30,7 @@ type Kernel struct {
 	places    places
 	nft       *nft
 	away      []*conn // of RemoveVeths
+	shared    shared
 }
 
 // New opens the kernel.
@@ -123,7 +124,7 @@ func (p place) has(link string) bool { return p.in == "" || link == p.iface }
 func (k *Kernel) host() (place, error) {
 	t, err := readLinks(k.c)
 	if err == nil {
-		err = k.reclaimAll(t)
+		err = k.recogniseAll(t)
 	}
 	return place{c: k.c, links: t}, err
 }
@@ -134,15 +135,15 @@ func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err er
 	if !ok || e.Netns == "" {
 		return true, nil
 	}
-	c, err := dialAt(e.Netns)
+	c, done, err := k.shared.dial(e.Netns)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
-	t, err := readLinks(c)
+	defer done()
+	t, err := k.shared.links(c)
 	if err != nil {
 		return false, err
 	}
@@ -199,7 +200,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 		}
 		gone, err := false, error(nil)
 		if in == "" {
-			err = send(place{c: k.c, links: linkTable{byName: map[string]link{}, c: k.c}})
+			err = send(place{c: k.c, links: asking(k.c, nil)})
 		} else if gone, err = k.inside(in, send); gone {
 			err = fmt.Errorf("the network namespace of %s is gone", in)
 		}
@@ -220,8 +221,8 @@ func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs [
 	sent := make([]int, 0, min(len(which), batchMost))
 	for part := range slices.Chunk(which, batchMost) { // as much as goes in one send, so that memory does not grow with the work
 		b.b, b.starts, sent = b.b[:0], b.starts[:0], sent[:0]
-		if p.links.c != nil {
-			clear(p.links.byName) // each send with the links of its moment
+		if p.links.ask != nil {
+			p.links.forget() // each send with the links of its moment
 		}
 		for _, i := range part {
 			undo := len(b.b)

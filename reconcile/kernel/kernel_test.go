@@ -60,7 +60,7 @@ func newHostOf(t *testing.T, file string) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	h.k, h.engine = k, &reconcile.Engine{Kinds: k.Kinds()}
+	h.k, h.engine = k, &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
 	t.Cleanup(func() { // leave nothing for the next test
 		if _, out, err := h.engine.Converge(context.Background(), reconcile.Want{}, nil, nil); err != nil {
 			t.Errorf("tearing down: %v (%d done)", err, out.Done)

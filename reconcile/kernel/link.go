@@ -70,7 +70,7 @@ func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error)
 	case l.isNetdVXLAN():
 		local, _ := netip.AddrFromSlice(l.vxlan.local)
 		return object.VXLAN{
-			Name: l.name, VNI: l.vxlan.vni, Port: l.vxlan.port, Local: local, Underlay: h.links.byIndex[l.vxlan.lower].name,
+			Name: l.name, VNI: l.vxlan.vni, Port: l.vxlan.port, Local: local, Underlay: h.links.at(l.vxlan.lower).name,
 			MAC: l.mac, MTU: l.mtu, Up: l.up(), Learning: l.vxlan.learning, Alias: l.alias,
 			Renamed: l.renamed, Unmarked: l.unmarked,
 		}, nil
@@ -91,11 +91,16 @@ func notNetds(l link) reconcile.Holder {
 	return reconcile.Holder{Key: object.LinkKey("", l.name), What: describeLink(l), Who: "not made by netd: " + way}
 }
 
+// hasVNI reports whether a link is a VXLAN device beside which, or instead of which, the kernel makes no w.
+func (l link) hasVNI(w object.VXLAN) bool {
+	return l.typ == "vxlan" && l.vxlan.vni == w.VNI && l.vxlan.port == w.Port && l.vxlan.ipv6 == w.Local.Is6()
+}
+
 // sameVNI is the foreign devices that keep the kernel from making w: no two have one VNI on one UDP port and one family
 // (drivers/net/vxlan, vxlan_vni_in_use).
 func sameVNI(h place, w object.VXLAN) (foreign []reconcile.Holder) {
 	for _, l := range h.links.byName {
-		if l.typ == "vxlan" && l.name != w.Name && !l.isNetd() && l.vxlan.vni == w.VNI && l.vxlan.port == w.Port && l.vxlan.ipv6 == w.Local.Is6() {
+		if l.name != w.Name && !l.isNetd() && l.hasVNI(w) {
 			foreign = append(foreign, reconcile.Holder{Key: w.Key(), What: describeLink(l),
 				Who: fmt.Sprintf("not made by netd: it has VNI %d on UDP port %d, which one device alone can have", w.VNI, w.Port)})
 		}
@@ -348,13 +353,15 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 }
 
 func (s links) Delete(_ context.Context, have reconcile.Resource) error {
-	h, err := s.k.host()
-	if err != nil {
-		return err
+	l, ok, err := s.k.getOwn(have.Key().Name)
+	if err == nil && !ok { // it may have another name meanwhile
+		var h place
+		if h, err = s.k.host(); err == nil {
+			l, ok = h.links.byName[have.Key().Name]
+		}
 	}
-	l, ok := h.links.byName[have.Key().Name]
-	if !ok {
-		return nil
+	if err != nil || !ok {
+		return err
 	}
 	if _, tunnel := have.(object.IPIP); tunnel && !l.isNetdTunnel() {
 		return s.restoreTunnel(l)

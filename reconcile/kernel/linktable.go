@@ -60,11 +60,77 @@ func (l link) isNetdTunnel() bool {
 
 func (l link) isNetd() bool { return l.isNetdVeth() || l.isNetdVXLAN() || l.isNetdTunnel() }
 
-// linkTable is the links of a namespace.
+// linkTable is the links of a namespace: all of them, or those that are asked for.
 type linkTable struct {
 	byName  map[string]link
 	byIndex map[int]link
-	c       *conn // where not nil, index asks it for links that are not in byName
+	ask     *asker // nil: all are there
+}
+
+// asker asks for links one by one, so that a look at one of them costs the same whatever else a host has. It must not be
+// asked while a dump is being read.
+type asker struct {
+	c    *conn
+	know func(link) (link, error) // makes out whose a link is; nil: nobody else can have taken one over
+	err  error                    // of the first question that failed
+}
+
+// asking is a table of which each link is asked for when it is first needed.
+func asking(c *conn, know func(link) (link, error)) linkTable {
+	return linkTable{map[string]link{}, map[int]link{}, &asker{c: c, know: know}}
+}
+
+// named is the link of a name. The error of a question is told by trouble.
+func (t linkTable) named(name string) (l link, there bool) {
+	if l, there = t.byName[name]; there || t.ask == nil {
+		return l, there
+	}
+	if l, there = t.fetch(0, name); l.name != name { // another one's by rights
+		return link{}, false
+	}
+	return l, there
+}
+
+// at is the link of an index, none where there is no such.
+func (t linkTable) at(index int) link {
+	l, there := t.byIndex[index]
+	if !there && t.ask != nil && index > 0 {
+		l, _ = t.fetch(index, "")
+	}
+	return l
+}
+
+func (t linkTable) fetch(index int, name string) (link, bool) {
+	l, there, err := getLink(t.ask.c, index, name)
+	if err == nil && there && t.ask.know != nil {
+		l, err = t.ask.know(l)
+	}
+	if err != nil {
+		if t.ask.err == nil {
+			t.ask.err = fmt.Errorf("reading links: %w", err)
+		}
+		return link{}, false
+	}
+	if there {
+		t.byName[l.name], t.byIndex[l.index] = l, l
+	}
+	return l, there
+}
+
+// trouble is why an answer of named or at since the last time may be wrong.
+func (t linkTable) trouble() error {
+	if t.ask == nil {
+		return nil
+	}
+	err := t.ask.err
+	t.ask.err = nil
+	return err
+}
+
+// forget has each link asked for again.
+func (t linkTable) forget() {
+	clear(t.byName)
+	clear(t.byIndex)
 }
 
 var (
@@ -75,20 +141,8 @@ var (
 // index is the index of a link as it is now, asked for right before it is used: a link that was deleted meanwhile may have a
 // successor with its index. One with a name of netd's that somebody else made is no such link.
 func (t linkTable) index(name string) (int, error) {
-	l, ok := t.byName[name]
-	if !ok && t.c != nil {
-		var err error
-		if l, ok, err = getLink(t.c, name); err != nil {
-			return 0, err
-		}
-		if ok {
-			t.byName[name] = l
-		}
-	}
-	if !ok {
-		return 0, fmt.Errorf("%w: %s", errNoLink, name)
-	}
-	return l.index, l.usurped()
+	l, err := t.own(name)
+	return l.index, err
 }
 
 // usurped is the error of a link that has a name of netd's and was made by somebody else.
@@ -102,17 +156,27 @@ func (l link) usurped() error {
 	return nil
 }
 
-// own is a link of netd's.
+// own is a link of netd's, asked for as index is.
 func (t linkTable) own(name string) (link, error) {
-	_, err := t.index(name)
-	return t.byName[name], err
+	l, ok := t.named(name)
+	if err := t.trouble(); err != nil {
+		return l, err
+	}
+	if !ok {
+		return l, fmt.Errorf("%w: %s", errNoLink, name)
+	}
+	return l, l.usurped()
 }
 
-// getLink reads one link.
-func getLink(c *conn, name string) (l link, there bool, err error) {
+// getLink reads one link, by its index where that is not 0, else by its name.
+func getLink(c *conn, index int, name string) (l link, there bool, err error) {
 	var req encoder
-	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
-	req.attr(unix.IFLA_IFNAME, cString(name))
+	var head [unix.SizeofIfInfomsg]byte
+	native.PutUint32(head[4:], uint32(index))
+	req.raw(head[:]...)
+	if index == 0 {
+		req.attr(unix.IFLA_IFNAME, cString(name))
+	}
 	req.u32(unix.IFLA_EXT_MASK, rtextFilterSkipStats)
 	err = c.get(unix.RTM_GETLINK, 0, req.b, func(body []byte) error {
 		l, there = decodeLink(body), true

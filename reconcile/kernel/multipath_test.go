@@ -34,7 +34,7 @@ func TestMultipath(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	e := &reconcile.Engine{Kinds: k.Kinds()}
+	e := &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
 	converge := func(w reconcile.Want) reconcile.Plan {
 		t.Helper()
 		plan, _, err := e.Converge(context.Background(), w, nil, nil)
@@ -194,7 +194,7 @@ func TestMultipathIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	e := &reconcile.Engine{Kinds: k.Kinds()}
+	e := &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
 	converge := func(w reconcile.Want) reconcile.Plan {
 		t.Helper()
 		plan, _, err := e.Converge(context.Background(), w, nil, nil)

@@ -86,7 +86,7 @@ func decodeNexthop(body []byte, names linkTable) (n object.Nexthop, protocol uin
 		case unix.NHA_ID:
 			n.ID = a.u32()
 		case unix.NHA_OIF:
-			n.Dev = names.byIndex[int(a.u32())].name
+			n.Dev = names.at(int(a.u32())).name
 		case unix.NHA_GATEWAY:
 			n.Via = a.addr()
 		}

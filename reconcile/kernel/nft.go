@@ -65,27 +65,36 @@ func nftMsg(msg uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | msg }
 // nfgenmsg is the fixed header of every nftables message.
 func nfgenmsg(family uint8) []byte { return []byte{family, unix.NFNETLINK_V0, 0, 0} }
 
-// List implements reconcile.Kind. A dump beside another program's commit is torn without a word, so the ruleset's
-// generation is read before and after, and all of it again where it changed.
+// List implements reconcile.Kind.
 func (n *nft) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
+	own, _, err := n.steady(func() ([]reconcile.Resource, bool, error) {
+		own, err := n.list(want)
+		return own, true, err
+	})
+	return own, nil, err
+}
+
+// steady reads what does not change meanwhile. What is read beside another program's commit is torn without a word, so the
+// ruleset's generation is read before and after, and all of it again where it changed.
+func (n *nft) steady(read func() ([]reconcile.Resource, bool, error)) (own []reconcile.Resource, ok bool, err error) {
 	for range 20 {
 		before, err := n.generation()
 		if err != nil {
-			return nil, nil, err
+			return nil, false, err
 		}
-		own, err := n.list(want)
+		own, ok, err := read()
 		if err != nil && !errors.Is(err, unix.ENOENT) { // gone between two dumps: the generation tells
-			return nil, nil, err
+			return nil, false, err
 		}
 		after, err2 := n.generation()
 		if err2 != nil {
-			return nil, nil, err2
+			return nil, false, err2
 		}
 		if before == after {
-			return own, nil, err
+			return own, ok, err
 		}
 	}
-	return nil, nil, errors.New("reading the ruleset: another program changes it without pause")
+	return nil, false, errors.New("reading the ruleset: another program changes it without pause")
 }
 
 func (n *nft) generation() (id uint32, err error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"netd/reconcile/object"
 )
 
 // elemKey is the key of a set's element as the kernel has it; for a prefix its first address, and end the one behind its
@@ -155,4 +157,81 @@ func addrOrLast(first, end netip.Addr) netip.Addr {
 		return end
 	}
 	return last(netip.PrefixFrom(first, 0))
+}
+
+// isMap is between what a map leads from and what it leads to, in its type and in its elements.
+const isMap = " : "
+
+// mappedText is the text of an element of a set, or of a map, where it leads to something.
+func mappedText(typ string, key, to []byte) string {
+	typ, toType, mapped := strings.Cut(typ, isMap)
+	if !mapped {
+		return elemText(typ, key)
+	}
+	return elemText(typ, key) + isMap + elemText(toType, to)
+}
+
+// mappedKey is elemKey of an element of a set or of a map.
+func mappedKey(typ, elem string) (key, to, end []byte, err error) {
+	typ, toType, mapped := strings.Cut(typ, isMap)
+	elem, toElem, _ := strings.Cut(elem, isMap)
+	if key, end, err = elemKey(typ, elem); mapped && err == nil {
+		to, _, err = elemKey(toType, toElem)
+	}
+	return key, to, end, err
+}
+
+// eachElem calls f with each element in a message: its key, what that leads to in a map, and whether a range ends there.
+func eachElem(body []byte, f func(key, to []byte, end bool)) {
+	for list := range attributes(body[4:]) {
+		if list.typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		for elem := range attributes(list.data) {
+			f(decodeElem(elem.data))
+		}
+	}
+}
+
+func decodeElem(b []byte) (key, to []byte, end bool) {
+	for a := range attributes(b) {
+		switch a.typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			for v := range attributes(a.data) {
+				key = append([]byte(nil), v.data...)
+			}
+		case unix.NFTA_SET_ELEM_DATA:
+			for v := range attributes(a.data) {
+				to = append([]byte(nil), v.data...)
+			}
+		case unix.NFTA_SET_ELEM_FLAGS:
+			end = be32(a.data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		}
+	}
+	return key, to, end
+}
+
+// elem appends an element to a list, of a map where it leads to something.
+func (list *encoder) elem(key, to []byte, flags uint32) {
+	var elem encoder
+	value := func(typ uint16, v []byte) {
+		var data encoder
+		data.attr(unix.NFTA_DATA_VALUE, v)
+		elem.attr(typ|unix.NLA_F_NESTED, data.b)
+	}
+	value(unix.NFTA_SET_ELEM_KEY, key)
+	if to != nil {
+		value(unix.NFTA_SET_ELEM_DATA, to)
+	}
+	if flags != 0 {
+		elem.attr(unix.NFTA_SET_ELEM_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
+	}
+	list.attr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, elem.b)
+}
+
+// elems appends a list of elements of a set to a message.
+func (b *batch) elems(s object.NftSet, list encoder) {
+	b.attr(unix.NFTA_SET_ELEM_LIST_TABLE, cString(s.Table.Name))
+	b.attr(unix.NFTA_SET_ELEM_LIST_SET, cString(s.Name))
+	b.attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, list.b)
 }

@@ -55,38 +55,9 @@ func setType(magic, length uint32) string {
 func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 	var sets []object.NftSet
 	err := n.c.dump(nftMsg(unix.NFT_MSG_GETSET), nfgenmsg(families[t.Family]), func() { sets = sets[:0] }, func(body []byte) error {
-		s := object.NftSet{Table: t}
-		var table string
-		var magic, length, flags, toMagic, toLength uint32
-		for a := range attributes(body[4:]) {
-			switch a.typ {
-			case unix.NFTA_SET_TABLE:
-				table = text(a.data)
-			case unix.NFTA_SET_NAME:
-				s.Name = text(a.data)
-			case unix.NFTA_SET_KEY_TYPE:
-				magic = be32(a.data)
-			case unix.NFTA_SET_KEY_LEN:
-				length = be32(a.data)
-			case unix.NFTA_SET_DATA_TYPE:
-				toMagic = be32(a.data)
-			case unix.NFTA_SET_DATA_LEN:
-				toLength = be32(a.data)
-			case unix.NFTA_SET_FLAGS:
-				flags = be32(a.data)
-			}
+		if s, ok := decodeSet(t, body); ok {
+			sets = append(sets, s)
 		}
-		if table != t.Name || body[0] != families[t.Family] {
-			return nil
-		}
-		s.Type, s.Interval = setType(magic, length), flags&unix.NFT_SET_INTERVAL != 0
-		if flags&unix.NFT_SET_MAP != 0 {
-			s.Type += isMap + setType(toMagic, toLength)
-		}
-		if odd := flags &^ (unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP); odd != 0 {
-			s.Type += fmt.Sprintf(" flags %#x", odd)
-		}
-		sets = append(sets, s)
 		return nil
 	})
 	if err != nil {
@@ -106,6 +77,39 @@ func (n *nft) listSets(t object.NftTable) ([]reconcile.Resource, error) {
 	return out, nil
 }
 
+// decodeSet is the head of a set of a table; ok is false for one of another.
+func decodeSet(t object.NftTable, body []byte) (s object.NftSet, ok bool) {
+	s.Table = t
+	var table string
+	var magic, length, flags, toMagic, toLength uint32
+	for a := range attributes(body[4:]) {
+		switch a.typ {
+		case unix.NFTA_SET_TABLE:
+			table = text(a.data)
+		case unix.NFTA_SET_NAME:
+			s.Name = text(a.data)
+		case unix.NFTA_SET_KEY_TYPE:
+			magic = be32(a.data)
+		case unix.NFTA_SET_KEY_LEN:
+			length = be32(a.data)
+		case unix.NFTA_SET_DATA_TYPE:
+			toMagic = be32(a.data)
+		case unix.NFTA_SET_DATA_LEN:
+			toLength = be32(a.data)
+		case unix.NFTA_SET_FLAGS:
+			flags = be32(a.data)
+		}
+	}
+	s.Type, s.Interval = setType(magic, length), flags&unix.NFT_SET_INTERVAL != 0
+	if flags&unix.NFT_SET_MAP != 0 {
+		s.Type += isMap + setType(toMagic, toLength)
+	}
+	if odd := flags &^ (unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP); odd != 0 {
+		s.Type += fmt.Sprintf(" flags %#x", odd)
+	}
+	return s, table == t.Name && body[0] == families[t.Family]
+}
+
 // bound is a key of an interval set: where a range begins, or where one ended.
 type bound struct {
 	at  netip.Addr
@@ -120,46 +124,19 @@ func (n *nft) listElems(s object.NftSet) ([]string, error) {
 	e.attr(unix.NFTA_SET_ELEM_LIST_TABLE, cString(s.Table.Name))
 	e.attr(unix.NFTA_SET_ELEM_LIST_SET, cString(s.Name))
 	err := n.c.dump(nftMsg(unix.NFT_MSG_GETSETELEM), e.b, func() { elems, bounds = elems[:0], bounds[:0] }, func(body []byte) error {
-		for list := range attributes(body[4:]) {
-			if list.typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				continue
+		eachElem(body, func(key, to []byte, end bool) {
+			if at, ok := netip.AddrFromSlice(key); s.Interval && ok {
+				bounds = append(bounds, bound{at, end})
+			} else {
+				elems = append(elems, mappedText(s.Type, key, to))
 			}
-			for elem := range attributes(list.data) {
-				key, to, end := decodeElem(elem.data)
-				typ, toType, mapped := strings.Cut(s.Type, isMap)
-				if at, ok := netip.AddrFromSlice(key); s.Interval && ok {
-					bounds = append(bounds, bound{at, end})
-				} else if mapped {
-					elems = append(elems, elemText(typ, key)+isMap+elemText(toType, to))
-				} else {
-					elems = append(elems, elemText(typ, key))
-				}
-			}
-		}
+		})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading set %s: %w", s.Name, err)
 	}
 	return append(elems, ranges(bounds)...), nil
-}
-
-func decodeElem(b []byte) (key, to []byte, end bool) {
-	for a := range attributes(b) {
-		switch a.typ {
-		case unix.NFTA_SET_ELEM_KEY:
-			for v := range attributes(a.data) {
-				key = append([]byte(nil), v.data...)
-			}
-		case unix.NFTA_SET_ELEM_DATA:
-			for v := range attributes(a.data) {
-				to = append([]byte(nil), v.data...)
-			}
-		case unix.NFTA_SET_ELEM_FLAGS:
-			end = be32(a.data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
-		}
-	}
-	return key, to, end
 }
 
 // ranges pairs the bounds of an interval set.
@@ -188,9 +165,6 @@ func ranges(bounds []bound) []string {
 	}
 	return out
 }
-
-// isMap is between what a map leads from and what it leads to, in its type and in its elements.
-const isMap = " : "
 
 // hostOrder is what nft leaves with a set to know how to print its keys (libnftnl, NFTNL_UDATA_SET_KEYBYTEORDER = host):
 // without it names of links are printed as nothing, and a saved ruleset is of no use.
@@ -385,35 +359,15 @@ func encodeSet(b *batch, op reconcile.Op, s object.NftSet, begin beginner) error
 
 func encodeElems(b *batch, op reconcile.Op, s object.NftSet, changes []reconcile.Change, begin beginner) error {
 	var list encoder
-	put := func(key, to []byte, flags uint32) {
-		var elem, data encoder
-		data.attr(unix.NFTA_DATA_VALUE, key)
-		elem.attr(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, data.b)
-		if to != nil {
-			var data encoder
-			data.attr(unix.NFTA_DATA_VALUE, to)
-			elem.attr(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, data.b)
-		}
-		if flags != 0 {
-			elem.attr(unix.NFTA_SET_ELEM_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
-		}
-		list.attr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, elem.b)
-	}
 	for _, c := range changes {
 		e, _ := element(c)
-		typ, toType, mapped := strings.Cut(s.Type, isMap)
-		text, toText, _ := strings.Cut(e.Elem, isMap)
-		key, end, err := elemKey(typ, text)
-		var to []byte
-		if mapped && err == nil {
-			to, _, err = elemKey(toType, toText)
-		}
+		key, to, end, err := mappedKey(s.Type, e.Elem)
 		if err != nil {
 			return fmt.Errorf("element %s: %w", e.Elem, err)
 		}
-		put(key, to, 0)
+		list.elem(key, to, 0)
 		if s.Interval && end != nil { // a range up to the last address has no end
-			put(end, nil, unix.NFT_SET_ELEM_INTERVAL_END)
+			list.elem(end, nil, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 	}
 	msg, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE)
@@ -421,9 +375,7 @@ func encodeElems(b *batch, op reconcile.Op, s object.NftSet, changes []reconcile
 		msg, flags = unix.NFT_MSG_DELSETELEM, 0
 	}
 	begin(s.Table.Family, msg, flags)
-	b.attr(unix.NFTA_SET_ELEM_LIST_TABLE, cString(s.Table.Name))
-	b.attr(unix.NFTA_SET_ELEM_LIST_SET, cString(s.Name))
-	b.attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, list.b)
+	b.elems(s, list)
 	b.end()
 	return nil
 }

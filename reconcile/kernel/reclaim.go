@@ -40,41 +40,58 @@ func (k *Kernel) reclaim(l link) (link, error) {
 
 // getOwn reads one link by its name.
 func (k *Kernel) getOwn(name string) (l link, there bool, err error) {
-	if l, there, err = getLink(k.c, name); err == nil && there {
-		l, err = k.reclaim(l)
-	}
-	return l, there, err
+	t := k.ask()
+	l, there = t.named(name)
+	return l, there, t.trouble()
 }
 
-// reclaimAll is reclaim for all links, and finds those that somebody renamed: they are entered by their own names, so that
-// what is on them is known as theirs.
-func (k *Kernel) reclaimAll(t linkTable) error {
-	for i, l := range t.byIndex {
-		name, of := l.rightful()
-		switch {
-		case name == "":
-			continue
-		case name == l.name:
-			var err error
-			if l, err = k.reclaim(l); err != nil {
-				return err
-			}
-		case l.group == object.LinkGroup && (!l.isNetd() || k.wires(of)): // by name and group alone it is netd's already
-			if _, taken := t.byName[name]; taken && l.typ == "vxlan" {
-				name = object.VXLANPortName(l.vxlan.vni, l.vxlan.port) // the other port's device has the VNI's own name
-			}
-			if _, taken := t.byName[name]; taken {
-				continue
-			}
-			ours, err := k.leadsTo(l, of)
-			if err != nil {
-				return err
-			}
-			if !ours {
-				continue
-			}
-			delete(t.byName, l.name)
-			l.name, l.renamed = name, l.name
+// ask is the host's links, of which each is asked for.
+func (k *Kernel) ask() linkTable {
+	return asking(k.c, func(l link) (link, error) {
+		return k.recognise(l, func(name string) (bool, error) {
+			_, taken, err := getLink(k.c, 0, name)
+			return taken, err
+		})
+	})
+}
+
+// recognise is l with netd's mark and its own name where somebody took one of them away. taken tells of names.
+func (k *Kernel) recognise(l link, taken func(name string) (bool, error)) (link, error) {
+	name, of := l.rightful()
+	switch {
+	case name == "":
+		return l, nil
+	case name == l.name:
+		return k.reclaim(l)
+	case l.group != object.LinkGroup, l.isNetd() && !k.wires(of): // by name and group alone it is netd's already
+		return l, nil
+	}
+	is, err := taken(name)
+	if is && err == nil && l.typ == "vxlan" {
+		name = object.VXLANPortName(l.vxlan.vni, l.vxlan.port) // the other port's device has the VNI's own name
+		is, err = taken(name)
+	}
+	if is || err != nil {
+		return l, err
+	}
+	ours, err := k.leadsTo(l, of)
+	if ours {
+		l.name, l.renamed = name, l.name
+	}
+	return l, err
+}
+
+// recogniseAll is recognise for all links: those that somebody renamed are entered by their own names, so that what is on them
+// is known as theirs.
+func (k *Kernel) recogniseAll(t linkTable) error {
+	taken := func(name string) (bool, error) { _, is := t.byName[name]; return is, nil }
+	for i, was := range t.byIndex {
+		l, err := k.recognise(was, taken)
+		if err != nil {
+			return err
+		}
+		if l.renamed != "" {
+			delete(t.byName, was.name)
 		}
 		t.byName[l.name], t.byIndex[i] = l, l
 	}
@@ -101,7 +118,7 @@ func (k *Kernel) leadsTo(l link, of object.Place) (is bool, err error) {
 		return false, nil // the namespace may be gone
 	}
 	_, err = k.inside(of, func(p place) error {
-		is = p.links.byIndex[l.peer].name == e.Interface
+		is = p.links.at(l.peer).name == e.Interface
 		return nil
 	})
 	return is, err

@@ -128,7 +128,7 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 		r.Via, r.Onlink = netip.Addr{}, false
 		ways := make([]object.Hop, len(h.hops))
 		for i, x := range h.hops {
-			ways[i] = object.Hop{Via: x.via, Dev: names.byIndex[x.oif].name, Onlink: x.onlink, Weight: x.weight}
+			ways[i] = object.Hop{Via: x.via, Dev: names.at(x.oif).name, Onlink: x.onlink, Weight: x.weight}
 		}
 		if r.Dst.Addr().Is6() {
 			r.Hops = object.Hops(ways)
@@ -136,7 +136,7 @@ func (h heldRoute) value(in object.Place, names linkTable) object.Route {
 			r.Hops = object.HopList(ways)
 		}
 	case h.oif != 0:
-		r.Dev = names.byIndex[h.oif].name
+		r.Dev = names.at(h.oif).name
 	}
 	return r
 }

@@ -100,7 +100,7 @@ func (f *foundRoutes) read(p place) error {
 		}
 		at, asked := find(routeKey{h.dst, h.metric})
 		switch {
-		case h.protocol == object.Protocol && p.has(p.links.byIndex[h.oif].name):
+		case h.protocol == object.Protocol && p.has(p.links.at(h.oif).name):
 			r := h.value(p.in, p.links)
 			switch {
 			case !asked || f.want[at].(object.Route) != r:

@@ -128,7 +128,7 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 		return fmt.Errorf("not a sysctl: %T", want)
 	}
 	if w.In == "" && withLink(w) { // by the name; it is to be netd's now too
-		l, _, err := getLink(s.k.c, w.Link())
+		l, _, err := getLink(s.k.c, 0, w.Link())
 		if err != nil {
 			return err
 		}

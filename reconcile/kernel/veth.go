@@ -14,36 +14,36 @@ import (
 // A veth pair. Its peer is made in the container's namespace by the very request that makes the host's end: moving it there
 // afterwards costs a grace period of the kernel, some 20 ms.
 
-// Get reads single links. Those that are veths of netd are asked for one by one, whatever else the host has.
+// Get reads single links, asked for one by one. Only what keeps a VXLAN device from being made may be any link.
 func (s links) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Resource) (own []reconcile.Resource, foreign []reconcile.Holder, err error) {
+	h := s.k.hostNow()
+	asked := make(map[reconcile.Key]reconcile.Resource, len(want))
+	for _, r := range want {
+		asked[r.Key()] = r
+	}
 	for _, k := range keys {
-		if !object.IsVethName(k.Name) {
+		var r reconcile.Resource
+		l, there := h.links.named(k.Name)
+		if there {
+			if r, err = s.resource(h, l, asked[k] != nil); err != nil {
+				return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
+			}
+		}
+		if w, is := asked[k].(object.VXLAN); is && !l.hasVNI(w) {
 			names := make(map[string]bool, len(keys))
 			for _, k := range keys {
 				names[k.Name] = true
 			}
 			return s.look(want, func(name string) bool { return names[name] })
 		}
-	}
-	asked := wanted(want)
-	for _, k := range keys {
-		l, there, err := s.k.getOwn(k.Name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
-		}
 		switch {
-		case !there:
-		case l.isNetdVeth():
-			r, err := s.veth(l)
-			if err != nil {
-				return nil, nil, fmt.Errorf("link %s: %w", k.Name, err)
-			}
+		case r != nil:
 			own = append(own, r)
-		case asked[k]:
+		case there && asked[k] != nil:
 			foreign = append(foreign, notNetds(l))
 		}
 	}
-	return own, foreign, nil
+	return own, foreign, h.links.trouble()
 }
 
 // nsid is the id by which the host's namespace knows the one at path; -1 where it has none yet, and so no veth into it.

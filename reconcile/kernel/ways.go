@@ -117,7 +117,7 @@ func waysBehind(h place, to []netip.Addr) ([]object.Way, error) {
 func (h heldRoute) way(to netip.Addr, names linkTable) (object.Way, bool) {
 	var hops []object.Hop
 	for _, x := range h.ways() {
-		l := names.byIndex[x.oif]
+		l := names.at(x.oif)
 		if l.name == "" || l.isNetd() {
 			continue
 		}

@@ -104,6 +104,27 @@ func BenchmarkAttach(b *testing.B) {
 	})
 }
 
+// BenchmarkCrowd is a container attached where many are, beside ptp with host-local where as many are: what it costs must
+// not grow with them.
+func BenchmarkCrowd(b *testing.B) {
+	netns.Need(b)
+	const crowd, more = 300, 40
+	h := attachHost(b)
+	netd, ptp := plugins(b, h)
+	other := netns.New(b, "other") // neither has the other's links to go through
+	times := map[string][]time.Duration{}
+	for i, box := range boxes(b, 2*(crowd+more)) { // they are detached by their end
+		name, p, on := "netd", netd, h.NS
+		if i%2 == 1 {
+			name, p, on = "ptp", ptp, other
+		}
+		times[name] = append(times[name], timed(b, on, p.call("ADD", fmt.Sprintf("%s%d", name, i), box)))
+	}
+	first, last := times["netd"][:more], times["netd"][crowd:]
+	against(fmt.Sprintf("attach: CNI ADD where %d are attached, p50", crowd), median(last), median(times["ptp"][crowd:]), "ptp", 0.5)
+	against(fmt.Sprintf("attach: CNI ADD where %d are attached, beside the first %d", crowd, more), median(last), median(first), "netd", 1.25)
+}
+
 // boxes are network namespaces of n containers.
 func boxes(b testing.TB, n int) (out []*netns.NS) {
 	for i := range n {
