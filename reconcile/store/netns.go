@@ -29,8 +29,10 @@ type NetnsLock struct {
 }
 
 // TakeNetns takes the lock of the network namespace that the calling thread is in. Where another has it, it tries for the
-// time given; a *Held is returned after that.
+// time given; a *Held is returned after that. It asks who that is at first and in the end alone: a holder that is stopped does
+// not take the calls, of which the kernel keeps so many and no more.
 func TakeNetns(patience time.Duration) (*NetnsLock, error) {
+	asked := false
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		socket, err := net.Listen("unix", netnsName)
 		if err == nil {
@@ -41,8 +43,12 @@ func TakeNetns(patience time.Duration) (*NetnsLock, error) {
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return nil, fmt.Errorf("taking the lock of the network namespace: %w", err)
 		}
-		holder, root, err := netnsHolder()
 		late := time.Now().After(end)
+		if asked && !late {
+			continue
+		}
+		holder, root, err := netnsHolder()
+		asked = err == nil
 		switch {
 		case err == nil && !root:
 			return &NetnsLock{Squatter: holder}, nil

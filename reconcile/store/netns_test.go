@@ -45,6 +45,25 @@ func TestNetnsLock(t *testing.T) {
 	}
 }
 
+// TestStoppedHolder: one of root's who is stopped holds it all the same, however many ask.
+func TestStoppedHolder(t *testing.T) {
+	netns.Need(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: netnsName}), unix.Listen(fd, 10)); err != nil {
+		t.Fatal(err)
+	}
+	var held *Held
+	for i := range 5 {
+		if l, err := TakeNetns(200 * time.Millisecond); !errors.As(err, &held) {
+			t.Fatalf("%d: %+v, %v", i, l, err)
+		}
+	}
+}
+
 // TestSquatter: a user without rights who has the name keeps nobody from writing, however it is held.
 func TestSquatter(t *testing.T) {
 	if os.Getenv("NETD_TEST_SQUAT") != "" {
