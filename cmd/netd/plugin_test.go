@@ -149,7 +149,7 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		{"10.10.194.140 is in no block of node \"baihl-master\"", "run --rm --network lab --ip 10.10.194.140"},
 		{"say which port of the host leads to 80/tcp", "run --rm --network lab -p 80"},
 		{"netd publishes tcp and udp", "run --rm --network lab -p 80:80/sctp"},
-		{"not at its loopback", "run --rm --network lab -p 127.0.0.1:80:80"},
+		{"publish at 127.0.0.1", "run --rm --network lab -p [::1]:80:80"},
 	} {
 		refusedBy(t, d, x.words, append(strings.Fields(x.args), docker.Image, "/bin/sleep", "0")...)
 	}

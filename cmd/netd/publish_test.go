@@ -63,7 +63,19 @@ func TestPublished(t *testing.T) {
 				return ""
 			})
 			silent(far.NS, "192.168.170.137:8082")
-			silent(h.NS, "127.0.0.1:8080")
+			// By the loopback too, for which no container gets to what listens there alone.
+			says(h.NS, "127.0.0.1:8080", "web")
+			serve("near", "-p", "127.0.0.1:8082:80")
+			says(h.NS, "127.0.0.1:8082", "near")
+			silent(far.NS, "192.168.170.137:8082")
+			silent(h.NS, "127.0.0.1:8081")
+			h.listens(t, "127.0.0.1:9999")
+			d.Run("nsenter", "--net=/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "web")+"/ns/net", "sh", "-c",
+				"ip link set lo down && ip route add 127.0.0.1 via 169.254.1.1 dev eth0")
+			if out, err := d.TryDocker("exec", "web", "sh", "-c", "echo hello | nc -w 2 127.0.0.1 9999"); err == nil {
+				t.Errorf("a container gets to the host's loopback: %s", out)
+			}
+			d.Docker("rm", "-f", "near")
 
 			for _, x := range []struct{ words, args string }{
 				{"port 8080/tcp of this host is published for ", "-p 8080:80"},
@@ -164,4 +176,24 @@ func asks(ns *netns.NS, to string) error {
 		return fmt.Errorf("%q comes back: %w", b[:n], err)
 	}
 	return nil
+}
+
+// listens has a TCP socket of a host accept connections until the test's end, and fails where there is one.
+func (h *labHost) listens(t *testing.T, at string) {
+	t.Helper()
+	var l net.Listener
+	if err := h.Do(func() (err error) { l, err = net.Listen("tcp", at); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Errorf("%s: %s connects", at, c.RemoteAddr())
+			c.Close()
+		}
+	}()
 }

@@ -28,7 +28,8 @@ import (
 //	mss            TCP through a tunnel fits into it
 //	nat            what leaves the pools for the world is masqueraded
 //	publish        what comes for a published port of this host goes to the container that it is published for; what this
-//	               host's own sockets send there too, publish-output
+//	               host's own sockets send there too (publish-output, publish-source), for whose loopback the container's
+//	               link lets answers in, and publish-guard nothing else
 //
 // Each mode's guards are chains of their own, so that they stand before the devices that they guard and fall after them.
 // No rule's cost grows with the number of nodes or containers: there are only sets.
@@ -174,24 +175,31 @@ func (f firewallBuilder) publishes() bool {
 	return slices.ContainsFunc(f.facts.Endpoints, func(e object.Endpoint) bool { return len(e.Ports) > 0 })
 }
 
-// publish translates what is for a published port. A port of the host's loopback stays the host's own.
+// publish translates what is for a published port. What this host sends to its own loopback leaves it as no other packet of
+// that address may: with a source of the host's that is none of the loopback (IPv6 has no way for it).
 func (f firewallBuilder) publish() {
 	if !f.publishes() {
 		return
 	}
-	var out rules
+	var in, out rules
 	for _, family := range families {
 		if len(f.pools(family)) == 0 {
 			continue
 		}
 		f.put(family.published(), f.why)
 		f.put(family.publishedAt(), f.why)
-		out.add("fib daddr type local dnat %s to %s daddr . meta l4proto . th dport map @published-at%s", family.ip, family.ip, family.six)
-		out.add("fib daddr type local dnat %s to meta l4proto . th dport map @published%s", family.ip, family.six)
+		in.add("fib daddr type local dnat %s to %s daddr . meta l4proto . th dport map @published-at%s", family.ip, family.ip, family.six)
+		in.add("fib daddr type local dnat %s to meta l4proto . th dport map @published%s", family.ip, family.six)
+		if family.v6 {
+			f.elems(f.set(inetTable, "loopback6", family.addr, false), []string{"::1"})
+			out.add("ip6 daddr @loopback6 return")
+		}
 	}
-	f.chain(inetTable, "publish", "nat", "prerouting", prioDstNAT, out)
 	f.elems(f.set(inetTable, "loopback", ipv4.addr, true), []string{"127.0.0.0/8"})
-	f.chain(inetTable, "publish-output", "nat", "output", prioDstNAT, append(rules{"ip daddr @loopback return"}, out...))
+	f.chain(inetTable, "publish", "nat", "prerouting", prioDstNAT, in)
+	f.chain(inetTable, "publish-output", "nat", "output", prioDstNAT, append(out, in...))
+	f.chain(inetTable, "publish-source", "nat", "postrouting", prioSrcNAT, rules{"ip saddr @loopback oifname @veths masquerade"})
+	f.chain(inetTable, "publish-guard", "filter", "prerouting", prioRaw, rules{"iifname @veths ip daddr @loopback counter drop"})
 }
 
 // endpoint lets a container's packets in.

@@ -367,7 +367,9 @@ func (c *ruleCompiler) masquerade() error {
 		flags |= unix.NF_NAT_RANGE_PROTO_RANDOM_FULLY
 	}
 	var e encoder
-	e.attr(unix.NFTA_MASQ_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
+	if flags != 0 { // the kernel gives none back
+		e.attr(unix.NFTA_MASQ_FLAGS, binary.BigEndian.AppendUint32(nil, flags))
+	}
 	if low != nil {
 		c.emit(&expr.Immediate{Register: reg1, Data: low}, &expr.Immediate{Register: reg2, Data: high})
 		e.attr(unix.NFTA_MASQ_REG_PROTO_MIN, binary.BigEndian.AppendUint32(nil, reg1))

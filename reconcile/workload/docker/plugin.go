@@ -421,8 +421,8 @@ func (in endpointRequest) ports() (ports []object.Port, err error) {
 			return nil, errors.New("-p: port 0 of the container")
 		case b.HostPort == 0, b.HostPortEnd != 0 && b.HostPortEnd != b.HostPort:
 			return nil, fmt.Errorf("-p: say which port of the host leads to %d/%s (-p 8080:%[1]d/%[2]s): docker does not tell which one a driver chose", b.Port, port.Proto)
-		case port.At.IsLoopback():
-			return nil, fmt.Errorf("-p %s: netd publishes at the host's addresses on its links, not at its loopback", port)
+		case port.At.Is6() && port.At.IsLoopback():
+			return nil, fmt.Errorf("-p %s: the kernel leads nothing from ::1 to a container; publish at 127.0.0.1", port)
 		}
 		if !slices.Contains(ports, port) {
 			ports = append(ports, port)
