@@ -71,6 +71,15 @@ func TestChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	missed("a neighbour that begins anew")
+	if !c.Anew() {
+		t.Error("a neighbour that begins anew asks for no pass over everything")
+	}
+	if err := c.heard(frameNeighbours, []byte(`[{"addr":"192.0.2.2","error":"it sent a malformed UPDATE"}]`)); err != nil {
+		t.Fatal(err)
+	}
+	if changes(9, false); c.Anew() {
+		t.Error("an error alone asks for a pass over everything: a neighbour may send malformed UPDATEs without end")
+	}
 	tell("172.30.1.0/24", peer)
 	tell("172.30.2.0/24", peer)
 	first, _ := changes(1, true)

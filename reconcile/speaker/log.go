@@ -108,12 +108,25 @@ func inWords(msg string, f gobgplog.Fields) string {
 		if f["Pct"] == nil {
 			return "max_prefixes: it announces more prefixes than it may"
 		}
+	case "the received Update message was treated as withdraw":
+		return "it sent a malformed UPDATE, which is taken for a withdrawal" + malformed(f)
+	case "Some attributes were discarded":
+		return "it sent malformed attributes, which are left out" + malformed(f)
 	case "Mismatched local address":
 		return fmt.Sprintf("it dials %v, the session is bound to %v", f["Addr"], f["Configured addr"])
 	case "failed to set md5":
 		return fmt.Sprintf("setting the password on the listener: %v", f["Err"])
 	}
 	return ""
+}
+
+// malformed is what is wrong with an UPDATE (RFC 7606), in one of few words, since whoever sends one may send many.
+func malformed(f gobgplog.Fields) string {
+	e, ok := f["Error"].(*bgp.MessageError)
+	if !ok {
+		return ""
+	}
+	return ": " + bgp.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String()
 }
 
 func notificationInWords(msg string, f gobgplog.Fields) string {

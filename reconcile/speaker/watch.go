@@ -24,6 +24,7 @@ type view struct {
 	sets       map[string][]hop          // decoded hops by their bytes: few sets serve many prefixes
 	changed    map[netip.Prefix]struct{} // since they were asked for; see Client.Changes
 	missed     bool                      // there were more, or a neighbour changed: only all that there is tells
+	anew       bool                      // more than paths and errors changed; see Client.Anew
 }
 
 func newView(most int) view {
@@ -66,6 +67,10 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			if len(n.Addr.Zone()) > zoneMost {
 				return false, excess("a neighbour on a link of %d letters", len(n.Addr.Zone()))
 			}
+			was, there := v.neighbours[n.Addr]
+			if n.Gone || !there || was.State != n.State || !was.Since.Equal(n.Since) || was.Synced != n.Synced {
+				v.anew, v.missed = true, true
+			}
 			if n.Gone {
 				delete(v.neighbours, n.Addr)
 			} else {
@@ -77,10 +82,9 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 				return false, excess("more than %d neighbours", neighboursMost)
 			}
 		}
-		v.missed = true
 		return v.known, nil
 	case frameMark:
-		v.known, v.missed = true, true
+		v.known, v.anew, v.missed = true, true, true
 		return true, nil
 	}
 	return false, fmt.Errorf("a frame of unknown type %q", byte(t))
@@ -171,7 +175,8 @@ func (c *Client) poke() {
 }
 
 // Anew reports whether more than paths changed since it was last asked: a speaker was met or lost, or said something of its
-// neighbours. What it has been told by its other kinds has to be looked at then.
+// neighbours other than an error, of which they may cause as many as they like. What it has been told by its other kinds has
+// to be looked at then.
 func (c *Client) Anew() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -303,7 +308,7 @@ func (c *Client) heard(t frameType, b []byte) error {
 	defer c.mu.Unlock()
 	changed, err := c.view.take(t, b)
 	if changed {
-		c.anew = c.anew || t != framePaths
+		c.anew, c.view.anew = c.anew || c.view.anew, false
 		c.poke()
 	}
 	return err

@@ -47,13 +47,24 @@ workload "app" {
 }
 `
 
-// hostility is what a neighbour does that it may not.
+// hostility is what a neighbour does that it may not, and what comes of it.
 type hostility struct {
-	name string
-	say  []byte
-	want string // what is said of the session's end; empty: what was told is refused, and the session may go on
-	dies bool   // the speaker does not survive it
+	name    string
+	say     []byte
+	becomes fate
+	words   string // what status says of it; of a lie the reason why it is refused
 }
+
+// fate is what becomes of what was said, and of the session.
+type fate int
+
+const (
+	nothing   fate = iota // it is no harm, and taken
+	refused               // not taken; the session stands
+	withdrawn             // taken for a withdrawal (RFC 7606); the session stands
+	closed                // with the session
+	deadly                // the speaker does not survive it
+)
 
 // header is a message with a length and a marker of one's own.
 func header(length uint16, marker byte) []byte {
@@ -70,27 +81,40 @@ func hostilities(three netip.Addr) []hostility {
 	update := func(attributes ...[]byte) []byte { return router.Update(nil, slices.Concat(attributes...), p) }
 	origin, path, hop, pref := router.Origin(), router.ASPath(), router.NextHop(three), router.LocalPref(100)
 	as4 := router.Attribute(router.Optional|router.Transitive, 17, 2, 1, 0, 0, 0xfd, 0xe9)
+	say := func(hop netip.Addr, as []uint32, told string) []byte {
+		return router.Announce(hop, as, prefixes(told)...)
+	}
+	const taken = "it sent a malformed UPDATE, which is taken for a withdrawal: code 3(update) subcode "
 	return []hostility{
-		{"a message of an unknown type", router.Frame(99, nil), "", true},
-		{"an AS4_PATH before the AS_PATH", update(origin, hop, pref, as4, router.ASPath(65001)), "", true},
-		{"a bad marker", header(19, 0), "", false},
-		{"a message shorter than its header", header(18, 0xff), "bad message length", false},
-		{"a message longer than any", header(0xffff, 0xff), "hold timer expired", false},
-		{"a truncated UPDATE", router.Frame(router.TypeUpdate, []byte{0, 9, 24}), "malformed attribute list", false},
-		{"a prefix longer than 32 bits", router.Frame(router.TypeUpdate, []byte{0, 0, 0, 0, 77, 10, 10, 3}), "", false},
-		{"another OPEN", router.Open{ASN: 64512, ID: three, HoldTime: 9 * time.Second}.Bytes(), "", true},
-		{"an ORIGIN of two bytes", update(router.Attribute(router.Transitive, 1, 0, 0), path, hop, pref), "", false},
-		{"a NEXT_HOP of three bytes", update(origin, path, router.Attribute(router.Transitive, 3, 1, 2, 3), pref), "", false},
-		{"no NEXT_HOP", update(origin, path, pref), "", false},
-		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), "unrecognized well known attribute", false},
-		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), "", false},
-		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), "", false},
-		{"a NOTIFICATION", router.Frame(router.TypeNotification, []byte{6, 2}), "it closed the session: code 6(cease) subcode 2(administrative shutdown)", false},
+		{"a message of an unknown type", router.Frame(99, nil), deadly, "died"},
+		{"an AS4_PATH before the AS_PATH", update(origin, hop, pref, as4, router.ASPath(65001)), deadly, "died"},
+		{"a bad marker", header(19, 0), nothing, ""},
+		{"a message shorter than its header", header(18, 0xff), closed, "bad message length"},
+		{"a message longer than any", header(0xffff, 0xff), closed, "hold timer expired"},
+		{"a truncated UPDATE", router.Frame(router.TypeUpdate, []byte{0, 9, 24}), closed, "malformed attribute list"},
+		{"a prefix longer than 32 bits", router.Frame(router.TypeUpdate, []byte{0, 0, 0, 0, 77, 10, 10, 3}), closed, "malformed attribute list"},
+		{"another OPEN", router.Open{ASN: 64512, ID: three, HoldTime: 9 * time.Second}.Bytes(), deadly, "died"},
+		{"an ORIGIN of two bytes", update(router.Attribute(router.Transitive, 1, 0, 0), path, hop, pref), withdrawn, taken},
+		{"a NEXT_HOP of three bytes", update(origin, path, router.Attribute(router.Transitive, 3, 1, 2, 3), pref), withdrawn, taken},
+		{"no NEXT_HOP", update(origin, path, pref), withdrawn, taken},
+		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), closed, "unrecognized well known attribute"},
+		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), nothing, ""},
+		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), withdrawn, taken},
+		{"another's block", say(three, nil, "10.10.194.128/26"), refused, "it is of node two, and node three is no reflector"},
+		{"a part of another's block", say(three, nil, "10.10.194.128/27"), refused, "it is more specific than 10.10.194.128/26, a block of node two"},
+		{"this node's block", say(three, nil, "10.10.40.128/26"), refused, "it lies in 10.10.40.128/26, a block of this node"},
+		{"an address of this node's block", say(three, nil, "10.10.40.129/32"), refused, "it lies in 10.10.40.128/26, a block of this node"},
+		{"a default route", say(three, nil, "0.0.0.0/0"), refused, "it is no block of that node"},
+		{"a third host as next hop", say(netip.MustParseAddr("192.168.170.138"), nil, "10.10.3.0/24"), refused, "its next hop 192.168.170.138 is not node three"},
+		{"this node as next hop", say(netip.MustParseAddr("192.168.170.137"), nil, "10.10.3.0/24"), refused, "its next hop 192.168.170.137 is this host"},
+		{"a loop", say(three, []uint32{65001, 64512}, "10.10.3.0/24"), refused, "a loop: this node's AS 64512 is in its path"},
+		{"a NOTIFICATION", router.Frame(router.TypeNotification, []byte{6, 2}), closed, "it closed the session: code 6(cease) subcode 2(administrative shutdown)"},
 	}
 }
 
 // TestHostile has a node of the mesh say everything that it must not, one after another. The stream between the other two
-// loses nothing, status says what happened, and once the node behaves its session and its route are back.
+// loses nothing, status says what happened, or show peers why it is refused, and once the node behaves its session and its
+// route are back.
 func TestHostile(t *testing.T) {
 	l := newLab(t, threeNodes)
 	one, two, three := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24"), l.host("three", "192.168.170.139/24")
@@ -119,41 +143,54 @@ func TestHostile(t *testing.T) {
 		s.Flowing(t)
 		streams = append(streams, s)
 	}
+	says := func(words string) string { out, _ := one.ask("status"); return missing(out, words) }
 	for i, x := range hostilities(three.addr) {
-		begin, up := time.Now(), one.sinceOf(three.addr)
-		pid := one.speaker()
+		begin, up, pid := time.Now(), one.sinceOf(three.addr), one.speaker()
 		l.say(r, x.say)
-		switch {
-		case x.dies:
+		switch x.becomes {
+		case nothing:
+			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i), 0}), 24)
+			l.say(r, router.Announce(three.addr, nil, marker))
+			l.wait(x.name+": what comes after it", func() string {
+				return missing(one.must("show", "peers", "three", "--routes", "received"), marker.String())
+			})
+			l.say(r, router.Update([]netip.Prefix{marker}, nil))
+			route(true)
+		case refused:
+			rejected := func() string { return one.must("show", "peers", "three", "--routes", "rejected") }
+			l.wait(x.name+": the reason", func() string { return missing(rejected(), x.words) })
+			if out := one.routes("10.10.3.0/24"); out != "" && missing(out, "via 192.168.170.139") != "" {
+				t.Errorf("%s: the route is %s", x.name, out)
+			}
+			l.say(r, router.Update(prefixes("10.10.194.128/26", "10.10.194.128/27", "10.10.40.128/26", "10.10.40.129/32", "0.0.0.0/0"), nil),
+				router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...))
+			l.wait(x.name+": the lie taken back", func() string { return missing(rejected(), "No routes.") })
+			route(true)
+		case withdrawn:
+			route(false)
+			l.wait(x.name+": words", func() string { return says(x.words) })
+			l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...))
+			route(true)
+		case deadly:
 			l.wait(x.name+": another speaker", func() string {
 				if now := one.speaker(); now == 0 || now == pid {
 					return "none"
 				}
 				return ""
 			})
-			l.wait(x.name+": words", func() string { return missing(func() string { out, _ := one.ask("status"); return out }(), "died") })
-		case x.want != "":
-			l.wait(x.name+": words", func() string { return missing(one.must("show", "peers"), x.want) })
-		default: // it is refused, or taken for a withdrawal (RFC 7606), or ends the session
-			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i), 0}), 24).String()
-			_, _ = r.Write(router.Announce(three.addr, nil, prefixes(marker)...))
-			l.wait(x.name+": what came of it", func() string {
-				out := one.must("show", "peers", "three", "--routes", "received")
-				if strings.Contains(out, marker) || one.sinceOf(three.addr).After(up) {
-					return ""
-				}
-				return out
-			})
-			if out := one.routes("10.10.3.0/24"); out != "" && missing(out, "via 192.168.170.139") != "" {
-				t.Errorf("%s: the route is %s", x.name, out)
-			}
+			fallthrough
+		case closed:
+			l.wait(x.name+": words", func() string { return says(x.words) })
+			r.Close()
+			r = behave()
 		}
-		if now := one.speaker(); !x.dies && now != pid {
+		if now := one.speaker(); x.becomes != deadly && now != pid {
 			t.Errorf("%s: the speaker died of it", x.name)
 		}
-		r.Close()
-		r = behave()
-		t.Logf("%s: back after %s", x.name, time.Since(begin).Round(time.Millisecond))
+		if since := one.sinceOf(three.addr); x.becomes < closed && since != up {
+			t.Errorf("%s: the session did not stand: up since %s, then %s", x.name, up, since)
+		}
+		t.Logf("%s: well again after %s", x.name, time.Since(begin).Round(time.Millisecond))
 	}
 	for _, s := range streams {
 		if got := s.Stop(); got.Lost != 0 {
