@@ -84,13 +84,14 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 			tunnels = append(tunnels, dev)
 		}
 	}
-	var seen, fix []string
+	var seen []string
+	fix := "# netd\n" // all that it may need: what an earlier fix put there is not forgotten
 	look := func(link, what, bad, good, key string) {
+		fix += fmt.Sprintf("-net.ipv4.conf.%s.%s = %s\n", key, what, good)
 		if by := given(lines, link, what); by.value == bad {
 			if text := fmt.Sprintf("%s says %s = %s", by.file, strings.ReplaceAll(by.path, "/", "."), by.value); !slices.Contains(seen, text) {
 				seen = append(seen, text)
 			}
-			fix = append(fix, fmt.Sprintf("-net.ipv4.conf.%s.%s = %s\n", key, what, good))
 		}
 	}
 	for _, t := range tunnels {
@@ -99,9 +100,8 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 		look(t, "rp_filter", "1", "2", key)
 	}
 	look("netd0", "forwarding", "0", "1", "netd*") // a container's host end
-	if len(fix) > 0 {
-		out = append(out, Finding{Warn, strings.Join(seen, "; ") + ": udev gives that to each new link of netd's, after netd made it",
-			put("/etc/sysctl.d/zz-netd.conf", strings.Join(fix, "")), true})
+	if len(seen) > 0 {
+		out = append(out, Finding{Warn, strings.Join(seen, "; ") + ": udev gives that to each new link of netd's, after netd made it", put("/etc/sysctl.d/zz-netd.conf", fix), true})
 	}
 	if by := given(lines, s.Link, "forwarding"); s.Link != "" && by.value == "0" {
 		out = append(out, Finding{Warn, fmt.Sprintf("%s says %s = 0: at the next boot, and when %s comes anew, it does not forward until netd looks", by.file, strings.ReplaceAll(by.path, "/", "."), s.Link),
