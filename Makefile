@@ -40,6 +40,7 @@ vm: guest ## the mode ipip, bonds and VLANs, and kernels that lack something, in
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
 	$(call guest,./cmd/netd,TestReceive TestModeAlone)
+	$(call guest,./cmd/netd,TestDoctorGuest,-later vxlan$(comma)ipip)
 	$(call guest,./cmd/netd,TestLacking,-append ipv6.disable=1 -later nf_tables$(comma)nft_$(comma)vxlan)
 
 # Debian 11's, which does not say of an address who put it there, and whose counters are a module.
@@ -102,9 +103,9 @@ nerdctl: deps ## nerdctl on two hosts with netd; builds nerdctl first, which tak
 	NETD_NERDCTL=$(CURDIR)/bin/nerdctl $(GO) test -count=1 -v -run '^TestNerdctl$$' ./cmd/netd
 
 .PHONY: firewalls
-firewalls: deps ## Debian's firewalld and ufw close a host, doctor's commands open it; fetches both first
+firewalls: deps ## Debian's firewalld and ufw close a host, NetworkManager empties a link, doctor's commands mend it; fetches them first
 	@testenv/firewalls.sh bin/firewalls
-	NETD_FIREWALLS=$(CURDIR)/bin/firewalls $(GO) test -count=1 -v -run '^TestFirewalls$$' ./cmd/netd
+	NETD_FIREWALLS=$(CURDIR)/bin/firewalls $(GO) test -count=1 -v -run '^(TestFirewalls|TestDoctorNetworkManager|TestDoctorLinkFile)$$' ./cmd/netd
 
 .PHONY: docker-nftables
 docker-nftables: deps ## Docker 29 that guards by nftables, beside netd; builds dockerd first, which takes minutes

@@ -13,6 +13,7 @@ want socat socat
 want bird bird2
 [ -x /usr/lib/frr/bgpd ] || need+=(frr)
 want sysctl procps
+want modprobe kmod
 want containerd containerd
 want dockerd docker.io
 want docker-compose docker-compose

@@ -35,7 +35,7 @@ const broken = 125
 var wanted = []string{"veth", "ipip", "vxlan", "bridge", "bonding", "8021q", "nf_tables", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct", "nft_counter", "nft_fib_inet", "nft_fib_ipv4", "nft_fib_ipv6", "af_packet"}
 
 // tools are the programs that tests call.
-var tools = []string{"ip", "bridge", "nft", "ping", "tcpdump", "socat", "ethtool", "sysctl", "sh", "cat", "sleep"}
+var tools = []string{"ip", "bridge", "nft", "ping", "tcpdump", "socat", "ethtool", "sysctl", "sh", "cat", "sleep", "mkdir", "modprobe", "depmod"}
 
 func main() {
 	if os.Getpid() == 1 {
