@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,9 @@ func TestTest(t *testing.T) {
 	if out := a.must(3, "test"); !strings.Contains(out, "narrow: the path carries 1300 bytes, eth0 1500") {
 		t.Error(out)
 	}
+	if got := a.agrees(t); got != "c 1300" {
+		t.Errorf("narrow: %q", got)
+	}
 	// Where the fragments are lost, containers get less too.
 	l.hosts[2].Run(t, "nft add table inet whole")
 	l.hosts[2].Run(t, "nft add chain inet whole in { type filter hook prerouting priority -400 ; }")
@@ -47,6 +51,43 @@ func TestTest(t *testing.T) {
 	}
 	a.must(64, "test", "c-c")
 	l.hosts[2].Run(t, "nft delete table inet whole")
+}
+
+// agrees are the nodes that `netd test` finds behind a smaller path, with what it carries, and which `netd doctor` finds too.
+func (h *labHost) agrees(t *testing.T) string {
+	t.Helper()
+	read := func(command string, v any) {
+		t.Helper()
+		out, _ := h.netd(command, "--json")
+		if err := json.Unmarshal([]byte(out[max(strings.Index(out, "\n{\n")+1, 0):]), v); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+	}
+	var tested testView
+	var examined doctorView
+	read("test", &tested)
+	read("doctor", &examined)
+	var test, doctored []string
+	for _, x := range tested.Targets {
+		if x.Kind == "node" && x.Result == "narrow" {
+			test = append(test, fmt.Sprintf("%s %d", x.Name, x.PathMTU))
+		}
+	}
+	for _, c := range examined.Checks {
+		var name string
+		var mtu int
+		if n, _ := fmt.Sscanf(c.Evidence, "the way to node %s", &name); c.Name == "path-mtu" && n == 1 {
+			_, after, _ := strings.Cut(c.Evidence, " carries ")
+			if _, err := fmt.Sscanf(after, "%d bytes", &mtu); err != nil {
+				t.Fatal(err)
+			}
+			doctored = append(doctored, fmt.Sprintf("%s %d", name, mtu))
+		}
+	}
+	if !slices.Equal(test, doctored) {
+		t.Errorf("netd test finds %q, netd doctor %q", test, doctored)
+	}
+	return strings.Join(test, ", ")
 }
 
 // tests has `netd test` find "NAME KIND RESULT MTU" of some targets.
