@@ -15,27 +15,27 @@ import (
 // doctorLabs are the tests that make the fault of a check, see it named, mend it by doctor's own command and see it gone, with
 // how they run where that is not `make test`; and what of a check's fixes no lab runs, with the reason.
 var doctorLabs = map[string]struct{ tests, not string }{
-	"module":            {"", "by recorded hosts alone (`TestChecks`)"},
+	"module":            {"TestDoctorGuest (make vm)", "the package of a module: the guest has no apt"},
 	"address":           {"TestDoctor", ""},
 	"forwarding":        {"TestDoctor", ""},
-	"new-links":         {"", "by recorded hosts alone (`TestChecks`)"},
+	"new-links":         {"TestDoctorNewLinks", ""},
 	"rp-filter":         {"TestDoctor", ""},
-	"neighbours":        {"", "by recorded hosts alone (`TestChecks`)"},
+	"neighbours":        {"TestDoctorNeighbours TestDoctorGuest (make vm)", ""},
 	"udp-port":          {"TestDoctor", "`systemctl`: the namespace has no systemd; a process without a unit is killed"},
 	"bgp-port":          {"TestDoctor", "`systemctl`, likewise"},
 	"password-file":     {"", "by recorded hosts alone (`TestChecks`)"},
 	"foreign-routes":    {"TestDoctor", ""},
 	"networkd":          {"TestDoctorNetworkd", ""},
-	"networkmanager":    {"", "by recorded hosts alone (`TestChecks`)"},
+	"networkmanager":    {"TestDoctorNetworkManager (make firewalls)", ""},
 	"forward-policy":    {"TestDoctor TestFirewalls (make firewalls)", ""},
 	"firewall":          {"TestDoctor TestFirewalls (make firewalls) TestDockerNftables (make docker-nftables)", ""},
 	"masquerade":        {"TestDoctor", ""},
 	"raw-drops":         {"TestDoctor", ""},
 	"legacy-iptables":   {"TestDoctor", "`update-alternatives`: it changes the machine"},
 	"duplicate-address": {"TestDoctor TestDoctor6", ""},
-	"clocks":            {"", "by recorded hosts alone (`TestChecks`)"},
+	"clocks":            {"TestDoctorClocks TestDoctorGuest (make vm)", "`timedatectl`: the labs have no systemd and no time server"},
 	"path-mtu":          {"TestDoctor TestDoctor6", ""},
-	"checksum-offload":  {"TestDoctor TestDoctor6", "its command: no link here has the fault"},
+	"checksum-offload":  {"TestDoctorChecksum TestDoctor TestDoctor6 TestDoctorLinkFile (make firewalls)", ""},
 }
 
 // TestDoctorPage: docs/how-to/troubleshooting.md has the table of all checks, each is in a lab, and each lab names its check.

@@ -14,7 +14,7 @@ import (
 	"netd/reconcile/doctor"
 )
 
-// firewallHost is a host with the firewalls of testenv/firewalls.sh: a folder of Debian's, laid over by the test's own, in a
+// firewallHost is a host with the firewalls and the NetworkManager of testenv/firewalls.sh: a folder of Debian's, laid over by the test's own, in a
 // mount namespace of its own.
 type firewallHost struct {
 	*labHost
@@ -26,6 +26,10 @@ func newFirewallHost(h *labHost) *firewallHost {
 	t := h.lab.t
 	t.Helper()
 	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := &firewallHost{labHost: h, root: filepath.Join(dir, "root")}
 	script := fmt.Sprintf(`set -e
 mount --make-rprivate /
@@ -34,11 +38,12 @@ cd %[1]s && mkdir root upper work
 mount -t overlay overlay -o lowerdir=%[2]s/root,upperdir=%[1]s/upper,workdir=%[1]s/work root
 mount -t proc proc root/proc
 mount --rbind /dev root/dev
-mount -t sysfs sysfs root/sys
+mount -t sysfs -o ro sysfs root/sys
 mount -t tmpfs tmpfs root/run
 mkdir root/run/dbus
+for x in %[3]s; do mkdir -p root$x && mount --bind $x root$x; done
 echo ready
-exec sleep infinity`, dir, os.Getenv("NETD_FIREWALLS"))
+exec sleep infinity`, dir, os.Getenv("NETD_FIREWALLS"), os.TempDir()+" "+filepath.Dir(exe))
 	holder := exec.Command("unshare", "-m", "sh", "-c", script)
 	var wrong said
 	holder.Stderr = &wrong
@@ -165,5 +170,81 @@ func TestFirewalls(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestDoctorNetworkManager has Debian's own NetworkManager take netd's links and empty one: doctor names it, its command is run,
+// and it does so no more.
+func TestDoctorNetworkManager(t *testing.T) {
+	if os.Getenv("NETD_FIREWALLS") == "" {
+		t.Skip("needs NetworkManager, which make firewalls fetches and runs this with")
+	}
+	l := newLab(t, "vxlan")
+	l.destroyed()
+	l.apply()
+	a := l.hosts[0]
+	f := newFirewallHost(a)
+	inside := func(run func()) { // doctor sees the folder's files; netd's containers are where the test sees them
+		a.enter = f.enter
+		defer func() { a.enter = nil }()
+		run()
+	}
+	inside(func() { a.fault("networkmanager", doctor.OK, "it does not run") })
+	f.runs(f.within("dbus-daemon", "--system", "--nofork", "--nopidfile"))
+	f.runs(f.within("NetworkManager", "--no-daemon"))
+	state := func(want string) {
+		t.Helper()
+		l.wait("NetworkManager has vxlan.netd "+want, func() string {
+			out, _ := f.outputOf(f.within("nmcli", "-t", "-f", "DEVICE,STATE", "device"))
+			if !strings.Contains("\n"+out, "\nvxlan.netd:"+want+"\n") {
+				return out
+			}
+			return ""
+		})
+	}
+	state("connected (externally)")
+	f.sh("nmcli device disconnect vxlan.netd")
+	if out := a.must(0, "plan"); !strings.Contains(out, "+ addr") {
+		t.Errorf("NetworkManager left netd's link as it was: there is no fault to be found\n%s", out)
+	}
+	inside(func() {
+		a.fault("networkmanager", doctor.Fail, "NetworkManager runs and takes netd's links for its own")
+		if c := a.fault("networkmanager", doctor.OK, "/etc/NetworkManager/conf.d/90-netd.conf keeps it off netd's links", "--fix"); c.Fixed != "done" {
+			t.Errorf("%+v", c)
+		}
+	})
+	state("unmanaged")
+	a.must(0, "apply", "-y")
+	if out, err := f.outputOf(f.within("nmcli", "device", "disconnect", "vxlan.netd")); err == nil {
+		t.Errorf("NetworkManager still takes it: %s", out)
+	}
+	if out := a.must(0, "plan"); !strings.Contains(out, "No changes.") {
+		t.Errorf("after the fix:\n%s", out)
+	}
+}
+
+// TestDoctorLinkFile has udev read the file of doctor's command about checksums, as it does when a link is made: the VXLAN device
+// leaves no checksum to the card any more, and is otherwise as netd made it.
+func TestDoctorLinkFile(t *testing.T) {
+	if os.Getenv("NETD_FIREWALLS") == "" {
+		t.Skip("needs udev, which make firewalls fetches and runs this with")
+	}
+	l := newLab(t, "vxlan")
+	l.destroyed()
+	l.apply()
+	a, b := l.hosts[0], l.hosts[1]
+	for _, line := range []string{"nft add table inet fault", "nft add chain inet fault in { type filter hook input priority 0 ; }", "nft add rule inet fault in iifname vxlan.netd meta l4proto tcp drop"} {
+		b.Run(t, line)
+	}
+	c := a.fault("checksum-offload", doctor.Warn, "answers pings and no TCP")
+	b.Run(t, "nft delete table inet fault")
+	f := newFirewallHost(a)
+	file, _, _ := strings.Cut(c.Fix, "\n")
+	f.sh(file)
+	a.has("ethtool -k vxlan.netd", "tx-checksum-ip-generic: on")
+	f.sh("udevadm test-builtin net_setup_link /sys/class/net/vxlan.netd")
+	a.has("ethtool -k vxlan.netd", "tx-checksum-ip-generic: off")
+	if out := a.must(0, "plan"); !strings.Contains(out, "No changes.") {
+		t.Errorf("the plan:\n%s", out)
 	}
 }
