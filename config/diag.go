@@ -112,7 +112,7 @@ type reporter struct {
 }
 
 func (r *reporter) add(severity, summary, detail string, rng hcl.Range) {
-	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: rng.Filename, Line: rng.Start.Line, Column: rng.Start.Column}
+	d := Diagnostic{Severity: severity, Summary: cut(summary, longest/4), Detail: cut(detail, longest), File: rng.Filename, Line: rng.Start.Line, Column: rng.Start.Column}
 	lines := r.split(rng.Filename)
 	// What is missing at the end of a file is missing behind its last line that says something.
 	if last := r.last[rng.Filename]; last > 0 && rng.Start.Line > last {
@@ -171,11 +171,35 @@ func (r *reporter) split(file string) [][]byte {
 }
 
 func (r *reporter) errorf(rng hcl.Range, summary, detail string, args ...any) {
-	r.add("error", summary, fmt.Sprintf(detail, args...), rng)
+	r.add("error", summary, fmt.Sprintf(detail, legible(args)...), rng)
 }
 
 func (r *reporter) warnf(rng hcl.Range, summary, detail string, args ...any) {
-	r.add("warning", summary, fmt.Sprintf(detail, args...), rng)
+	r.add("warning", summary, fmt.Sprintf(detail, legible(args)...), rng)
+}
+
+// legible cuts what a message quotes: a value may be a whole file.
+func legible(args []any) []any {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if s, ok := a.(string); ok {
+			out[i] = cut(s, longest/4)
+		}
+	}
+	return out
+}
+
+// longest is how many bytes of a message are shown.
+const longest = 2000
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
 }
 
 func (r *reporter) hcl(ds hcl.Diagnostics) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // Parts of files with faults.
@@ -259,6 +260,23 @@ func TestAllAtOnce(t *testing.T) {
 		}
 		if !slices.Equal(got, x.want) {
 			t.Errorf("%s: %q, want %q", name, got, x.want)
+		}
+	}
+}
+
+// TestLongValue: a message quotes the beginning of a value that is very long, and still says what to do.
+func TestLongValue(t *testing.T) {
+	long := strings.Repeat("ä", 400_000)
+	for _, text := range []string{strings.Replace(pair, `"vxlan"`, `"`+long+`"`, 1), strings.Replace(pair, `network "lab"`, `network "`+long+`"`, 1), inNode("labels = local.a") + "locals {\n  a = \"" + long + "\"\n}\n",
+		pair + "node \"c\" {\n  address = \"" + long + "\"\n  blocks  = [\"" + long + "\"]\n}\n"} {
+		_, ds := parse(t, "netd.hcl", text, nil)
+		if !ds.HasErrors() {
+			t.Fatal("no fault")
+		}
+		for _, d := range ds {
+			if len(d.Summary)+len(d.Detail) > 3000 || !utf8.ValidString(d.Detail) || !strings.HasSuffix(d.Detail, ".") {
+				t.Errorf("%d and %d bytes: %.200s … %s", len(d.Summary), len(d.Detail), d.Summary, d.Detail[max(0, len(d.Detail)-200):])
+			}
 		}
 	}
 }

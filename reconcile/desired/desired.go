@@ -102,6 +102,10 @@ func (b *builder) network(n config.Network) error {
 				n.Name, f.of(n.Pools)[0], minMTU6, b.outer(n).Name, b.outer(n).MTU, overhead(n), n.Mode)
 		}
 	}
+	if fits := b.outer(n).MTU - overhead(n); n.MTU > fits {
+		b.note("network %q: its mtu of %d is more than %s carries: packets over %d bytes do not fit into its %d less %d in mode %s; take mtu out, or give %d at most",
+			n.Name, n.MTU, b.outer(n).Name, fits, b.outer(n).MTU, overhead(n), n.Mode, fits)
+	}
 	b.blackholes(n)
 	for _, m := range tunnelModes {
 		if t, ok := b.tunnel(n, m); ok && n.Mode == m {

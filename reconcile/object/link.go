@@ -39,9 +39,13 @@ func (v Veth) Fields() []reconcile.Field {
 	}
 }
 
-// Summary is the pair as a plan prints it.
+// Summary is the pair as a plan prints it. Of one whose container nobody wants any more the far end is not known.
 func (v Veth) Summary() string {
-	return "veth to " + v.Peer + " of " + string(v.Workload) + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
+	to := " to " + v.Peer + " of " + string(v.Workload)
+	if v.Workload == "" {
+		to = ""
+	}
+	return "veth" + to + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
 }
 
 // Replaces: a peer in another namespace or of another name cannot be reached through the host's end. Before Linux 6.2 a link
