@@ -12,7 +12,7 @@ import (
 )
 
 // TestOpens has a node open one connection after another, each with an OPEN, of another AS and then of its own, and leave it at that.
-// The session of the other two stands and their stream loses nothing, the speaker lives and keeps none of the connections,
+// Status says what it offered. The session of the other two stands and their stream loses nothing, the speaker lives and keeps none of the connections,
 // and the node's own session is up as soon as it behaves.
 func TestOpens(t *testing.T) {
 	l := newLab(t, threeNodes)
@@ -46,6 +46,12 @@ func TestOpens(t *testing.T) {
 		t.Cleanup(r.Close) // not before: the speaker is to let go of it
 		if _, err := r.Write(router.Open{ASN: 64513 - uint32(i/(many/2)), ID: three.addr, HoldTime: 9 * time.Second}.Bytes()); err == nil {
 			opened++
+		}
+		if i == many/2-1 {
+			l.wait("the words", func() string {
+				out, _ := one.ask("status")
+				return missing(out, "AS 64513 offered, 64512 expected")
+			})
 		}
 	}
 	if opened < many/2 {

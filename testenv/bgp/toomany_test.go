@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"netd/testenv/router"
+	"netd/testenv/stream"
 )
 
 // TestTooMany has a router tell 100,000 prefixes where it may tell 1,000: its session is closed with that reason and none of
-// its routes stays, while the other router's session and routes are as they were.
+// its routes stays, while the other router's session and routes are as they were, and a stream by way of it loses nothing.
 func TestTooMany(t *testing.T) {
 	const many = 100_000
 	before, after, _ := strings.Cut(flapping, `peer "flapper"`)
@@ -31,6 +32,10 @@ func TestTooMany(t *testing.T) {
 		}
 		return ""
 	})
+	far := netip.MustParseAddr("10.64.0.9") // beyond the steady router
+	a.Run(t, "ip addr add 10.64.0.9/32 dev lo")
+	s := stream.Start(t, node.NS, node.addr, a.NS, far, time.Millisecond)
+	s.Flowing(t)
 	pid, since := node.speaker(), node.sinceOf(a.addr)
 	for i := 0; i < many; i += 500 {
 		part := make([]netip.Prefix, 500)
@@ -55,6 +60,11 @@ func TestTooMany(t *testing.T) {
 	})
 	if n := count("192.168.170.1"); n != 10 || node.sinceOf(a.addr) != since || node.speaker() != pid {
 		t.Errorf("the other router has %d routes, a session since %s (%s before), by speaker %d (%d before)", n, node.sinceOf(a.addr), since, node.speaker(), pid)
+	}
+	if got := s.Stop(); got.Lost != 0 {
+		t.Errorf("the stream by way of the other router: %s", got)
+	} else {
+		t.Log(got)
 	}
 	if !soak() { // the pause is a minute
 		return
