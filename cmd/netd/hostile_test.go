@@ -419,15 +419,19 @@ func (l *twoHosts) bare(b []byte) func() error {
 
 // bareTo sends a packet out of a link without asking the routes, to another host whose link on the wire is toDev.
 func bareTo(b []byte, dev string, to *labHost, toDev string) error {
-	link, err := net.InterfaceByName(dev)
-	if err != nil {
-		return err
-	}
 	show, err := to.Output("ip", "-br", "link", "show", "dev", toDev)
 	if err != nil {
 		return err
 	}
-	mac, err := net.ParseMAC(strings.Fields(show)[2])
+	return bareToMAC(b, dev, strings.Fields(show)[2])
+}
+
+func bareToMAC(b []byte, dev, to string) error {
+	link, err := net.InterfaceByName(dev)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(to)
 	if err != nil {
 		return err
 	}

@@ -69,12 +69,19 @@ func TestPublished(t *testing.T) {
 			says(h.NS, "127.0.0.1:8082", "near")
 			silent(far.NS, "192.168.170.137:8082")
 			silent(h.NS, "127.0.0.1:8081")
-			h.listens(t, "127.0.0.1:9999")
-			d.Run("nsenter", "--net=/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "web")+"/ns/net", "sh", "-c",
-				"ip link set lo down && ip route add 127.0.0.1 via 169.254.1.1 dev eth0")
-			if out, err := d.TryDocker("exec", "web", "sh", "-c", "echo hello | nc -w 2 127.0.0.1 9999"); err == nil {
-				t.Errorf("a container gets to the host's loopback: %s", out)
+			h.spared(t, "127.0.0.1:9999")
+			inside := netns.Open("/proc/" + d.Docker("inspect", "-f", "{{.State.Pid}}", "web") + "/ns/net")
+			if err := inside.Do(func() error {
+				return bareToMAC(packet("10.10.40.130", "127.0.0.1", 17, udp(9999, []byte(marker))), "eth0", "ee:ee:ee:ee:ee:ee")
+			}); err != nil {
+				t.Fatal(err)
 			}
+			l.wait("the guard", func() string {
+				if out := h.Run(t, "nft list chain inet netd publish-guard"); strings.Contains(out, "packets 0 ") {
+					return out
+				}
+				return ""
+			})
 			d.Docker("rm", "-f", "near")
 
 			for _, x := range []struct{ words, args string }{
@@ -178,22 +185,24 @@ func asks(ns *netns.NS, to string) error {
 	return nil
 }
 
-// listens has a TCP socket of a host accept connections until the test's end, and fails where there is one.
-func (h *labHost) listens(t *testing.T, at string) {
+// spared has a UDP socket of a host hear nothing until the test's end.
+func (h *labHost) spared(t *testing.T, at string) {
 	t.Helper()
-	var l net.Listener
-	if err := h.Do(func() (err error) { l, err = net.Listen("tcp", at); return err }); err != nil {
+	var c net.PacketConn
+	if err := h.Do(func() (err error) { c, err = net.ListenPacket("udp", at); return err }); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	heard := make(chan net.Addr, 1)
 	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Errorf("%s: %s connects", at, c.RemoteAddr())
-			c.Close()
+		if _, from, err := c.ReadFrom(make([]byte, 100)); err == nil {
+			heard <- from
 		}
+		close(heard)
 	}()
+	t.Cleanup(func() {
+		c.Close()
+		if from, ok := <-heard; ok {
+			t.Errorf("%s hears %s", at, from)
+		}
+	})
 }
