@@ -72,8 +72,8 @@ func (c counted) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 }
 
 func tooMuch() string {
-	return fmt.Sprintf("more than %d steps: an evaluation of a for's body is one, of one that makes an object %d, and a function one for each %d elements that it is given or gives",
-		maxSteps, objectSteps, elementsStep)
+	return fmt.Sprintf("more than %d steps: an evaluation of a for's body is one, of one that makes an object %d, and a function one for each %d elements that it is given (%d of lookup) or gives",
+		maxSteps, objectSteps, elementsStep, lookupStep)
 }
 
 // tooLong reports whether a value is a string of more than maxString bytes.

@@ -41,6 +41,9 @@ func (d *daemonState) reread(ctx context.Context, then func(context.Context)) er
 	d.reading.Lock()
 	defer d.reading.Unlock()
 	r := d.read(ctx)
+	if ctx.Err() != nil { // that it was not parsed to its end says nothing of the file
+		return context.Cause(ctx)
+	}
 	return d.call(ctx, func(ctx context.Context) {
 		d.accept(ctx, r)
 		then(ctx)
