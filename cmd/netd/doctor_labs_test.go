@@ -77,6 +77,16 @@ func TestDoctorNewLinks(t *testing.T) {
 	}
 }
 
+// TestDoctorAddress has a host without its node's address.
+func TestDoctorAddress(t *testing.T) {
+	l := newLab(t, "vxlan")
+	a := l.hosts[0]
+	a.Run(t, "ip addr flush dev ens33")
+	c := a.fault("address", doctor.Fail, "no link of this host holds the node's address 192.168.170.137", "--node", "baihl-master")
+	a.sh(c.Fix)
+	a.fault("address", doctor.OK, "192.168.170.137/24")
+}
+
 // TestDoctorClocks has a node answer with another time of day than this host's.
 func TestDoctorClocks(t *testing.T) {
 	l := newLab(t, "vxlan")

@@ -16,7 +16,7 @@ import (
 // how they run where that is not `make test`; and what of a check's fixes no lab runs, with the reason.
 var doctorLabs = map[string]struct{ tests, not string }{
 	"module":            {"TestDoctorGuest (make vm)", "the package of a module: the guest has no apt"},
-	"address":           {"TestDoctor", ""},
+	"address":           {"TestDoctor TestDoctorAddress", ""},
 	"forwarding":        {"TestDoctor", ""},
 	"new-links":         {"TestDoctorNewLinks", ""},
 	"rp-filter":         {"TestDoctor", ""},

@@ -23,6 +23,7 @@ type recorded struct {
 	clocks                 map[netip.Addr]time.Duration
 	paths                  []Path
 	tcp                    bool
+	nowhere                bool // no link has the node's address
 }
 
 func (r recorded) ReadFile(name string) (string, error) {
@@ -181,6 +182,8 @@ func TestChecks(t *testing.T) {
 		{"OK a line without a value: no pattern sets it", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.vxlan/netd.rp_filter\n"), OK, "", "", false},
 		{"OK /etc hides the file", "new-links", "vxlan", sysctls("/usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/etc/sysctl.d/50-default.conf", "# net.ipv4.conf.*.rp_filter = 1\n"), OK, "none of 0 lines", "", false},
 		{"bad no link has the address", "address", "vxlan", recorded{}, Fail, "no link of this host holds the node's address 192.168.170.137", "ip addr add 192.168.170.137/24 dev ens33", false},
+		{"bad of several links none has it", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/eth1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev LINK", false},
+		{"bad the only link has it not", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/docker0/mtu": "", "/proc/sys/net/ipv4/conf/netd1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev eth0", false},
 		{"bad more nodes than fit", "neighbours", "vxlan", recorded{programs: map[string]string{"ip -j ntable show": `[{"family":"inet","thresh3":1},{"family":"inet","dev":"lo"},{"family":"inet6","thresh3":0}]`,
 			"ip -4 -j neigh show": `[{"dst":"192.168.170.138","state":["REACHABLE"]},{"dst":"192.168.170.1","state":["STALE"]},{"dst":"10.10.40.1","state":["PERMANENT"]}]`}}, Warn,
 			"1 nodes in 192.168.170.0/24 and 1 others are more neighbours than fit (net.ipv4.neigh.default.gc_thresh3 is 1)", "sysctl -q -p /etc/sysctl.d/60-netd-neighbours-ipv4.conf", false},
@@ -242,7 +245,11 @@ func TestChecks(t *testing.T) {
 			x.host.programs = map[string]string{"nft -j list ruleset": none}
 		}
 		i := slices.IndexFunc(Checks, func(c Check) bool { return c.Name == x.check })
-		found := Checks[i].Run(context.Background(), site(t, x.mode, x.host))
+		s := site(t, x.mode, x.host)
+		if x.host.nowhere {
+			s.Link = ""
+		}
+		found := Checks[i].Run(context.Background(), s)
 		if len(found) == 0 {
 			t.Errorf("%s: nothing", x.name)
 		}

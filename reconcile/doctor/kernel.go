@@ -85,7 +85,7 @@ func address(_ context.Context, s *Site) (out []Finding) {
 		held, ok := s.Held[want.Addr()]
 		link := s.Link
 		if link == "" {
-			link = "LINK"
+			link = s.onlyLink()
 		}
 		switch {
 		case !ok:
@@ -102,6 +102,22 @@ func address(_ context.Context, s *Site) (out []Finding) {
 		return well("%s", strings.Join(sound, ", "))
 	}
 	return out
+}
+
+// onlyLink is the host's link that nobody made for containers, where it has one alone; else a word for it.
+func (s *Site) onlyLink() string {
+	var links []string
+	for _, dir := range s.Glob("/proc/sys/net/ipv4/conf/*") {
+		link := path.Base(dir)
+		if link != "all" && link != "default" && link != "lo" && !netdLink(link) &&
+			!slices.ContainsFunc([]string{"docker", "br-", "veth", "virbr", "cni"}, func(p string) bool { return strings.HasPrefix(link, p) }) {
+			links = append(links, link)
+		}
+	}
+	if len(links) == 1 {
+		return links[0]
+	}
+	return "LINK"
 }
 
 func forwarding(_ context.Context, s *Site) []Finding {
