@@ -52,6 +52,7 @@ type usageView struct {
 	Known   bool         `json:"usage_known"`
 	Used    uint64       `json:"used"`
 	Free    uint64       `json:"free"`
+	Pending int          `json:"pending,omitempty"` // of those used: the file's, whose container does not run
 	By      string       `json:"by"`
 }
 
@@ -77,7 +78,15 @@ func (h *host) attachedNow(c *config.Config, node config.Node) (attachedView, er
 			}
 		}
 		for _, u := range h.core.Usage(workload.Site{Config: c, Node: node}) {
-			v.Blocks = append(v.Blocks, usageView{Node: node.Name, Block: u.Block, Network: u.Network, Known: true, Used: min(u.Used(), u.Size), Free: u.Free(), By: u.By()})
+			for _, w := range v.Workloads { // the file's alone so far
+				for _, a := range splitAddresses(w.Address) {
+					if w.HostEnd == "" && u.Block.Contains(a) {
+						u.Pending++
+					}
+				}
+			}
+			v.Blocks = append(v.Blocks, usageView{Node: node.Name, Block: u.Block, Network: u.Network, Known: true, Used: min(u.Used(), u.Size), Free: u.Free(),
+				Pending: u.Pending, By: u.By()})
 		}
 	}
 	for _, e := range h.core.All() {

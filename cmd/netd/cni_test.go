@@ -162,9 +162,12 @@ func (h *labHost) inSync() {
 // TestCNI attaches a container on each of two hosts by the plugin, with a daemon and without one: they reach each other, the
 // daemon that comes later finds nothing to do, and nothing of them stays.
 func TestCNI(t *testing.T) {
-	for _, with := range []bool{true, false} {
-		t.Run(map[bool]string{true: "daemon", false: "no daemon"}[with], func(t *testing.T) {
-			l := newLab(t, "vxlan")
+	for _, x := range []struct {
+		name, mode string
+		with       bool // a daemon
+	}{{"daemon", "vxlan", true}, {"no daemon", "vxlan", false}, {"bgp", "bgp", true}, {"bgp, no daemon", "bgp", false}} {
+		t.Run(x.name, func(t *testing.T) {
+			l, with := newLab(t, x.mode), x.with
 			var boxes []*netns.NS
 			var addrs []string
 			for i, h := range l.hosts {

@@ -115,7 +115,7 @@ func TestDockerPlugin(t *testing.T) {
 			}
 			for i, d := range hosts {
 				d.Docker("rm", "-f", fmt.Sprint("web-", i))
-				l.hosts[i].taken("1 by file") // and none by docker
+				l.hosts[i].taken("1 by file (1 pending)") // and none by docker
 				if out := l.hosts[i].Run(t, "ip -br link show group 142 type veth"); out != "" {
 					t.Errorf("links stay:\n%s", out)
 				}

@@ -158,6 +158,7 @@ type Usage struct {
 	Size     uint64         // addresses that it has; the largest number there is where it has more
 	Held     map[string]int // how many are held, by whom: "cni", "docker", "file", "tunnel"
 	Reserved uint64
+	Pending  int // of those held by the file: nobody has them now, and nobody else gets them
 }
 
 // Used is how many addresses cannot be handed out now.
@@ -178,6 +179,9 @@ func (u Usage) By() string {
 	for _, who := range []string{"cni", "docker", "file", "tunnel"} {
 		if n := u.Held[who]; n > 0 {
 			by = append(by, fmt.Sprintf("%d by %s", n, who))
+			if who == "file" && u.Pending > 0 {
+				by[len(by)-1] += fmt.Sprintf(" (%d pending)", u.Pending)
+			}
 		}
 	}
 	if u.Reserved > 0 {
