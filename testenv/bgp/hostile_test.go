@@ -203,13 +203,17 @@ func TestHostile(t *testing.T) {
 
 // TestStrangers dial the port of BGP: an address that is no peer is dropped by the kernel, counted, and nobody hears of it;
 // a peer beyond a router (its packets have lost some of their TTL) opens no session.
+// The stream between two nodes loses nothing meanwhile.
 func TestStrangers(t *testing.T) {
-	l := newLab(t, twoNodes)
-	one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
-	l.container("web")
+	l := newLab(t, threeNodes)
+	one, two, three := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24"), l.host("three", "192.168.170.139/24")
+	c, d := l.container("web"), l.container("app")
 	one.start()
-	l.wait("the speaker to listen", func() string { return missing(one.Run(t, "ss -Hltn"), ":179") })
-	two.Run(t, "ip addr add 192.168.170.99/24 dev eth0")
+	two.start()
+	l.wait("the route to node two", func() string { return missing(one.routes("10.10.194.128/26"), "via 192.168.170.138") })
+	s := stream.Start(t, c, web, d, app, time.Millisecond)
+	s.Flowing(t)
+	three.Run(t, "ip addr add 192.168.170.99/24 dev eth0")
 	dropped := func() int {
 		t.Helper()
 		n := 0
@@ -224,7 +228,7 @@ func TestStrangers(t *testing.T) {
 	before := dropped()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	stranger := router.End{NS: two.NS, Local: netip.MustParseAddr("192.168.170.99"), Remote: one.addr, TTL: 255}
+	stranger := router.End{NS: three.NS, Local: netip.MustParseAddr("192.168.170.99"), Remote: one.addr, TTL: 255}
 	if r, err := stranger.Dial(ctx); err == nil {
 		r.Close()
 		t.Error("an address that is no peer got a connection")
@@ -236,17 +240,19 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("the daemon heard of it:\n%s", log)
 	}
 
-	far := router.End{NS: two.NS, Local: two.addr, Remote: one.addr, TTL: 254}
+	far := router.End{NS: three.NS, Local: three.addr, Remote: one.addr, TTL: 254}
 	ctx, cancel = context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if r, err := far.Dial(ctx); err == nil {
 		// Its OPEN may be there before the kernel is told to drop what has lost some of its TTL; nothing after it is.
-		_ = r.Establish(ctx, router.Open{ASN: 64512, ID: two.addr, HoldTime: 9 * time.Second})
+		_ = r.Establish(ctx, router.Open{ASN: 64512, ID: three.addr, HoldTime: 9 * time.Second})
 		defer r.Close()
 	}
 	l.wait("words", func() string {
-		if s := one.status(); len(s.Peers) != 1 || s.Peers[0].State == "established" {
-			t.Fatalf("a session with a TTL of 254: %+v", s)
+		for _, p := range one.status().Peers {
+			if p.Addr == three.addr && p.State == "established" {
+				t.Fatalf("a session with a TTL of 254: %+v", p)
+			}
 		}
 		out := one.degraded("status")
 		if strings.Contains(out, "hold timer expired") {
@@ -255,7 +261,10 @@ func TestStrangers(t *testing.T) {
 		return missing(out, "its TTL is too low (ttl_security), or it hangs")
 	})
 	begin := time.Now()
-	l.say(l.rogue(two), router.EndOfRIB())
-	one.up(1)
+	l.say(l.rogue(three), router.EndOfRIB())
+	one.up(2)
 	t.Logf("the session was up %s after it behaved", time.Since(begin).Round(time.Millisecond))
+	if got := s.Stop(); got.Lost != 0 {
+		t.Errorf("the stream between the others: %s", got)
+	}
 }
