@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
 
@@ -16,11 +17,13 @@ import (
 // over everything makes some twenty of them. What it is set to changes by requests alone, all of which the speaker counts
 // (sessions.changes). It tells the number at once, whatever its neighbours do, and while that is the same, so is the answer.
 //
-// It is asked for a part when that is needed first.
+// It is asked for a part when that is needed first. Should gobgp change without a request after all, that is seen when the
+// answers are old.
 type reading struct {
 	gobgp    api.GobgpApiClient
 	instance string
 	changes  uint64
+	since    time.Time
 
 	router   *api.Global
 	peers    []object.Peer // without what the policies say
@@ -28,6 +31,9 @@ type reading struct {
 	asked    map[netip.Prefix]bool // of which paths is this host's part
 	paths    []ownPath
 }
+
+// believed is how long an answer holds at most.
+const believed = 10 * time.Minute
 
 // ownPath is a path of this host's own, before its marks are given names.
 type ownPath struct {
@@ -47,11 +53,11 @@ func (c *Client) reading(ctx context.Context) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r := c.last; r != nil && h.Changes != 0 && r.changes == h.Changes && r.instance == h.Instance {
+	if r := c.last; r != nil && h.Changes != 0 && r.changes == h.Changes && r.instance == h.Instance && time.Since(r.since) < believed {
 		r.gobgp = gobgp
 		return r, nil
 	}
-	c.last = &reading{gobgp: gobgp, instance: h.Instance, changes: h.Changes}
+	c.last = &reading{gobgp: gobgp, instance: h.Instance, changes: h.Changes, since: time.Now()}
 	return c.last, nil
 }
 

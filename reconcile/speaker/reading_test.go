@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/grpc"
@@ -83,6 +84,10 @@ func TestReading(t *testing.T) {
 				plan, err := h.engine.Plan(t.Context(), &w, w.State)
 				if err != nil || !plan.Empty() {
 					t.Errorf("gobgp was asked: %v\n%s", err, text(plan))
+				}
+				h.client.last.since = time.Now().Add(-believed)
+				if _, err := h.engine.Plan(t.Context(), &w, w.State); err == nil {
+					t.Error("an old answer is believed")
 				}
 				h.client.disconnect()
 				if err := h.client.connect(hello{Instance: h.client.instance}); err != nil {
