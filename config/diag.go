@@ -244,8 +244,9 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 		return unknownAttribute, strings.Replace(d.Detail, "No argument or block type is named", "No attribute or block is named", 1)
 	case "Unsupported block type":
 		return unknownBlock, d.Detail
-	case redefined:
-		return "attribute set twice", strings.NewReplacer("The argument", "The attribute", "Each argument may be set only once", "Take one of the two out").Replace(d.Detail)
+	case redefined, "Duplicate argument": // in JSON syntax
+		said := strings.TrimSuffix(strings.Replace(d.Detail, "The argument", "The attribute", 1), " Each argument may be set only once.")
+		return "attribute set twice", said + " Take one of the two out."
 	case "Call to unknown function":
 		if all := functionsOf(d.EvalContext); len(all) > 0 && !strings.Contains(d.Detail, "Did you mean") {
 			return d.Summary, d.Detail + " The functions are " + strings.Join(all, ", ") + "."

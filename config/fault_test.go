@@ -250,8 +250,8 @@ func TestAllAtOnce(t *testing.T) {
 		"netd.hcl": {strings.Replace(inNode("interface = \"eth0\"\ninterface = \"eth1\""), `"vxlan"`, `"gre"`, 1),
 			[]string{`network "lab": wrong mode`, "attribute set twice"}},
 		"netd.json": {`{"network": {"lab": {"pools": ["10.10.0.0/16"], "mode": "vxlan", "vxlan": {"vnj": 5}}},
-			"node": {"a": {"address": "192.168.170.137/24", "blocks": [], "adress6": "x"}}}`,
-			[]string{"vxlan: unknown attribute", `node "a": unknown attribute`}},
+			"node": {"a": {"address": "192.168.170.137/24", "blocks": [], "adress6": "x", "blocks": []}}}`,
+			[]string{"vxlan: unknown attribute", `node "a": unknown attribute`, "attribute set twice"}},
 	} {
 		_, ds := parse(t, name, x.text, nil)
 		var got []string
