@@ -89,15 +89,6 @@ func run(args []string, in *os.File, out, talk *os.File) int {
 	defer stop()
 	a := &app{in: in, out: &output{file: out}, talk: talk}
 	root := a.root()
-	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		if c.Name() == "completion" { // the library's own, which takes any word
-			c.Args = noArgs
-			c.RunE = func(*cobra.Command, []string) error {
-				return fail(exitUsage, "completion of what? bash, fish, powershell or zsh")
-			}
-		}
-	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if lost := a.out.err; lost != nil { // whatever else: what was asked for is not there whole
@@ -213,9 +204,9 @@ Exit codes:
 	})
 	root.SetFlagErrorFunc(flagError)
 	setHelp(root)
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.CompletionOptions.DisableDefaultCmd = true // completionCmd
 	root.AddCommand(a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.runCmd(), a.reloadCmd(), a.destroyCmd(),
-		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.doctorCmd(), a.speakerCmd(), a.cniCmd(), a.dockerCmd(), a.labCmd(), a.versionCmd())
+		a.statusCmd(), a.driftCmd(), a.showCmd(), a.testCmd(), a.doctorCmd(), a.speakerCmd(), a.cniCmd(), a.dockerCmd(), a.labCmd(), a.completionCmd(), a.versionCmd())
 	addLater(root)
 	return root
 }

@@ -40,7 +40,7 @@ func manProgram(root *cobra.Command) string {
 	fmt.Fprintf(&b, "%% netd 8 \"\" \"netd\" \"System administration\"\n\n# NAME\n\nnetd - %s\n\n# SYNOPSIS\n\n**netd** [*flags*] *command*\n\n# DESCRIPTION\n\n%s\n\n# COMMANDS\n",
 		strings.ToLower(root.Short[:1])+root.Short[1:], root.Long)
 	walk(root, func(c *cobra.Command) {
-		if !c.HasParent() || c.Hidden || !c.Runnable() || c.Name() == "help" || c.Parent().Name() == "completion" {
+		if !c.HasParent() || c.Hidden || !c.Runnable() || c.Name() == "help" {
 			return
 		}
 		text := c.Long
