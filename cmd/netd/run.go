@@ -114,6 +114,7 @@ type daemonState struct {
 
 	sup      *speaker.Supervisor
 	client   *speaker.Client
+	slack    speaker.Slack
 	learning *desired.Learning // of what compile returned last; nil: of that nothing is learned
 	stopBGP  context.CancelFunc
 	bgpDone  sync.WaitGroup
@@ -377,6 +378,7 @@ func (d *daemonState) report(r reconcile.Report) {
 	if r.Whole {
 		d.host.short = r.Err != nil
 	}
+	d.slack.Changed(len(r.Events))
 	made := reconcile.Plan{Changes: make([]reconcile.Change, 0, len(r.Events))}
 	each := d.log.Core().Enabled(zapcore.DebugLevel)
 	for _, e := range r.Events {

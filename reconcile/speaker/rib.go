@@ -20,6 +20,8 @@ type rib struct {
 	neighbours map[netip.Addr]*Neighbour
 	readers    map[*reader]bool
 
+	slack Slack
+
 	lastHop hop // that was encoded alone last: few ways lead to many prefixes
 	lastSet unique.Handle[string]
 }
@@ -82,6 +84,7 @@ func (t *rib) setPath(p netip.Prefix, hops []hop) {
 		r.paths[p] = struct{}{}
 		r.poke()
 	}
+	t.slack.Changed(1)
 }
 
 // encode is the one copy of encoded hops; of none it is of no use.

@@ -1,0 +1,42 @@
+package speaker
+
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
+
+// TestSlack: after many changes and some quiet what they needed for a while is the host's again; a few change nothing.
+func TestSlack(t *testing.T) {
+	defer func(was time.Duration) { slackQuiet = was }(slackQuiet)
+	slackQuiet = 50 * time.Millisecond
+	const size = 256 << 20
+	held := func() uint64 { // of the host: what is used, free, and not given back
+		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64() + sample[1].Value.Uint64() + sample[2].Value.Uint64()
+	}
+	garbage := make([]byte, size)
+	for i := 0; i < size; i += 4096 {
+		garbage[i] = 1
+	}
+	runtime.KeepAlive(garbage)
+	full := held()
+	var s Slack
+	s.Changed(slackMuch - 1)
+	if s.timer != nil {
+		t.Error("a few changes are worth a collection")
+	}
+	s.Changed(1)
+	for deadline := time.Now().Add(10 * time.Second); held() > full-size/2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d MB were held, and still %d", full>>20, held()>>20)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed != 0 || s.timer != nil {
+		t.Error("the next changes are not counted from nothing")
+	}
+}
