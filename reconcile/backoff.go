@@ -104,6 +104,16 @@ func (f fights) repaired(k Key, by string, now time.Time) {
 	}
 }
 
+// over forgets the fights over what is wanted no more, or anew: a container's objects go with it, and come with the next one, by
+// nobody's doing.
+func (f fights) over(was, is State) {
+	for k := range f {
+		if (was[k] == nil) != (is[k] == nil) {
+			delete(f, k)
+		}
+	}
+}
+
 // contested are the objects that someone keeps changing, in order. It forgets the fights that are over.
 func (f fights) contested(now time.Time) []Key {
 	var keys []Key

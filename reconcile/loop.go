@@ -227,6 +227,7 @@ func (l *Loop) all(ctx context.Context, why string, want Want, by map[Key]string
 		l.finish(rep, time.Time{})
 		return err
 	}
+	l.fights.over(l.want.State, want.State)
 	l.want, l.ready = want, true
 	clear(l.conflicts)
 	for _, c := range rep.Plan.Conflicts {

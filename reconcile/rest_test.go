@@ -210,6 +210,14 @@ func TestFights(t *testing.T) {
 			if len(last.Events) != 1 || last.Events[0].Change.Key != (book{"Emma"}.Key()) {
 				t.Errorf("the other one was not repaired at once: %+v", last.Events)
 			}
+			// What is wanted no more is in no fight, nor is what comes in its place later.
+			l.wanted = []book{{"Emma"}}
+			l.pokes.Whole()
+			for last = next(t, l.passes); !last.Whole || len(last.Plan.Changes) > 0; last = next(t, l.passes) {
+			}
+			if len(last.Contested) != 0 {
+				t.Errorf("wanted no more, and contested: %v", last.Contested)
+			}
 		})
 	}
 }

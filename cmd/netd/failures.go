@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -12,9 +13,25 @@ import (
 )
 
 // failures are what passes could not do, as the log and the status tell of it: what fails alike is one line, and what fails
-// again and again is logged once, until it is over.
+// again and again is logged once, until it is over. What fails because a container ended is no failure.
 type failures struct {
 	told map[alike]bool
+
+	// What belongs to a container that ended meanwhile; nil: nothing does. It is in nobody's way: the next pass wants it no more.
+	ended func(reconcile.Event) bool
+	once  bool // the last pass that could tell found something not as it was set
+}
+
+// unsettled reports whether a pass failed for nothing but that something was not as it had been set, for the first time: who ended
+// between the two, as a container may, is not there the next time, which is at once.
+func (f *failures) unsettled(r reconcile.Report) bool {
+	var u *reconcile.Unsettled
+	is := errors.As(r.Err, &u)
+	first := is && !f.once
+	if is || r.Whole && r.Err == nil {
+		f.once = is
+	}
+	return first
 }
 
 // alike is what failures have in common.
@@ -27,18 +44,23 @@ type failed struct {
 	more  int
 }
 
-// tell logs what is new among a pass's failures and returns them in words, empty where there are none. A whole pass in which
+// tell logs what is new among a pass's failures and returns them in words, empty where there are none; none says that all there
+// were are of containers that ended. A whole pass in which
 // one does not come again ends it.
-func (f *failures) tell(log *zap.Logger, r reconcile.Report) string {
+func (f *failures) tell(log *zap.Logger, r reconcile.Report) (text string, none bool) {
 	var all []*failed
 	of := map[alike]*failed{}
-	skipped := 0
+	skipped, over := 0, 0
 	for _, e := range r.Events {
 		switch {
 		case e.Err == nil:
 			continue
 		case e.Skipped:
 			skipped++
+			continue
+		case f.ended != nil && f.ended(e):
+			log.Debug("its container has ended", zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name), zap.Error(e.Err))
+			over++
 			continue
 		}
 		a := alike{e.Change.Op.String(), e.Change.Key.Kind, e.Err.Error()}
@@ -73,7 +95,7 @@ func (f *failures) tell(log *zap.Logger, r reconcile.Report) string {
 	if skipped > 0 && len(words) > 0 {
 		words = append(words, fmt.Sprintf("skipped because of that: %d", skipped))
 	}
-	return strings.Join(words, "\n")
+	return strings.Join(words, "\n"), over > 0 && len(words) == 0
 }
 
 // String is as reconcile.Outcome has it of one failure.

@@ -1,11 +1,19 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
 )
 
 // TestUnderlayDown takes the link below away and gives it back: the daemon says once that routes wait for it, however many
@@ -55,4 +63,43 @@ func TestUnderlayDown(t *testing.T) {
 		return ""
 	})
 	h.synced()
+}
+
+// TestEnded is what a pass's failures come to: those of containers that ended are none, and what was not as it had been set is
+// told when it is so twice.
+func TestEnded(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	failed := func(name string) reconcile.Event {
+		want := object.IPIP{Name: name}
+		return reconcile.Event{Change: reconcile.Change{Op: reconcile.Create, Key: want.Key(), Want: want}, Err: errors.New("no " + name)}
+	}
+	f := failures{ended: func(e reconcile.Event) bool { return e.Change.Key.Name == "gone" }}
+	for _, x := range []struct {
+		names, told string
+		none        bool
+	}{
+		{"gone", "", true},
+		{"gone there", "create link there: no there", false},
+		{"gone", "", true},
+	} {
+		var r reconcile.Report
+		for name := range strings.FieldsSeq(x.names) {
+			r.Events = append(r.Events, failed(name))
+		}
+		if told, none := f.tell(zap.New(core), r); told != x.told || none != x.none {
+			t.Errorf("%s: %q, %t; want %q, %t", x.names, told, none, x.told, x.none)
+		}
+	}
+	if n := logs.FilterLevelExact(zapcore.ErrorLevel).Len(); n != 1 {
+		t.Errorf("%d errors in the log, want 1: %v", n, logs.All())
+	}
+	unsettled, fine := reconcile.Report{Err: &reconcile.Unsettled{}}, reconcile.Report{Whole: true}
+	for i, x := range []struct {
+		r     reconcile.Report
+		quiet bool
+	}{{unsettled, true}, {unsettled, false}, {reconcile.Report{}, false}, {unsettled, false}, {fine, false}, {unsettled, true}} {
+		if got := f.unsettled(x.r); got != x.quiet {
+			t.Errorf("pass %d: quiet %t, want %t", i, got, x.quiet)
+		}
+	}
 }

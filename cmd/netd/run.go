@@ -150,6 +150,9 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d.leaving.Set() // a daemon before may have ended over it
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
+	d.failures.ended = func(e reconcile.Event) bool {
+		return errors.Is(e.Err, kernel.ErrEnded) || e.Change.Want != nil && h.kernel.Ended(e.Change.Want)
+	}
 	d.status = statusView{SchemaVersion: 1, PID: os.Getpid(), Version: version, Since: time.Now()}
 	d.since = d.status.Since
 	h.short = h.db.Applied().Short
@@ -374,7 +377,11 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 
 // report is what the loop tells of each pass.
 func (d *daemonState) report(r reconcile.Report) {
-	trouble := d.failures.tell(d.log, r)
+	trouble, none := d.failures.tell(d.log, r)
+	if d.failures.unsettled(r) {
+		d.log.Debug("not as it was set; looked at again", zap.Error(r.Err))
+		none = true
+	}
 	if r.Whole {
 		d.host.short = r.Err != nil
 	}
@@ -407,6 +414,7 @@ func (d *daemonState) report(r reconcile.Report) {
 	}
 	text := ""
 	switch {
+	case r.Err != nil && none:
 	case r.Err != nil && trouble != "":
 		text = trouble
 	case r.Err != nil:

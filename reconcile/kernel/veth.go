@@ -4,12 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"netd/reconcile"
 	"netd/reconcile/object"
 )
+
+// ErrEnded is the error of what cannot be done for a container because that is gone.
+var ErrEnded = errors.New("the container has ended")
+
+// Ended reports whether a wanted object is in a container, or on its link, whose namespace is gone: that it could not be made
+// is nobody's fault then.
+func (k *Kernel) Ended(r reconcile.Resource) bool {
+	keys := append([]reconcile.Key{r.Key()}, r.Requires()...)
+	for id, e := range k.endpoints {
+		if e.Netns == "" || !concerns(id, keys) {
+			continue
+		}
+		var fs unix.Statfs_t
+		if err := unix.Statfs(e.Netns, &fs); errors.Is(err, unix.ENOENT) || err == nil && fs.Type != unix.NSFS_MAGIC {
+			return true
+		}
+	}
+	return false
+}
+
+// concerns reports whether one of the places is a container's, or its link.
+func concerns(id object.Place, keys []reconcile.Key) bool {
+	link, inside := object.LinkKey("", object.VethName(string(id))), id.In("")
+	return slices.ContainsFunc(keys, func(k reconcile.Key) bool { return k == link || strings.HasPrefix(k.Name, inside) })
+}
 
 // A veth pair. Its peer is made in the container's namespace by the very request that makes the host's end: moving it there
 // afterwards costs a grace period of the kernel, some 20 ms.
@@ -100,6 +127,7 @@ const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
 func (s links) createVeth(w object.Veth) error {
 	e := s.k.endpoints[w.Workload]
 	name := w.Peer
+	was := unix.Stat_t{}
 	var peer, data, info encoder
 	peer.raw(make([]byte, unix.SizeofIfInfomsg)...) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
 	peer.attr(unix.IFLA_ADDRESS, w.PeerMAC[:])
@@ -107,10 +135,19 @@ func (s links) createVeth(w object.Veth) error {
 	switch {
 	case e.Netns != "":
 		fd, err := unix.Open(e.Netns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(fd)
+			var fs unix.Statfs_t
+			if err = errors.Join(unix.Fstatfs(fd, &fs), unix.Fstat(fd, &was)); err == nil && fs.Type != unix.NSFS_MAGIC { // its mount went, and the file it stood on not yet
+				err = unix.ENOENT
+			}
+		}
+		if errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("opening the network namespace %s: %w", e.Netns, ErrEnded)
+		}
 		if err != nil {
 			return fmt.Errorf("opening the network namespace %s: %w", e.Netns, err)
 		}
-		defer unix.Close(fd)
 		peer.u32(unix.IFLA_NET_NS_FD, uint32(fd))
 	case e.Handed: // its runtime takes it from here
 		name = object.PeerName(string(e.ID))
@@ -137,7 +174,13 @@ func (s links) createVeth(w object.Veth) error {
 	if err != nil {
 		return err
 	}
-	return s.settle(w)
+	if err = s.settle(w); err != nil && e.Netns != "" {
+		var now unix.Stat_t
+		if unix.Stat(e.Netns, &now) != nil || now.Dev != was.Dev || now.Ino != was.Ino { // the next one may stand there already
+			return fmt.Errorf("%w: %w", ErrEnded, err)
+		}
+	}
+	return err
 }
 
 // settle sets what the message that creates a pair cannot (the alias, the states) or may lose (the MAC), from what
