@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +69,7 @@ func openLock(runDir, name string) (*os.File, error) {
 func own(f *os.File, command string) (*Lock, error) {
 	err := f.Truncate(0)
 	if err == nil {
-		_, err = fmt.Fprintf(f, "pid %d (netd %s)\n", os.Getpid(), command)
+		_, err = f.WriteAt(fmt.Appendf(nil, "pid %d (netd %s)\n", os.Getpid(), command), 0) // it may have been read
 	}
 	if err != nil {
 		_ = f.Close()
@@ -76,33 +78,85 @@ func own(f *os.File, command string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// WaitLock is TakeLock for one who waits until it is free, or until ctx ends: the error is a *Held and ctx's cause then. The kernel wakes one who waits at a time.
+// row is a wait for a lock. Nothing takes a thread out of it, so that one who gave up leaves it to who comes next.
+type row struct {
+	f    *os.File
+	done chan error // room for one
+	left bool       // nobody waits for done
+}
+
+var rows = struct {
+	sync.Mutex
+	left map[string][]*row // by path
+}{left: map[string][]*row{}}
+
+// WaitLock is TakeLock for one who waits until it is free, or until ctx ends: the error is a *Held and ctx's cause then. The
+// kernel wakes one who waits at a time.
 func WaitLock(ctx context.Context, runDir, name, command string) (*Lock, error) {
+	r, err := queue(runDir, name)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case err = <-r.done:
+	case <-ctx.Done():
+		if r.leave() {
+			return nil, fmt.Errorf("%w; waiting for it: %w", held(r.f, unix.EWOULDBLOCK), context.Cause(ctx))
+		}
+		err = <-r.done
+	}
+	if err != nil {
+		_ = r.f.Close()
+		return nil, fmt.Errorf("taking the lock %s: %w", r.f.Name(), err)
+	}
+	return own(r.f, command)
+}
+
+// queue is the row that somebody left, or a new one.
+func queue(runDir, name string) (*row, error) {
+	path := filepath.Join(runDir, name)
+	rows.Lock()
+	defer rows.Unlock()
+	if list := rows.left[path]; len(list) > 0 {
+		r := list[len(list)-1]
+		was, err := r.f.Stat()
+		if is, now := os.Stat(path); err == nil && now == nil && os.SameFile(was, is) { // the folder may be another since
+			r.left, rows.left[path] = false, list[:len(list)-1]
+			return r, nil
+		}
+	}
 	f, err := openLock(runDir, name)
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan error, 1)
+	r := &row{f: f, done: make(chan error, 1)}
 	go func() {
-		for {
-			if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-				done <- err
-				return
-			}
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		for errors.Is(err, unix.EINTR) {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 		}
+		rows.Lock()
+		defer rows.Unlock()
+		if r.left {
+			rows.left[path] = slices.DeleteFunc(rows.left[path], func(o *row) bool { return o == r })
+			_ = f.Close()
+			return
+		}
+		r.done <- err
 	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err := fmt.Errorf("%w; waiting for it: %w", held(f, unix.EWOULDBLOCK), context.Cause(ctx))
-		go func() { <-done; _ = f.Close() }() // nothing takes a thread out of a wait for a lock
-		return nil, err
+	return r, nil
+}
+
+// leave leaves a row that is not over.
+func (r *row) leave() bool {
+	rows.Lock()
+	defer rows.Unlock()
+	if len(r.done) > 0 {
+		return false
 	}
-	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("taking the lock %s: %w", f.Name(), err)
-	}
-	return own(f, command)
+	r.left = true
+	rows.left[r.f.Name()] = append(rows.left[r.f.Name()], r)
+	return true
 }
 
 // patience is for how long those who look at a lock may stand in the way of TakeLock.

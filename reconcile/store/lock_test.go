@@ -1,10 +1,13 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -74,4 +77,68 @@ func TestLookers(t *testing.T) {
 		t.Fatal("while it is looked at:", err)
 	}
 	l.Release()
+}
+
+// TestWaitLockGivesUp: who waits in vain again and again has one thread and one descriptor in the row, which is there for who
+// comes then; a row that nobody wants any more keeps the lock from nobody.
+func TestWaitLockGivesUp(t *testing.T) {
+	dir := t.TempDir()
+	l, err := TakeLock(dir, "lock", "apply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	wait := func(patience time.Duration) (*Lock, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return WaitLock(ctx, dir, "lock", "run")
+	}
+	threads, files := runtime.NumGoroutine(), open()
+	for range 30 {
+		var held *Held
+		if l, err := wait(2 * time.Millisecond); !errors.As(err, &held) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%v, %v", l, err)
+		}
+	}
+	if more, opened := runtime.NumGoroutine()-threads, open()-files; more > 2 || opened > 2 {
+		t.Errorf("30 waits left %d goroutines and %d descriptors", more, opened)
+	}
+	path := filepath.Join(dir, "lock")
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if other, err := wait(10 * time.Second); err != nil { // of a file that nobody has
+		t.Fatal(err)
+	} else {
+		other.Release()
+	}
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, l.Release)
+	again, err := wait(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held *Held
+	if _, err := wait(2 * time.Millisecond); !errors.As(err, &held) || held.Holder != fmt.Sprintf("pid %d (netd run)", os.Getpid()) {
+		t.Fatalf("taken twice: %v", err)
+	}
+	again.Release()
+	for ; LookAt(dir, "lock") != nil; runtime.Gosched() { // the row that was left is over
+		if t.Context().Err() != nil {
+			t.Fatal("it is held")
+		}
+	}
+	if last, err := wait(10 * time.Second); err != nil {
+		t.Fatal(err)
+	} else {
+		last.Release()
+	}
 }
