@@ -84,19 +84,13 @@ Exits 0; 1 where something failed; 64 where nobody can be asked and -y is not gi
 // agrees asks at the terminal. An interrupt is a no.
 func (a *app) agrees(ctx context.Context) bool {
 	fmt.Fprint(a.talk, "\nCarry this out? [y/N] ")
-	line := make(chan string, 1)
-	go func() {
-		s, _ := bufio.NewReader(a.in).ReadString('\n')
-		line <- s
-	}()
-	select {
-	case s := <-line:
-		s = strings.ToLower(strings.TrimSpace(s))
-		return s == "y" || s == "yes"
-	case <-ctx.Done():
+	s, _ := patiently(ctx, func() (string, error) { return bufio.NewReader(a.in).ReadString('\n') })
+	if ctx.Err() != nil {
 		fmt.Fprintln(a.talk)
 		return false
 	}
+	s = strings.ToLower(strings.TrimSpace(s))
+	return s == "y" || s == "yes"
 }
 
 // carryOut shows a plan, asks, and has it done. With -y the plan that is shown is the one that is being done.

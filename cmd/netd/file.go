@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -190,7 +191,7 @@ names of those that differ are printed.
 
 Exits 0; 1 where --check found a file that differs; 78 where a file does not parse, which is left as it is.`,
 		Example: "  netd fmt\n  netd fmt -w /etc/netd.hcl\n  netd fmt --check /etc/netd.d\n  netd fmt - < draft.hcl",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if write && check {
 				return fail(exitUsage, "-w and --check exclude each other")
 			}
@@ -210,7 +211,7 @@ Exits 0; 1 where --check found a file that differs; 78 where a file does not par
 					return fail(exitUsage, "-w needs a file: - is standard input")
 				}
 				for _, file := range files {
-					changed, err := a.format(file, write, check)
+					changed, err := a.format(cmd.Context(), file, write, check)
 					if err != nil {
 						errs = append(errs, err)
 					}
@@ -218,8 +219,11 @@ Exits 0; 1 where --check found a file that differs; 78 where a file does not par
 				}
 			}
 			if err := errors.Join(errs...); err != nil {
-				if errors.Is(err, fs.ErrPermission) {
+				switch {
+				case errors.Is(err, fs.ErrPermission):
 					return &exit{exitNoPerm, err}
+				case cmd.Context().Err() != nil:
+					return fail(exitFailed, "interrupted")
 				}
 				return &exit{exitConfig, err}
 			}
@@ -235,15 +239,17 @@ Exits 0; 1 where --check found a file that differs; 78 where a file does not par
 }
 
 // format formats one file; - is standard input.
-func (a *app) format(file string, write, check bool) (changed bool, err error) {
-	in := a.in
+func (a *app) format(ctx context.Context, file string, write, check bool) (changed bool, err error) {
+	in, what := a.in, "standard input"
 	if file != "-" {
+		what = file
 		if in, err = config.Open(file); err != nil {
 			return false, err
 		}
 		defer in.Close()
 	}
-	src, err := config.ReadBounded(in, file)
+	defer a.waiting(what)()
+	src, err := patiently(ctx, func() ([]byte, error) { return config.ReadBounded(in, file) })
 	if err != nil {
 		return false, err
 	}

@@ -87,7 +87,7 @@ func main() {
 func run(args []string, in *os.File, out, talk *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	a := &app{in: in, out: &output{file: out}, talk: talk}
+	a := &app{in: in, out: &output{file: out}, talk: talk, deaf: stop}
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -147,6 +147,7 @@ type app struct {
 	config, node, stateDir, runDir, logLevel, logFormat, color string
 	vars                                                       []string
 
+	deaf    func()      // has signals do what they do to any program
 	started bool        // a command runs: errors are its own, not cobra's
 	log     *zap.Logger // of a daemon, whose talk is its log; nil for all others
 }
@@ -176,6 +177,7 @@ Exit codes:
 			a.started = true
 			if name := cmd.Name(); name != "run" && name != "speaker" {
 				relax()
+				context.AfterFunc(cmd.Context(), a.deaf) // what goes on after an interrupt a second one ends
 			}
 			return a.settle(cmd.Root().PersistentFlags())
 		},

@@ -96,23 +96,33 @@ func (a *app) planOffline(ctx context.Context, against string) (planView, error)
 	return v, nil
 }
 
-// readAgainst reads a saved state, from a pipe too, whose other end may never come: an interrupt ends the wait.
+// readAgainst reads a saved state, from a pipe too.
 func (a *app) readAgainst(ctx context.Context, name string) ([]byte, error) {
 	defer a.waiting(name)()
-	type read struct {
-		b   []byte
+	b, err := patiently(ctx, func() ([]byte, error) { return os.ReadFile(name) })
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return b, err
+}
+
+// patiently reads what may never come: an interrupt ends the wait.
+func patiently[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		v   T
 		err error
 	}
-	done := make(chan read, 1)
+	done := make(chan result, 1)
 	go func() {
-		b, err := os.ReadFile(name)
-		done <- read{b, err}
+		v, err := read()
+		done <- result{v, err}
 	}()
 	select {
 	case r := <-done:
-		return r.b, r.err
+		return r.v, r.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("reading %s: %w", name, context.Cause(ctx))
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 
