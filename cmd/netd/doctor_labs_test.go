@@ -63,7 +63,7 @@ func TestDoctorNewLinks(t *testing.T) {
 
 	// The underlay's link is the host's own: --fix leaves it.
 	a.sh("printf 'net/ipv4/conf/*/forwarding = 0\\n' >/etc/sysctl.d/98-closed.conf")
-	if got := udev("vxlan.netd") + ", " + udev("ens33"); got != "1 2, 0 1" {
+	if got := udev("vxlan.netd") + ", " + udev(vethOfMaster) + ", " + udev("ens33"); got != "1 2, 1 1, 0 1" {
 		t.Errorf("new links have %s: there is no fault to be found", got)
 	}
 	c := a.fault("new-links", doctor.Warn, "/etc/sysctl.d/98-closed.conf says net.ipv4.conf.*.forwarding = 0: at the next boot, and when ens33 comes anew", "--fix")
