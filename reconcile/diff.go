@@ -124,24 +124,41 @@ type goes struct {
 	why string
 }
 
-// alongside is what is left out and stands on what is leftover, directly or not: a link takes its routes along, which a plan
-// does not keep to itself.
+// alongside is what is left out and stands on what is leftover, directly or not: a link takes its routes along, and the last
+// of an address the routes that prefer it, which a plan does not keep to itself.
 func (d *differ) alongside(leftover []placed) map[Key]goes {
 	if len(d.left) == 0 || len(leftover) == 0 {
 		return nil
 	}
-	on := map[Key][]placed{}
-	for k, h := range d.have.Own {
-		if d.left[k] {
+	on, leaning, offers := map[Key][]placed{}, map[Key][]placed{}, map[Key]int{}
+	for _, part := range []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()} {
+		for k, h := range part {
+			if o, ok := h.(Offerer); ok {
+				offers[o.Offers()]++
+			}
+			if !d.left[k] {
+				continue
+			}
 			for _, footing := range h.Requires() {
 				on[footing] = append(on[footing], placed{k, h})
+			}
+			if l, ok := h.(Leaner); ok {
+				if to, falls, ok := l.LeansOn(); ok && falls {
+					leaning[to] = append(leaning[to], placed{k, h})
+				}
 			}
 		}
 	}
 	along := map[Key]goes{}
 	queue := slices.Clone(leftover)
 	for i := 0; i < len(queue); i++ {
-		for _, p := range on[queue[i].Key] {
+		above := on[queue[i].Key]
+		if o, ok := queue[i].r.(Offerer); ok {
+			if offers[o.Offers()]--; offers[o.Offers()] == 0 {
+				above = slices.Concat(above, leaning[o.Offers()])
+			}
+		}
+		for _, p := range above {
 			if _, seen := along[p.Key]; !seen {
 				along[p.Key] = goes{p, "stands on " + queue[i].Key.String()}
 				queue = append(queue, p)
@@ -318,7 +335,7 @@ func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
 				on[footing] = append(on[footing], placed{k, h})
 			}
 			if l, ok := h.(Leaner); ok {
-				if to, ok := l.LeansOn(); ok {
+				if to, _, ok := l.LeansOn(); ok {
 					leaning[to] = append(leaning[to], placed{k, h})
 				}
 			}

@@ -58,10 +58,10 @@ type Sole interface {
 	Claims() (what Key, ok bool)
 }
 
-// Leaner is implemented by resources that the kernel takes away with the last of several others, of which their own values do
-// not say which they are: a route with the address that it prefers as source, on whatever link that is.
+// Leaner is implemented by resources that the kernel takes away with the last of several others, or changes (falls is false), of
+// which their own values do not say which they are: a route with the address that it prefers as source, on whatever link that is.
 type Leaner interface {
-	LeansOn() (what Key, ok bool)
+	LeansOn() (what Key, falls, ok bool)
 }
 
 // Offerer is implemented by what a Leaner leans on.

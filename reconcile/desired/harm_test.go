@@ -3,6 +3,7 @@ package desired
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,6 +135,42 @@ func TestHarmsOfConflict(t *testing.T) {
 	}
 	if got := Harms(reconcile.Diff(w, reconcile.Have{Own: was}, order, was), w, nil, nil); got != nil {
 		t.Errorf("without the stranger: %q", got)
+	}
+}
+
+// TestAlongWithAddress: where the address of a tunnel cannot move to the next tunnel, it takes along the routes to containers that
+// prefer it, unless another link has it too.
+func TestAlongWithAddress(t *testing.T) {
+	own, own6 := netip.MustParsePrefix("10.10.1.0/32"), netip.MustParsePrefix("2001:db8:1::/128")
+	route := object.Route{Dst: netip.MustParsePrefix("10.10.1.5/32"), Table: object.MainTable, Type: object.Unicast, Dev: "netd0", Scope: object.ScopeLink, Src: own.Addr()}
+	route6 := object.Route{Dst: netip.MustParsePrefix("2001:db8:1::5/128"), Table: object.MainTable, Type: object.Unicast, Dev: "netd0", Src: own6.Addr()}
+	state := func(vni uint32) (w reconcile.Want) {
+		dev := object.VXLANName(vni)
+		w.Put(object.VXLAN{Name: dev, VNI: vni}, reconcile.Cause{})
+		address := object.Addr{Link: dev, Prefix: own}
+		w.Put(address, reconcile.Cause{})
+		w.Put(route, reconcile.Cause{}, address.Key())
+		address.Prefix = own6
+		w.Put(address, reconcile.Cause{})
+		w.Put(route6, reconcile.Cause{}, address.Key())
+		return w
+	}
+	was, w := state(1).State, state(2)
+	holder := reconcile.Holder{Key: reconcile.Key{Kind: object.KindLink, Name: object.VXLANName(2)}, What: "veth", Who: "a stranger"}
+	for _, both := range []bool{false, true} {
+		if both {
+			extra := object.Addr{Link: "netd0", Prefix: own}
+			was.Add(extra)
+			w.Put(extra, reconcile.Cause{})
+		}
+		plan := reconcile.Diff(w, reconcile.Have{Own: was, Foreign: []reconcile.Holder{holder}}, []string{object.KindLink, object.KindAddr, object.KindRoute}, was)
+		if slices.ContainsFunc(plan.Changes, func(c reconcile.Change) bool { return c.Key == route6.Key() }) {
+			t.Error("the IPv6 route goes, of which the kernel takes the preference alone")
+		}
+		goes := slices.ContainsFunc(plan.Changes, func(c reconcile.Change) bool { return c.Key == route.Key() && c.Op == reconcile.Delete })
+		if goes == both {
+			t.Errorf("another link has it: %v; the route goes: %v", both, goes)
+		}
 	}
 }
 

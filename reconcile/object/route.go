@@ -67,7 +67,9 @@ func (r Route) Key() reconcile.Key { return RouteKey(r.In, r.Dst, r.Table, r.Met
 
 // LeansOn: with an address go the routes that prefer it as source (net/ipv4/fib_semantics.c, fib_sync_down_addr), or their
 // preference (net/ipv6/route.c, rt6_remove_prefsrc).
-func (r Route) LeansOn() (reconcile.Key, bool) { return source(r.In, r.Src), r.Src.IsValid() }
+func (r Route) LeansOn() (what reconcile.Key, falls, ok bool) {
+	return source(r.In, r.Src), r.Src.Is4(), r.Src.IsValid()
+}
 
 func (r Route) Requires() []reconcile.Key {
 	var on []reconcile.Key
