@@ -27,19 +27,20 @@ func (f firewallBuilder) accepts(tunnels []string) {
 		}
 	}
 	for _, family := range families {
-		chain, name := f.facts.Host.Filter, "ip"
+		chains, name := f.facts.Host.Filter, "ip"
 		links := f.facts.Host.DefaultLinks
 		if family.v6 {
-			chain, name, links = f.facts.Host.Filter6, "ip6", f.facts.Host.DefaultLinks6
+			chains, name, links = f.facts.Host.Filter6, "ip6", f.facts.Host.DefaultLinks6
 		}
 		pools := merge(f.pools(family))
-		if chain == "" || len(pools) == 0 {
+		if chains == "" || len(pools) == 0 {
 			continue
 		}
-		why := reconcile.Cause{Text: "chain " + chain + " of iptables"}
 		put := func(a object.Accept) {
-			a.Family, a.Chain = name, chain
-			f.put(a, why)
+			for chain := range strings.FieldsSeq(chains) {
+				a.Family, a.Chain = name, chain
+				f.put(a, reconcile.Cause{Text: "chain " + chain + " of iptables"})
+			}
 		}
 		for _, in := range inner {
 			for _, out := range inner {

@@ -25,6 +25,13 @@ ip DOCKER-USER -i netd+ -o netd+
 ip DOCKER-USER -i netd+ -o vxlan.netd
 ip DOCKER-USER -i vxlan.netd -o netd+
 ip DOCKER-USER -s 10.10.0.0/16 -i netd+ -o ens33`},
+		{"Docker's chain, and the one that leads there", "testdata/2-nodes.hcl", config.ModeBGP, "DOCKER-USER FORWARD", "", `
+ip DOCKER-USER -d 10.10.0.0/16 -i ens33 -o netd+
+ip DOCKER-USER -i netd+ -o netd+
+ip DOCKER-USER -s 10.10.0.0/16 -i netd+ -o ens33
+ip FORWARD -d 10.10.0.0/16 -i ens33 -o netd+
+ip FORWARD -i netd+ -o netd+
+ip FORWARD -s 10.10.0.0/16 -i netd+ -o ens33`},
 		{"ipip", "testdata/2-nodes.hcl", config.ModeIPIP, "FORWARD", "", `
 ip FORWARD -d 10.10.0.0/16 -i ens33 -o netd+ --ctstate RELATED,ESTABLISHED
 ip FORWARD -i netd+ -o netd+

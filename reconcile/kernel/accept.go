@@ -42,7 +42,9 @@ func familyNumber(family string) uint8 {
 }
 
 // FilterChains are the chains of iptables, of IPv4 and IPv6, in which what netd forwards has to be accepted, or it may be
-// dropped: DOCKER-USER where FORWARD goes there, FORWARD itself where it drops what no rule takes, else none.
+// dropped, with a space between: DOCKER-USER where FORWARD goes there, FORWARD itself where it drops what no rule takes, else
+// none. Both where it drops and Docker's chain is there: Docker takes the jump to that away and puts it back whenever a network
+// comes or goes, and for these milliseconds FORWARD alone decides.
 func FilterChains() (v4, v6 string, err error) {
 	n, err := newNft()
 	if err != nil {
@@ -54,21 +56,28 @@ func FilterChains() (v4, v6 string, err error) {
 
 func (n *nft) filterChains() (v4, v6 string, err error) {
 	for _, family := range filterFamilies {
-		drops, err := n.forwardDrops(family)
+		drops, docker, err := n.forwardDrops(family)
 		if err != nil {
 			return "", "", err
 		}
-		chain := ""
-		if drops {
-			chain = forward
-		}
+		jumped, over := false, false // over: a rule decides for all, and what stands at the end is in vain
 		err = n.filterRules(family, func(r filterRule) {
-			if r.chain == forward && r.jump == dockerUser {
-				chain = dockerUser
+			if r.chain == forward {
+				jumped = jumped || r.jump == dockerUser
+				over = over || r.always && !r.own
 			}
 		})
 		if err != nil {
 			return "", "", err
+		}
+		chain := ""
+		switch {
+		case docker && drops && !over:
+			chain = dockerUser + " " + forward
+		case jumped:
+			chain = dockerUser
+		case drops:
+			chain = forward
 		}
 		if family == "ip" {
 			v4 = chain
@@ -79,19 +88,20 @@ func (n *nft) filterChains() (v4, v6 string, err error) {
 	return v4, v6, nil
 }
 
-// forwardDrops reports whether the policy of FORWARD is to drop.
-func (n *nft) forwardDrops(family string) (drops bool, err error) {
-	err = n.c.dump(nftMsg(unix.NFT_MSG_GETCHAIN), nfgenmsg(familyNumber(family)), func() { drops = false }, func(body []byte) error {
+// forwardDrops reports whether the policy of FORWARD is to drop, and whether Docker's chain is there.
+func (n *nft) forwardDrops(family string) (drops, docker bool, err error) {
+	err = n.c.dump(nftMsg(unix.NFT_MSG_GETCHAIN), nfgenmsg(familyNumber(family)), func() { drops, docker = false, false }, func(body []byte) error {
 		c, table, policy := decodeChain(object.NftTable{}, body)
-		if table == filterTable && c.Name == forward && body[0] == familyNumber(family) && policy == 0 {
-			drops = true
+		if table == filterTable && body[0] == familyNumber(family) {
+			drops = drops || c.Name == forward && policy == 0
+			docker = docker || c.Name == dockerUser
 		}
 		return nil
 	})
 	if err != nil {
-		return false, fmt.Errorf("reading chains of %s %s: %w", family, filterTable, err)
+		return false, false, fmt.Errorf("reading chains of %s %s: %w", family, filterTable, err)
 	}
-	return drops, nil
+	return drops, docker, nil
 }
 
 // filterRule is a rule of FORWARD or DOCKER-USER.

@@ -29,12 +29,17 @@ func TestFilterChains(t *testing.T) {
 	netns.Run(t, "iptables -P FORWARD DROP")
 	is("a policy to drop", "FORWARD", "")
 	netns.Run(t, "iptables -N DOCKER-USER")
-	is("a chain that nobody goes to", "FORWARD", "")
+	is("a chain that nobody goes to now", "DOCKER-USER FORWARD", "")
 	netns.Run(t, "iptables -I FORWARD -j DOCKER-USER")
-	is("Docker's", "DOCKER-USER", "")
+	is("Docker's", "DOCKER-USER FORWARD", "")
+	netns.Run(t, "iptables -A FORWARD -j DROP")
+	is("a rule that decides for all", "DOCKER-USER", "")
+	netns.Run(t, "iptables -D FORWARD -j DROP")
 	netns.Run(t, "ip6tables -P FORWARD DROP")
 	t.Cleanup(func() { netns.Run(t, "nft delete table ip6 filter") })
-	is("IPv6 too", "DOCKER-USER", "FORWARD")
+	is("IPv6 too", "DOCKER-USER FORWARD", "FORWARD")
+	netns.Run(t, "iptables -P FORWARD ACCEPT")
+	is("Docker's, which drops nothing by policy", "DOCKER-USER", "FORWARD")
 }
 
 // TestForeignRules: rules of others in the same chains stay, whatever they look like, and netd's go with it.

@@ -19,7 +19,7 @@ type Host struct {
 	LearnedRoutes []Learned
 	TunnelRoutes  []Learned    // of netd in the main table, by one of its tunnels
 	Lately        []string     // tunnels that a network of mode bgp still needed a moment ago; whoever keeps the time says so
-	Filter        string       // the chain of iptables in which what is forwarded has to be accepted; empty: none drops it
+	Filter        string       // the chains of iptables in which what is forwarded has to be accepted, with a space between; empty: none drops it
 	Filter6       string       // likewise ip6tables
 	Ways          []Way        // to next hops that the speaker gave
 	Tunnels       []HostTunnel // ipip devices that are not netd's, besides tunl0
