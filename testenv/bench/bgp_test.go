@@ -111,6 +111,7 @@ func change(b testing.TB, tor *router.Router, hear *wire, verb, what string, n i
 func BenchmarkBGP(b *testing.B) {
 	netns.Need(b)
 	took := map[string]map[int][]time.Duration{"netd": {}, "bird": {}, "frr": {}}
+	gone := map[string][]time.Duration{}
 	var ones []time.Duration
 	cold := map[string][]time.Duration{}
 	var memory, rest, speaker, idleSpeaker float64
@@ -190,6 +191,7 @@ func BenchmarkBGP(b *testing.B) {
 						}
 					}
 				}
+				gone[who] = append(gone[who], change(b, tor, hear, "disable", "many100000", 100_000))
 			})
 		}
 	}
@@ -207,6 +209,9 @@ func BenchmarkBGP(b *testing.B) {
 		against(what, median(took["netd"][n]), median(took["frr"][n]), "FRR", most)
 		against(what, median(took["netd"][n]), median(took["bird"][n]), "BIRD", 0)
 	}
+	const withdrawn = "bgp: 100000 prefixes withdrawn by BIRD, out of the kernel"
+	against(withdrawn, median(gone["netd"]), median(gone["frr"]), "FRR", 1)
+	against(withdrawn, median(gone["netd"]), median(gone["bird"]), "BIRD", 0)
 	for _, n := range []int{10_000, 100_000} {
 		table.add(figure{what: fmt.Sprintf("bgp: %d prefixes: processor time of daemon, of speaker", n),
 			netd: show(seconds(median(ofDaemon[n]))) + ", " + show(seconds(median(ofSpeaker[n]))), bar: "told", none: true})
