@@ -136,6 +136,20 @@ func TestPublished(t *testing.T) {
 			silent(far.NS, "192.168.170.137:8080")
 			h.must(0, "apply", "-y")
 			says(far.NS, "192.168.170.137:8080", "next")
+
+			// With another network's default route the ports are that one's, and the way to this host's loopback is shut again.
+			link := strings.Fields(h.Run(t, "ip -o route show "+addressIn(t, d, "next", "lab")))[2]
+			open := func() string { return strings.TrimSpace(h.Run(t, "cat /proc/sys/net/ipv4/conf/"+link+"/route_localnet")) }
+			if open() != "1" {
+				t.Errorf("route_localnet of %s is %s", link, open())
+			}
+			d.Docker("network", "connect", "bridge", "next")
+			l.wait("the loopback shut", func() string {
+				if now := open(); now != "0" {
+					return now
+				}
+				return ""
+			})
 			d.Docker("rm", "-f", "next", "one", "client")
 			h.taken("1 by file")
 			if out := h.Run(t, "nft list ruleset"); strings.Contains(out, "publish") {

@@ -69,8 +69,12 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 		} {
 			b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", s[0], veth, s[1]), Value: s[2]}, why)
 		}
-		if len(e.Ports) > 0 { // what answers this host's loopback, see publish
-			b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", veth, "route_localnet"), Value: "1"}, why)
+		if e.Handed { // its ports may be published; what answers this host's loopback then, see publish, and nothing once they are not
+			local := "0"
+			if len(e.Ports) > 0 {
+				local = "1"
+			}
+			b.put(object.Sysctl{Name: object.LinkSysctl("ipv4", "conf", veth, "route_localnet"), Value: local}, why)
 		}
 		if e.Netns != "" && !e.Beside {
 			b.put(object.Route{In: e.ID, Dst: host(object.Gateway), Table: object.MainTable, Type: object.Unicast, Dev: e.Interface, Scope: object.ScopeLink}, why)
