@@ -228,6 +228,11 @@ func (k *killed) story(n int, from, mode, command string) error {
 			return err
 		}
 	}
+	if command == "run" { // it would rest: the destroy before is remembered
+		if err := os.RemoveAll(filepath.Join(k.h.dir, "state")); err != nil {
+			return err
+		}
+	}
 	out, code, err := k.netd(mode, fmt.Sprintf("NETD_TEST_KILL=%d", n), strings.Fields(command)...)
 	if err != nil {
 		return err
