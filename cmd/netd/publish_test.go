@@ -139,7 +139,9 @@ func TestPublished(t *testing.T) {
 
 			// With another network's default route the ports are that one's, and the way to this host's loopback is shut again.
 			link := strings.Fields(h.Run(t, "ip -o route show "+addressIn(t, d, "next", "lab")))[2]
-			open := func() string { return strings.TrimSpace(h.Run(t, "cat /proc/sys/net/ipv4/conf/"+link+"/route_localnet")) }
+			open := func() string {
+				return strings.TrimSpace(h.Run(t, "cat /proc/sys/net/ipv4/conf/"+link+"/route_localnet"))
+			}
 			if open() != "1" {
 				t.Errorf("route_localnet of %s is %s", link, open())
 			}
