@@ -13,14 +13,18 @@ import (
 )
 
 // shell types the commands of a page on a host that has dockerd and containerd, as root, with this netd and its file at /etc/netd.hcl.
-// Who types them is asked by apply and destroy, and says yes; and looks at status -w for two seconds.
+// Who types them is asked by apply and destroy, and says yes; looks at status -w for two seconds, and ends a daemon after three.
 func (h *labHost) shell(d *docker.Host) console.Shell {
 	h.lab.t.Helper()
 	dir := h.lab.t.TempDir()
 	for name, text := range map[string]string{
-		"netd": fmt.Sprintf(`case $1 in apply | destroy) set -- "$@" -y ;; esac
-[ "$*" = "status -w" ] && set -- timeout --preserve-status -s INT 2 "$0" status --watch && exec "$@"
-exec env NETD_TEST_PROGRAM=1 NETD_STATE_DIR=%[1]s/state NETD_RUN_DIR=%[1]s/run NETD_COLOR=never %[1]s/bin/netd "$@"`, h.dir),
+		"netd": fmt.Sprintf(`limit=
+case $1 in
+apply | destroy) set -- "$@" -y ;;
+run | speaker) limit="timeout --foreground --preserve-status -s TERM 3" ;;
+status) [ "$2" != -w ] || limit="timeout --foreground --preserve-status -s INT 2" ;;
+esac
+exec $limit env NETD_TEST_PROGRAM=1 NETD_STATE_DIR=%[1]s/state NETD_RUN_DIR=%[1]s/run NETD_COLOR=never %[1]s/bin/netd "$@"`, h.dir),
 		"sudo": `exec "$@"`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
@@ -80,16 +84,23 @@ func TestPages(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(shell.Dir, "baihl-node.json"), []byte(l.hosts[1].must(0, "show", "state", "--json")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	shell.Check(t, *update, "docs/reference.md", "netd apply [flags]", "netd plan [flags]", "netd validate [FILE] [flags]", "netd fmt [PATH]... [flags]", "netd version [flags]")
+	shell.Check(t, *update, "docs/reference.md", "netd apply [flags]", "netd plan [flags]", "netd validate [FILE] [flags]", "netd fmt [PATH]... [flags]", "netd version [flags]",
+		"netd run [flags]")
+	types("mkdir -p /run/netd/speaker") // as the unit has systemd do
+	shell.Check(t, *update, "docs/reference.md", "netd speaker [flags]")
+	types("rm -r /run/netd/speaker")
 
 	h.runArgs = []string{"--docker-socket", "/run/docker/plugins/netd.sock"}
 	h.start()
+	hosts[1].Run("ip", "netns", "add", "nginx-node")
 	l.hosts[1].start()
 	l.settled()
+	// First: with each network that dockerd makes it takes its chain out of FORWARD for a moment, and netd's rules move there and back.
+	shell.Check(t, *update, "docs/how-to/docker.md", "Docker's firewall")
 	shell.Check(t, *update, "docs/how-to/attach-containers.md", "Attach containers: nerdctl, ctr, Nomad, plain namespaces", "ctr", "Plain network namespaces", "Which is where")
 	shell.Check(t, *update, "docs/how-to/troubleshooting.md", "Find out what is wrong")
 	shell.Check(t, *update, "docs/reference.md", "netd doctor [flags]", "netd drift [flags]", "netd reload [flags]", "netd show", "netd show blocks", "netd show links",
-		"netd show state", "netd show workloads", "netd status [flags]", "netd cni install [flags]", "netd cni uninstall [flags]", "netd cni")
+		"netd show state", "netd show workloads", "netd status [flags]", "netd test [ADDRESS...] [flags]", "netd cni install [flags]", "netd cni uninstall [flags]", "netd cni")
 	types("ctr task kill -s KILL web; until ctr container rm web; do :; done; ip netns del web")
 
 	l.wait("those that are gone to be forgotten", func() string {

@@ -10,7 +10,8 @@ import (
 	"netd/testenv/netns"
 )
 
-// TestTutorial runs every command of docs/tutorial.md, in order, and compares what it prints with what the page says.
+// TestTutorial runs every command of docs/tutorial.md, in order, and compares what it prints with what the page says; then those of
+// the README and of the help that bring a lab up.
 func TestTutorial(t *testing.T) {
 	netns.Need(t)
 	dir := t.TempDir()
@@ -24,6 +25,7 @@ func TestTutorial(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"walkthrough.hcl": string(file),
+		"netd.hcl":        string(file),
 		"netd":            "#!/bin/sh\nNETD_TEST_PROGRAM=1 exec " + exe + " \"$@\"\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
@@ -33,4 +35,6 @@ func TestTutorial(t *testing.T) {
 	shell := console.Shell{Dir: dir, Env: append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"), Limit: time.Minute}
 	t.Cleanup(func() { _, _ = shell.Run(t, "netd lab down") })
 	shell.Check(t, *update, "docs/tutorial.md")
+	shell.Check(t, *update, "README.md", "Try it on one machine")
+	shell.Check(t, *update, "docs/reference.md", "netd lab", "netd lab up FILE", "netd lab exec NODE CMD...", "netd lab test [flags]", "netd lab down")
 }

@@ -158,6 +158,7 @@ func steady(s string) string {
 		{`[0-9]+ (added|destroyed)`, "some $1"},
 		{`[0-9]{2}:[0-9]{2}:[0-9]{2}  route`, "at  route"},
 		{`IP [0-9.]+\.[0-9]{4,5} > 192`, "IP port > 192"},
+		{`(?m) +\([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}: .*\)$`, ""}, // what a session failed by before it came up, where another host was late
 		{`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z`, "since"},
 		{`id [0-9]+, seq [0-9]+`, "id, seq"},
 		{`peer_ifindex: [0-9]+`, "peer_ifindex"},
