@@ -366,9 +366,9 @@ func (c *conn) dumpOnce(typ uint16, body []byte, each func(body []byte) error) (
 	return interrupted, found
 }
 
-// get asks for one object. Its absence is the kernel's error (ENOENT, ESRCH, ENODEV, ENETUNREACH).
+// get asks for one object, which is the answer. Its absence is the kernel's error (ENOENT, ESRCH, ENODEV, ENETUNREACH).
 func (c *conn) get(typ, flags uint16, body []byte, each func(body []byte) error) error {
-	if err := c.send(typ, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags, body); err != nil {
+	if err := c.send(typ, unix.NLM_F_REQUEST|flags, body); err != nil {
 		return err
 	}
 	var found error
@@ -377,12 +377,9 @@ func (c *conn) get(typ, flags uint16, body []byte, each func(body []byte) error)
 			switch {
 			case h.Seq != c.seq:
 			case h.Type == unix.NLMSG_ERROR:
-				done = true
-				if found == nil {
-					found = answer(h, body)
-				}
+				done, found = true, answer(h, body)
 			default:
-				found = each(body)
+				done, found = true, each(body)
 			}
 			return nil
 		})

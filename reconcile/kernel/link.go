@@ -131,11 +131,11 @@ func (s links) Create(_ context.Context, want reconcile.Resource) error {
 // noLinkLocal keeps the kernel from giving a link that is still down an IPv6 address of its own when it comes up: what
 // address it has, and without a second of duplicate detection, is netd's to say.
 func noLinkLocal(name string) error {
-	s := object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", name, "addr_gen_mode"), Value: "1"}
-	if _, there, err := readSysctl(s); err != nil || !there { // no IPv6, or an MTU below its least
-		return err
+	err := writeSysctl(object.Sysctl{Name: object.LinkSysctl("ipv6", "conf", name, "addr_gen_mode"), Value: "1"})
+	if errors.Is(err, unix.ENOENT) { // no IPv6, or an MTU below its least
+		return nil
 	}
-	return writeSysctl(s)
+	return err
 }
 
 // setting is what can be changed of any link.

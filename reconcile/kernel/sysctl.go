@@ -123,13 +123,36 @@ func (s sysctls) Create(ctx context.Context, want reconcile.Resource) error {
 }
 
 func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
+	return s.set(want, asking(s.k.c, nil))
+}
+
+// Batch carries out changes in their order. Those of one link of netd's follow each other, right after a look at whose it is.
+func (s sysctls) Batch(ctx context.Context, changes []reconcile.Change) []error {
+	errs := make([]error, len(changes))
+	links, last := asking(s.k.c, nil), ""
+	for i, c := range changes {
+		if c.Op == reconcile.Delete {
+			errs[i] = s.Delete(ctx, c.Have)
+			continue
+		}
+		if w, ok := c.Want.(object.Sysctl); ok && w.Link() != last {
+			links.forget()
+			last = w.Link()
+		}
+		errs[i] = s.set(c.Want, links)
+	}
+	return errs
+}
+
+// set writes a setting and keeps what it was before.
+func (s sysctls) set(want reconcile.Resource, links linkTable) error {
 	w, ok := want.(object.Sysctl)
 	if !ok {
 		return fmt.Errorf("not a sysctl: %T", want)
 	}
 	if w.In == "" && withLink(w) { // by the name; it is to be netd's now too
-		l, _, err := getLink(s.k.c, 0, w.Link())
-		if err != nil {
+		l, _ := links.named(w.Link())
+		if err := links.trouble(); err != nil {
 			return err
 		}
 		if err := l.usurped(); err != nil {
@@ -149,17 +172,24 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 	return s.at(w.In, func() error { return writeSysctl(w) })
 }
 
+// writeSysctl goes without os.File, which asks of each file whether it can be waited for.
 func writeSysctl(w object.Sysctl) error {
-	f, err := os.OpenFile(w.Path(), os.O_WRONLY, 0)
+	fd, err := unix.Open(w.Path(), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", w.Name, err)
 	}
-	defer f.Close()
-	if _, err := f.WriteString(w.Value + "\n"); err != nil {
-		return fmt.Errorf("writing %s to %s: %w", w.Value, w.Name, err)
+	defer unix.Close(fd)
+	for {
+		_, err := unix.Write(fd, []byte(w.Value+"\n"))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("writing %s to %s: %w", w.Value, w.Name, err)
+		}
+		wrote()
+		return nil
 	}
-	wrote()
-	return nil
 }
 
 // Delete puts a setting back. A link's forwarding switch goes to what ip_forward says now, since that is what it would be

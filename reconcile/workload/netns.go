@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,16 +31,17 @@ func Identify(path string) (string, error) {
 	if err != nil {
 		return "", problem(Namespace, "the network namespace: %w", err)
 	}
-	if own, err := identify("/proc/thread-self/ns/net"); err != nil {
-		return "", err
-	} else if own == id {
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
+		return "", fmt.Errorf("looking at the own network namespace: %w", err)
+	}
+	if (inode{uint64(own.Dev), own.Ino}) == id {
 		return "", problem(Namespace, "%s is the host's own network namespace", path)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
 		return "", err
 	}
-	boot = bytes.TrimSpace(boot)
 	switch c, err := cookie(f); {
 	case err == nil:
 		return fmt.Sprintf("%s/%d", boot, c), nil
@@ -48,6 +50,22 @@ func Identify(path string) (string, error) {
 	default:
 		return "", fmt.Errorf("telling which network namespace %s is: %w", path, err)
 	}
+}
+
+var boot atomic.Pointer[[]byte]
+
+// bootID is the kernel's name of this boot.
+func bootID() ([]byte, error) {
+	if id := boot.Load(); id != nil {
+		return *id, nil
+	}
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	b = bytes.TrimSpace(b)
+	boot.Store(&b)
+	return b, nil
 }
 
 // cookie is the kernel's number of a network namespace, of which each is given once (include/net/net_namespace.h).
