@@ -131,6 +131,15 @@ func (k *Kernel) host() (place, error) {
 
 // inside calls f in the namespace of a workload. gone is true where there is no such namespace (any more).
 func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err error) {
+	return k.enter(in, k.shared.links, f)
+}
+
+// toWrite is inside, with each link asked for right before it is written to.
+func (k *Kernel) toWrite(in object.Place, f func(place) error) (gone bool, err error) {
+	return k.enter(in, func(c *conn) (linkTable, error) { return asking(c, nil), nil }, f)
+}
+
+func (k *Kernel) enter(in object.Place, links func(*conn) (linkTable, error), f func(place) error) (gone bool, err error) {
 	e, ok := k.endpoints[in]
 	if !ok || e.Netns == "" {
 		return true, nil
@@ -143,7 +152,7 @@ func (k *Kernel) inside(in object.Place, f func(place) error) (gone bool, err er
 		return false, err
 	}
 	defer done()
-	t, err := k.shared.links(c)
+	t, err := links(c)
 	if err != nil {
 		return false, err
 	}
@@ -201,7 +210,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 		gone, err := false, error(nil)
 		if in == "" {
 			err = send(place{c: k.c, links: asking(k.c, nil)})
-		} else if gone, err = k.inside(in, send); gone {
+		} else if gone, err = k.toWrite(in, send); gone {
 			err = fmt.Errorf("the network namespace of %s is gone", in)
 		}
 		if err != nil {

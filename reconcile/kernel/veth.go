@@ -208,9 +208,12 @@ func (s links) settle(w object.Veth) error {
 	if s.k.endpoints[w.Workload].Netns == "" {
 		return nil
 	}
-	gone, err := s.k.inside(w.Workload, func(p place) error {
-		peer, ok := p.links.byIndex[l.peer]
-		if !ok {
+	gone, err := s.k.toWrite(w.Workload, func(p place) error {
+		peer := p.links.at(l.peer)
+		if err := p.links.trouble(); err != nil {
+			return err
+		}
+		if peer.index == 0 {
 			return fmt.Errorf("%w: %s in the container", errNoLink, w.Peer)
 		}
 		return p.c.set(peer, setting{mac: w.PeerMAC, mtu: w.PeerMTU, up: w.PeerUp, alias: peer.alias})
