@@ -193,7 +193,8 @@ func TestCNI(t *testing.T) {
 				for _, h := range l.hosts {
 					h.start()
 					for _, done := range []string{"converged", "repaired"} {
-						if strings.Contains(h.log.String(), done) && !strings.Contains(h.log.String(), "file/nginx") {
+						// Sessions come with the daemon, and so do their neighbours and paths.
+						if x.mode == "vxlan" && strings.Contains(h.log.String(), done) && !strings.Contains(h.log.String(), "file/nginx") {
 							t.Errorf("the daemon found something to do:\n%s", h.log)
 						}
 					}
