@@ -427,7 +427,7 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`)
 
 func (b *block) name(label string) string {
 	if !nameForm.MatchString(label) {
-		b.p.report.errorf(b.rng, b.title+": wrong name", "A name has 1 to 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.")
+		b.p.report.errorf(b.rng, b.title+": wrong name", "A name has 1 to 63 ASCII letters, digits, dots, dashes and underscores, and begins with a letter or digit.")
 	}
 	return label
 }

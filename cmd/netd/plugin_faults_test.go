@@ -45,7 +45,7 @@ func TestDockerPluginFaults(t *testing.T) {
 	}
 
 	// netd dies before each of Docker's calls is answered, and is started again as systemd does.
-	run := []string{"run", "-d", "--name", "new", "--network", "lab", "--ip", "10.10.40.170", docker.Image, "/bin/sleep", "1000"}
+	run := []string{"run", "-d", "--name", "new", "--network", "lab", "--ip", "10.10.40.170", "-p", "8080:80", docker.Image, "/bin/sleep", "1000"}
 	create := []string{"network", "create", "-d", "netd", "--ipam-driver", "netd", "more"}
 	// A command may fail then, since Docker repeats a call that it has sent without its content; nothing of it is left, and it can
 	// be done again.
@@ -71,6 +71,8 @@ func TestDockerPluginFaults(t *testing.T) {
 		{"IpamDriver.RequestAddress", nil, run, []string{"rm", "-f", "new"}},
 		{"NetworkDriver.CreateEndpoint", nil, run, []string{"rm", "-f", "new"}},
 		{"NetworkDriver.Join", nil, run, []string{"rm", "-f", "new"}},
+		{"NetworkDriver.ProgramExternalConnectivity", nil, run, []string{"rm", "-f", "new"}},
+		{"NetworkDriver.RevokeExternalConnectivity", run, []string{"rm", "-f", "new"}, nil},
 		{"NetworkDriver.Leave", run, []string{"rm", "-f", "new"}, nil},
 		{"NetworkDriver.DeleteEndpoint", run, []string{"rm", "-f", "new"}, nil},
 		{"IpamDriver.ReleaseAddress", run, []string{"rm", "-f", "new"}, nil},
