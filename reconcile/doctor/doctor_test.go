@@ -147,6 +147,12 @@ func sysctls(names ...string) recorded {
 	return recorded{files: files}
 }
 
+// held is a host whose process 9 has the VXLAN port open.
+func held(command, group string) recorded {
+	return recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": command, "/proc/9/cgroup": group},
+		links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}
+}
+
 // postrouting is a chain of NAT with one rule.
 func postrouting(expr string) string {
 	return `{"chain":{"family":"ip","table":"own","name":"POST","handle":1,"type":"nat","hook":"postrouting","prio":100,"policy":"accept"}},
@@ -198,7 +204,13 @@ func TestChecks(t *testing.T) {
 		{"bad all links are strict by all", "rp-filter", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/all/rp_filter": "1", "/proc/sys/net/ipv4/conf/vxlan.netd/rp_filter": "0"}}, Fail, "all 1, vxlan.netd 0", "echo 2 >", true},
 		{"OK a kernel's socket has the port", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n"}}, OK, "", "", false},
 		{"bad pid 9 has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "ovs\x00-x\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9 (ovs -x)", "kill 9    # or", false},
-		{"bad a unit has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cgroup": "0::/system.slice/ovs-vswitchd.service\n"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9", "systemctl disable --now ovs-vswitchd.service    # or", false},
+		{"bad a unit has it", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/9/cgroup": "0::/system.slice/ovs-vswitchd.service\n"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 9", "systemctl disable --now 'ovs-vswitchd.service'    # or", false},
+		{"bad a unit in a slice of its own has it", "udp-port", "vxlan", held("ovs", `0::/fast.slice/fast-net.slice/ovs\x2dd@1.service/a/b.service`), Fail, "held by pid 9", `systemctl disable --now 'ovs\x2dd@1.service'    # or`, false},
+		{"bad a user's unit has it, of a name of the system's", "udp-port", "vxlan", held("x", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/systemd-networkd.service"), Fail, "held by pid 9", "kill 9    # or", false},
+		{"bad a group has it that is named to be typed", "udp-port", "vxlan", held("x", "0::/made.slice/';reboot;'.service"), Fail, "held by pid 9", "kill 9    # or", false},
+		{"bad a published port", "udp-port", "vxlan", held("/usr/bin/docker-proxy\x00-proto\x00udp\x00", "0::/system.slice/docker.service"), Fail, "held by pid 9", "docker ps    # whose", false},
+		{"bad this node's address is another's too", "duplicate-address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.137"): {{2, 0, 0, 0, 0, 9}}}}, Fail, "has this node's address", "grep -qiE 'ether (02:00:00:00:00:09)' && ip addr del", false},
+		{"bad another's address twice", "duplicate-address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.138"): {{2, 0, 0, 0, 0, 8}, {2, 0, 0, 0, 0, 9}}}}, Fail, "both have 192.168.170.138", "grep -qiE 'ether (02:00:00:00:00:08|02:00:00:00:00:09)' && ip addr del", false},
 		{"OK no password", "password-file", "bgp", recorded{}, OK, "no session of this node has one", "", false},
 		{"OK a password", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": ""}}, OK, "/etc/netd/it's: root's alone", "", false},
 		{"bad no password", "password-file", secret, recorded{}, Fail, "does not exist", `install -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},

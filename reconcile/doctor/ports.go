@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,11 +47,27 @@ func (s *Site) holder(inode string) (pid, command string, found bool) {
 	return "", "", false
 }
 
-// stop is the command that ends a process: its unit's, where it has one.
-func (s *Site) stop(pid string) string {
+// unitName is what a system unit's name may consist of. Whoever may make control groups of his own names them as he likes.
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.@\\-]+\.service$`)
+
+// stop is the command that ends a process: its unit's, where it has one of the system's. Below a unit, and in user.slice, others
+// make and name groups.
+func (s *Site) stop(pid, command string) string {
+	switch {
+	case pid == "1":
+		return "systemctl list-sockets --all    # which of them has it: systemctl disable --now that"
+	case path.Base(strings.SplitN(command, " ", 2)[0]) == "docker-proxy": // its unit is Docker's own
+		return "docker ps    # whose published port it is: docker rm -f that"
+	}
 	for line := range strings.Lines(s.file("/proc/" + pid + "/cgroup")) {
-		if unit := path.Base(strings.TrimSpace(line)); strings.HasSuffix(unit, ".service") {
-			return "systemctl disable --now " + unit
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // cgroups(7)
+		if len(f) < 3 || f[1] != "" && f[1] != "name=systemd" {
+			continue
+		}
+		parts := strings.Split(f[2], "/")[1:]
+		i := slices.IndexFunc(parts, func(part string) bool { return !strings.HasSuffix(part, ".slice") })
+		if i >= 0 && parts[0] != "user.slice" && unitName.MatchString(parts[i]) {
+			return "systemctl disable --now '" + parts[i] + "'"
 		}
 	}
 	return "kill " + pid
@@ -67,7 +84,7 @@ func (s *Site) taken(proto string, port int, ours func(command string) bool) (ou
 			continue
 		}
 		out = append(out, Finding{Fail, fmt.Sprintf("%s port %d is held by pid %s (%s)", strings.ToUpper(proto), port, pid, command),
-			s.stop(pid) + "    # or give netd another port in the file", false})
+			s.stop(pid, command) + "    # or give netd another port in the file", false})
 	}
 	return out
 }

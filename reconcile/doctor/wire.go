@@ -38,12 +38,12 @@ func duplicates(ctx context.Context, s *Site) (out []Finding) {
 	}
 	for _, a := range own {
 		if macs := claims[a]; len(macs) > 0 { // nobody answers for an address but who has it, and the host does not hear itself
-			out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, a), s.giveUp(a, macs[0]), false})
+			out = append(out, Finding{Fail, fmt.Sprintf("%s on %s has this node's address %s too", macs[0], s.Link, a), s.giveUp(a, macs[:1]), false})
 		}
 	}
 	for _, a := range near {
 		if macs := claims[a]; len(macs) > 1 {
-			out = append(out, Finding{Fail, fmt.Sprintf("%s and %s both have %s, node %s's address", macs[0], macs[1], a, names[a]), s.giveUp(a, macs[0]), false})
+			out = append(out, Finding{Fail, fmt.Sprintf("%s and %s both have %s, node %s's address", macs[0], macs[1], a, names[a]), s.giveUp(a, macs), false})
 		}
 	}
 	if len(out) == 0 {
@@ -52,9 +52,15 @@ func duplicates(ctx context.Context, s *Site) (out []Finding) {
 	return out
 }
 
-// giveUp is the command that takes an address from the host that should not have it, and how that host is found.
-func (s *Site) giveUp(a netip.Addr, mac object.MAC) string {
-	return fmt.Sprintf("ip -o addr show to %[1]s | while read -r _ link _ prefix _; do ip addr del $prefix dev $link; done    # on the host that should not have it; by its other addresses it is found: ip neigh show dev %[2]s | grep -i %[3]s", a, s.Link, mac)
+// giveUp is the command that takes an address from the host that should not have it, and how that host is found. It asks for
+// the MAC, so that it does nothing where it is typed by mistake: on this host, say, which it would cut off.
+func (s *Site) giveUp(a netip.Addr, macs []object.MAC) string {
+	who := make([]string, len(macs))
+	for i, m := range macs {
+		who[i] = m.String()
+	}
+	return fmt.Sprintf("ip -o addr show to %[1]s | while read -r _ link _ prefix _; do ip link show dev $link | grep -qiE 'ether (%[3]s)' && ip addr del $prefix dev $link; done    # on the host that should not have it; by its other addresses it is found: ip neigh show dev %[2]s | grep -iE '%[3]s'",
+		a, s.Link, strings.Join(who, "|"))
 }
 
 // apart is how far clocks may be apart: certificates and logs suffer, and who reads two nodes' logs is led astray.

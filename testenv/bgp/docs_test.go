@@ -153,7 +153,11 @@ func TestCalicoPage(t *testing.T) {
 	shell := one.shell()
 	shell.Check(t, *update, "docs/how-to/from-calico-and-bird.md", "1. Write the file from what there is")
 	birds[0].Kill()
+	one.Run(t, "ip route add blackhole 192.0.2.0/24 proto bird") // what else BIRD gave the host
 	shell.Check(t, *update, "docs/how-to/from-calico-and-bird.md", "2. Host by host")
+	if out := one.Run(t, "ip route show proto bird"); strings.TrimSpace(out) != "blackhole 192.0.2.0/24" {
+		t.Errorf("of BIRD's routes stayed: %s", out)
+	}
 	one.start()
 	one.up(1)
 	reaches(one, "10.10.194.128/26", "192.168.170.138")
