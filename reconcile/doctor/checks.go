@@ -23,7 +23,7 @@ var Checks = []Check{
 	{"foreign-routes", "no other program has routes into the pools",
 		"all routing tables", "`ip route del`", "none", foreignRoutes},
 	{"networkd", "systemd-networkd leaves netd's links and routes alone",
-		"networkd's configuration and what it says of netd's links", "`networkd.conf.d/netd.conf` and a restart; `00-netd.network` and `networkctl reload`", "`00-netd.network`", networkd},
+		"networkd's configuration and what it says of netd's links", "`networkd.conf.d/netd.conf` and a restart; `00-netd.network` and `networkctl reload`", "none", networkd},
 	{"networkmanager", "NetworkManager leaves netd's links alone",
 		"NetworkManager's configuration", "`conf.d/90-netd.conf` and `nmcli general reload`", "all", networkManager},
 	{"forward-policy", "what a firewall's policy drops by default (Docker, ufw) is accepted for netd's links",

@@ -44,7 +44,7 @@ func networkd(_ context.Context, s *Site) (out []Finding) {
 		if i := strings.Index(state, "NETWORK_FILE="); i >= 0 {
 			file, _, _ := strings.Cut(state[i+len("NETWORK_FILE="):], "\n") // the first by name that matches: the fix's is before all
 			out = append(out, Finding{Fail, fmt.Sprintf("systemd-networkd manages %s by %s", link, file),
-				put("/etc/systemd/network/00-netd.network", "[Match]\nName=netd* vxlan.netd tunl0\n\n[Link]\nUnmanaged=yes\n") + "\nnetworkctl reload", true})
+				put("/etc/systemd/network/00-netd.network", "[Match]\nName=netd* vxlan.netd tunl0\n\n[Link]\nUnmanaged=yes\n") + "\nnetworkctl reload    # with all that else was written into files of networkd's since it read them", false})
 		}
 	}
 	if len(out) == 0 {

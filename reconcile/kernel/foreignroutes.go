@@ -37,7 +37,7 @@ func ForeignRoutes(within []netip.Prefix) ([]object.Held, error) {
 				if len(r.hops) > 0 {
 					oif = r.hops[0].oif
 				}
-				out = append(out, object.Held{Dst: r.dst, Dev: links.byIndex[oif].name, Table: r.table, Who: protocolName(r.protocol), OfAddress: r.protocol == unix.RTPROT_KERNEL})
+				out = append(out, object.Held{Dst: r.dst, Dev: links.byIndex[oif].name, Table: r.table, Who: protocolName(r.protocol), Proto: r.protocol, OfAddress: r.protocol == unix.RTPROT_KERNEL})
 			}
 			return nil
 		})
