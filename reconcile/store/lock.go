@@ -181,7 +181,7 @@ func held(f *os.File, err error) error {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("taking the lock %s: %w", f.Name(), err)
 	}
-	b, _ := io.ReadAll(io.LimitReader(f, 256))
+	b, _ := io.ReadAll(io.NewSectionReader(f, 0, 256)) // from its beginning: a row that somebody left was read before
 	holder := strings.TrimSpace(string(b))
 	if holder == "" {
 		holder = "another process"
