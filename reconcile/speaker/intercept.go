@@ -107,12 +107,26 @@ func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 	if !asks(info.FullMethod) {
 		s.changes.Add(1)
 		defer s.changes.Add(1)
+		ss = &counted{ss, s}
 	}
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
 		s.api.RLock()
 		defer s.api.RUnlock()
 	}
 	return handle(srv, ss)
+}
+
+// counted is a stream of which each message changes something, however long it stays open: when the next is asked for, the
+// last one has been carried out.
+type counted struct {
+	grpc.ServerStream
+	s *sessions
+}
+
+func (c *counted) RecvMsg(m any) error {
+	c.s.changes.Add(1)
+	defer c.s.changes.Add(1)
+	return c.ServerStream.RecvMsg(m)
 }
 
 // mustAddr reads an address that was read before.

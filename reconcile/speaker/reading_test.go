@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -64,6 +65,27 @@ func TestReading(t *testing.T) {
 			}
 			_, err = s.CloseAndRecv()
 			return err
+		}},
+		{"a prefix less, in a stream that stays open", func(ctx context.Context) error {
+			s, err := other.AddPathStream(ctx)
+			if err != nil {
+				return err
+			}
+			tell := func(p *api.Path) error {
+				return s.Send(&api.AddPathStreamRequest{TableType: api.TableType_GLOBAL, Paths: []*api.Path{p}})
+			}
+			if err := tell(foreign); err != nil {
+				return err
+			}
+			h.wait("the stream to be read", func() bool { return !h.converge(w).Empty() })
+			h.converge(w) // what gobgp answers now is kept
+			own := slices.IndexFunc(w.State.Keys(), func(k reconcile.Key) bool { return k.Kind == object.KindPath })
+			gone, err := apiPath(w.State[w.State.Keys()[own]].(object.Path))
+			if err != nil {
+				return err
+			}
+			gone.IsWithdraw = true
+			return tell(gone)
 		}},
 		{"all is let in", func(ctx context.Context) error {
 			_, err := other.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{

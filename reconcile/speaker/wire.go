@@ -44,7 +44,8 @@ type hello struct {
 	PID      int    `json:"pid"`
 	Fresh    bool   `json:"fresh"` // it has had no neighbour until just now: its sessions are restarts
 
-	// Changes counts the requests that may have changed what gobgp is set to, each when it begins and when it has ended.
+	// Changes counts the requests that may have changed what gobgp is set to, each when it begins and when it has ended,
+	// and so the messages of a stream.
 	Changes uint64 `json:"changes"`
 }
 
