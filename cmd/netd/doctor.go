@@ -126,7 +126,7 @@ func (a *app) site() (*doctor.Site, error) {
 	if err != nil {
 		return nil, &exit{exitConfig, err}
 	}
-	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface, Held: held}
+	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface, Held: held, Holder: holders}
 	for _, p := range []netip.Prefix{node.Address, node.Address6} {
 		if s.Link == "" && p.IsValid() {
 			s.Link = holders[p.Addr()]

@@ -5,7 +5,7 @@ var Checks = []Check{
 	{"module", "the kernel has what the file's modes need: ipip, vxlan, nf_tables",
 		"`/sys/module`, `/lib/modules`", "`modprobe`; else the package that has the module", "`modprobe`", module},
 	{"address", "a link holds the node's address, with the file's prefix",
-		"the links' addresses", "`ip addr add`, `ip addr del`", "none", address},
+		"the links' addresses, and who else on the wire has it", "`ip addr add`, `ip addr del`", "none", address},
 	{"forwarding", "the underlay link forwards",
 		"`/proc/sys/net/ipv4/conf`", "the sysctl", "all", forwarding},
 	{"new-links", "no sysctl.d file takes forwarding from new links or makes tunnels strict",

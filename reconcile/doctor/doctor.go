@@ -79,6 +79,7 @@ type Site struct {
 	Node   config.Node
 	Link   string                      // that holds the node's address; empty where none does
 	Held   map[netip.Addr]netip.Prefix // what this host's links hold
+	Holder map[netip.Addr]string       // and which link it is
 }
 
 // file is a file's contents without surrounding blanks; empty where it is not there.

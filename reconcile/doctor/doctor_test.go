@@ -23,7 +23,8 @@ type recorded struct {
 	clocks                 map[netip.Addr]time.Duration
 	paths                  []Path
 	tcp                    bool
-	nowhere                bool // no link has the node's address
+	held                   string // what ens33 has the node's address as
+	nowhere                bool   // no link has the node's address
 }
 
 func (r recorded) ReadFile(name string) (string, error) {
@@ -190,6 +191,10 @@ func TestChecks(t *testing.T) {
 		{"bad no link has the address", "address", "vxlan", recorded{}, Fail, "no link of this host holds the node's address 192.168.170.137", "ip addr add 192.168.170.137/24 dev ens33", false},
 		{"bad of several links none has it", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/eth1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev LINK", false},
 		{"bad the only link has it not", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/docker0/mtu": "", "/proc/sys/net/ipv4/conf/netd1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev eth0", false},
+		{"bad another host has it", "address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.137"): {{2, 0, 0, 0, 0, 9}}}}, Fail, "which 02:00:00:00:00:09 on ens33 has", "hostnamectl set-hostname NAME    # ", false},
+		{"bad the link has it with another prefix", "address", "vxlan", recorded{held: "192.168.170.137/16"}, Warn, "ens33 holds the node's address as 192.168.170.137/16", "echo 1 > /proc/sys/net/ipv4/conf/ens33/promote_secondaries && ip addr add 192.168.170.137/24 dev ens33 && ip addr del 192.168.170.137/16 dev ens33", false},
+		{"bad a small path", "path-mtu", "vxlan", recorded{paths: []Path{{MTU: 1400, Link: "ens33", LinkMTU: 1500}}}, Fail, "carries 1400 bytes, ens33 1500", "ip link set ens33 mtu 1400", false},
+		{"bad a path too small for IPv6", "path-mtu", "vxlan", recorded{paths: []Path{{MTU: 1200, Link: "ens33", LinkMTU: 1500}}}, Fail, "carries 1200 bytes, ens33 1500", "tracepath -n 192.168.170.138    # ", false},
 		{"bad more nodes than fit", "neighbours", "vxlan", recorded{programs: map[string]string{"ip -j ntable show": `[{"family":"inet","thresh3":1},{"family":"inet","dev":"lo"},{"family":"inet6","thresh3":0}]`,
 			"ip -4 -j neigh show": `[{"dst":"192.168.170.138","state":["REACHABLE"]},{"dst":"192.168.170.1","state":["STALE"]},{"dst":"10.10.40.1","state":["PERMANENT"]}]`}}, Warn,
 			"1 nodes in 192.168.170.0/24 and 1 others are more neighbours than fit (net.ipv4.neigh.default.gc_thresh3 is 1)", "sysctl -q -p /etc/sysctl.d/60-netd-neighbours-ipv4.conf", false},
@@ -262,6 +267,10 @@ func TestChecks(t *testing.T) {
 		s := site(t, x.mode, x.host)
 		if x.host.nowhere {
 			s.Link = ""
+		}
+		if x.host.held != "" {
+			p := netip.MustParsePrefix(x.host.held)
+			s.Held, s.Holder = map[netip.Addr]netip.Prefix{p.Addr(): p}, map[netip.Addr]string{p.Addr(): "ens33"}
 		}
 		found := Checks[i].Run(context.Background(), s)
 		if len(found) == 0 {

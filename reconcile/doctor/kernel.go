@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"netd/config"
+	"netd/reconcile/object"
 )
 
 func module(_ context.Context, s *Site) (out []Finding) {
@@ -76,24 +77,38 @@ func (s *Site) sysctl(link, name string) string {
 	return s.file("/proc/sys/net/ipv4/conf/" + link + "/" + name)
 }
 
-func address(_ context.Context, s *Site) (out []Finding) {
+func address(ctx context.Context, s *Site) (out []Finding) {
 	var sound []string
 	for _, want := range []netip.Prefix{s.Node.Address, s.Node.Address6} {
 		if !want.IsValid() {
 			continue
 		}
 		held, ok := s.Held[want.Addr()]
-		link := s.Link
+		link := s.Holder[want.Addr()]
+		if link == "" {
+			link = s.Link
+		}
 		if link == "" {
 			link = s.onlyLink()
 		}
+		var claims map[netip.Addr][]object.MAC
+		if !ok && link != someLink {
+			claims, _ = s.Wire.Claims(ctx, link, []netip.Addr{want.Addr()})
+		}
+		keep := "" // the kernel takes the other addresses of a prefix with its first one
+		if want.Addr().Is4() {
+			keep = "echo 1 > /proc/sys/net/ipv4/conf/" + link + "/promote_secondaries && "
+		}
 		switch {
+		case len(claims[want.Addr()]) > 0:
+			out = append(out, Finding{Fail, fmt.Sprintf("no link of this host holds the node's address %s, which %s on %s has: this host is another node, or a copy of that one", want.Addr(), claims[want.Addr()][0], link),
+				"hostnamectl set-hostname NAME    # of the node that this host is; or --node NAME", false})
 		case !ok:
 			out = append(out, Finding{Fail, fmt.Sprintf("no link of this host holds the node's address %s", want.Addr()),
 				fmt.Sprintf("ip addr add %s dev %s    # and where the link is set up", want, link), false})
 		case held.Bits() != want.Bits() && !want.Addr().IsLoopback() && s.Node.Interface == "":
 			out = append(out, Finding{Warn, fmt.Sprintf("%s holds the node's address as %s, the file has %s: the two disagree which nodes are near", link, held, want),
-				fmt.Sprintf("ip addr add %s dev %s && ip addr del %s dev %s    # and where the link is set up; or mend the file", want, link, held, link), false})
+				keep + fmt.Sprintf("ip addr add %s dev %s && ip addr del %s dev %s    # and where the link is set up; or mend the file", want, link, held, link), false})
 		default:
 			sound = append(sound, held.String())
 		}
@@ -104,7 +119,10 @@ func address(_ context.Context, s *Site) (out []Finding) {
 	return out
 }
 
-// onlyLink is the host's link that nobody made for containers, where it has one alone; else a word for it.
+// someLink is a word for a link that is not known.
+const someLink = "LINK"
+
+// onlyLink is the host's link that nobody made for containers, where it has one alone; else someLink.
 func (s *Site) onlyLink() string {
 	var links []string
 	for _, dir := range s.Glob("/proc/sys/net/ipv4/conf/*") {
@@ -117,7 +135,7 @@ func (s *Site) onlyLink() string {
 	if len(links) == 1 {
 		return links[0]
 	}
-	return "LINK"
+	return someLink
 }
 
 func forwarding(_ context.Context, s *Site) []Finding {

@@ -116,8 +116,11 @@ func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 		}
 		if answered++; p.MTU < p.LinkMTU {
 			a := ways[i].To
-			out = append(out, Finding{Fail, fmt.Sprintf("the way to node %s (%s) carries %d bytes, %s %d: larger packets vanish", names[a], a, p.MTU, p.Link, p.LinkMTU),
-				fmt.Sprintf("ip link set %s mtu %d    # and where the link is set up; or mend the path", p.Link, p.MTU), false})
+			fix := fmt.Sprintf("ip link set %s mtu %d    # and where the link is set up; or mend the path", p.Link, p.MTU)
+			if p.MTU < 1280 { // RFC 8200 §5: the kernel takes IPv6 from such a link, addresses and all
+				fix = fmt.Sprintf("tracepath -n %s    # where it gets small, to be mended there: no link keeps its IPv6 addresses below 1280 bytes", a)
+			}
+			out = append(out, Finding{Fail, fmt.Sprintf("the way to node %s (%s) carries %d bytes, %s %d: larger packets vanish", names[a], a, p.MTU, p.Link, p.LinkMTU), fix, false})
 		}
 	}
 	if len(out) == 0 {
