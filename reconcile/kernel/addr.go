@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -71,6 +72,9 @@ func readAddrs(c *conn, index int) ([]heldAddr, error) {
 		}
 		return nil
 	})
+	if index != 0 && errors.Is(err, unix.ENODEV) { // it went since it was looked at, and they with it
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading addresses: %w", err)
 	}
