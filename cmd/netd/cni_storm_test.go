@@ -48,8 +48,8 @@ func TestCNIStorm(t *testing.T) {
 		}
 		wait.Go(func() {
 			defer func() { ended <- struct{}{} }()
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
+			var out, said bytes.Buffer // what it waits for is no part of the result
+			cmd.Stdout, cmd.Stderr = &out, &said
 			if err := h.Start(cmd); err != nil {
 				t.Error(err)
 				return
@@ -64,7 +64,7 @@ func TestCNIStorm(t *testing.T) {
 				told[box.Name] = h.address(a)
 				mu.Unlock()
 			} else if killed == 0 && a.Code != 11 { // 11: the daemon died over it again and again
-				t.Errorf("ADD %d: %v: %s", i, err, out.String())
+				t.Errorf("ADD %d: %v: %s%s", i, err, said.String(), out.String())
 			}
 		})
 	}
