@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -329,6 +330,18 @@ func (h *host) deleted(ip string) func() string {
 		}
 	}
 	h.lab.t.Cleanup(end)
+	h.lab.wait("ip monitor in "+h.Name+" hears", func() string {
+		sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", cmd.Process.Pid))
+		if err != nil {
+			return err.Error()
+		}
+		for line := range strings.Lines(string(sockets)) { // sk Eth Pid Groups …
+			if f := strings.Fields(line); len(f) > 3 && f[2] == strconv.Itoa(cmd.Process.Pid) && strings.Trim(f[3], "0") != "" {
+				return ""
+			}
+		}
+		return string(sockets)
+	})
 	return func() string {
 		end()
 		var gone []string
