@@ -182,6 +182,15 @@ func (f firewallBuilder) publish() {
 		return
 	}
 	var in, out rules
+	// What netd itself listens at, also where the file came to need it after somebody had it published.
+	for _, n := range f.c.Networks {
+		if n.Uses(config.ModeVXLAN) {
+			in.add("udp dport %d return", n.Port)
+		}
+	}
+	if len(f.neighbours) > 0 {
+		in.add("tcp dport %d return", f.c.BGP.ListenPort)
+	}
 	for _, family := range families {
 		if len(f.pools(family)) == 0 {
 			continue
@@ -205,7 +214,14 @@ func (f firewallBuilder) publish() {
 // endpoint lets a container's packets in.
 func (f firewallBuilder) endpoint(e object.Endpoint) {
 	for _, elem := range endpointElems(e) {
-		if elem.Set != ipv6.sources() && elem.Set != ipv4.sources() || len(f.pools(familyOf(elem.Set == ipv6.sources()))) > 0 {
+		without := false // the file took the pools of that family away, and with them its sets
+		for _, family := range families {
+			switch elem.Set {
+			case family.sources(), family.published(), family.publishedAt():
+				without = len(f.pools(family)) == 0
+			}
+		}
+		if !without {
 			f.put(elem, f.workloadCause(e))
 		}
 	}

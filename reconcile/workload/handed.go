@@ -185,7 +185,10 @@ func (c *Core) Publish(id object.Place, ports []object.Port) error {
 	case slices.Equal(e.Ports, ports):
 		return nil
 	}
-	for _, p := range ports {
+	for i, p := range ports {
+		if slices.ContainsFunc(ports[:i], func(o object.Port) bool { return o.Proto == p.Proto && o.On == p.On && o.At == p.At }) {
+			return fmt.Errorf("-p %s: that port of this host is to lead elsewhere in the container already", p)
+		}
 		if p.At.Is6() && !e.IPv6.IsValid() || p.At.Is4() && !e.IPv4.IsValid() {
 			return fmt.Errorf("-p %s: the container has no address of that family", p)
 		}
