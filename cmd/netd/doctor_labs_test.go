@@ -30,12 +30,7 @@ func (h *labHost) fault(check string, level doctor.Level, says string, flags ...
 // doctor names the lines, its files undo them, and systemd-sysctl does so no more.
 func TestDoctorNewLinks(t *testing.T) {
 	const program = "/lib/systemd/systemd-sysctl"
-	if _, err := os.Stat(program); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	needPrograms(t, program)
 	l := newLab(t, "vxlan")
 	l.destroyed()
 	l.apply()

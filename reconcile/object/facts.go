@@ -86,11 +86,9 @@ type Port struct {
 
 // String is the port as Docker writes it: "192.168.170.137:8080->80/tcp".
 func (p Port) String() string {
-	at := ""
+	at := strconv.Itoa(int(p.On))
 	if p.At.IsValid() {
 		at = netip.AddrPortFrom(p.At, p.On).String()
-	} else {
-		at = strconv.Itoa(int(p.On))
 	}
 	return at + "->" + strconv.Itoa(int(p.Port)) + "/" + p.Proto
 }
