@@ -327,7 +327,7 @@ func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []ob
 		if slices.Equal(e.Ports, ports) {
 			return nil
 		}
-		if err := p.d.host.core.Publish(id, ports); err != nil {
+		if err := p.d.host.core.Publish(ctx, id, ports); err != nil {
 			return err
 		}
 		passed := p.d.loop.Whole(ctx, "published ports")
@@ -368,7 +368,20 @@ func vacant(p object.Port) error {
 	return held.Close()
 }
 
+// Leave takes back first what is published still: Docker says so before, but not twice where it got no answer.
 func (p pluginAttacher) Leave(ctx context.Context, id object.Place) (err error) {
+	published := false
+	if err := p.d.call(ctx, func(context.Context) {
+		e, _ := p.d.host.core.Known(id)
+		published = len(e.Ports) > 0
+	}); err != nil {
+		return err
+	}
+	if published {
+		if err := p.Publish(ctx, id, nil); err != nil {
+			p.d.log.Warn("ports of a container that leaves; the next pass takes them away", zap.String("workload", string(id)), zap.Error(err))
+		}
+	}
 	cerr := p.d.call(ctx, func(context.Context) { err = p.d.host.core.Leave(id) })
 	return errors.Join(err, cerr)
 }

@@ -17,9 +17,10 @@ func TestDockerPluginFaults(t *testing.T) {
 	d, h, other := hosts[0], l.hosts[0], l.hosts[1]
 	runs(t, d, "kept", "lab")
 	back := runs(t, hosts[1], "back", "lab", "--restart", "always", "--ip", "10.10.194.150")
+	runs(t, hosts[1], "again", "lab", "--restart", "always", "-p", "8080:80") // it gets another address, and the port that it had
 	runs(t, hosts[1], "gone", "lab")
 	l.reaches(d, "kept", back)
-	other.taken("2 by docker")
+	other.taken("3 by docker")
 
 	// On the other host all die, and Docker starts while netd is away: it gives up on its containers, and never tells netd that
 	// those of before are gone. That takes Docker's own time-outs; the rest is done meanwhile.
@@ -166,8 +167,8 @@ func TestDockerPluginFaults(t *testing.T) {
 		t.Errorf("Docker did not give up: %s", out)
 	}
 	other.start()
-	l.wait("Docker's container started again", func() string {
-		if out := hosts[1].Docker("ps", "-q"); out == "" {
+	l.wait("Docker's containers started again", func() string {
+		if out := hosts[1].Docker("ps", "-q"); len(strings.Fields(out)) < 2 {
 			return hosts[1].Docker("ps", "-a") + other.log.String()
 		}
 		return ""
@@ -175,7 +176,10 @@ func TestDockerPluginFaults(t *testing.T) {
 	if got := addressIn(t, hosts[1], "back", "lab"); got != back {
 		t.Errorf("it has %s after %s", got, back)
 	}
-	other.taken("1 by docker")
+	other.taken("2 by docker")
+	if out := other.must(0, "show", "workloads"); strings.Count(out, "8080->80/tcp") != 1 {
+		t.Errorf("the port is not published again:\n%s", out)
+	}
 	l.reaches(d, "kept", back)
 	l.reaches(hosts[1], "back", kept)
 }

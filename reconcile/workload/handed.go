@@ -69,14 +69,21 @@ func (c *Core) Promise(ctx context.Context, s Site, network string, in netip.Pre
 // Docker asks for it for the same container at once, and does not ask again.
 func (c *Core) vacate(ctx context.Context, a netip.Addr) error {
 	for _, e := range c.All() {
-		if !a.IsValid() || e.Owner != "docker" || e.IPv4 != a && e.IPv6 != a {
-			continue
-		}
-		if _, ok := c.alive(e); !ok {
-			return errors.Join(c.Detach(ctx, []object.Place{e.ID})...)
+		if a.IsValid() && (e.IPv4 == a || e.IPv6 == a) {
+			_, err := c.yields(ctx, e)
+			return err
 		}
 	}
 	return nil
+}
+
+// yields detaches an endpoint of Docker's whose namespace is gone; ok is false where it is not.
+func (c *Core) yields(ctx context.Context, e store.Endpoint) (ok bool, err error) {
+	if _, alive := c.alive(e); alive || e.Owner != "docker" {
+		return false, nil
+	}
+	err = errors.Join(c.Detach(ctx, []object.Place{e.ID})...)
+	return err == nil, err
 }
 
 // Unpromise takes a promise back.
@@ -157,14 +164,15 @@ func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, er
 	return changed, errors.Join(c.host.Wire(ctx, s, es)...)
 }
 
-// Leave says that a runtime takes the container's end out of its namespace. The endpoint keeps its addresses.
+// Leave says that a runtime takes the container's end out of its namespace. The endpoint keeps its addresses, and publishes nothing
+// any more.
 func (c *Core) Leave(id object.Place) error {
 	e, ok := c.known[id]
 	if !ok || e.Netns == "" {
 		return nil
 	}
 	left := e
-	left.Netns, left.Identity, left.Beside = "", "", false
+	left.Netns, left.Identity, left.Beside, left.Ports = "", "", false, nil
 	if err := c.db.Update(func(tx store.Tx) error { return tx.Put(left) }); err != nil {
 		return fmt.Errorf("taking %s out: %w", id, problem(Storage, "%w", err))
 	}
@@ -173,9 +181,9 @@ func (c *Core) Leave(id object.Place) error {
 	return nil
 }
 
-// Publish has this host publish ports for an endpoint, these and no others. What the kernel has to hold for it follows from
-// the next pass over the host.
-func (c *Core) Publish(id object.Place, ports []object.Port) error {
+// Publish has this host publish ports for an endpoint, these and no others. One whose container is gone gives its ports up, as
+// vacate has it give up its address. What the kernel has to hold for it follows from the next pass over the host.
+func (c *Core) Publish(ctx context.Context, id object.Place, ports []object.Port) error {
 	e, ok := c.known[id]
 	switch {
 	case !ok && len(ports) == 0:
@@ -193,11 +201,15 @@ func (c *Core) Publish(id object.Place, ports []object.Port) error {
 			return fmt.Errorf("-p %s: the container has no address of that family", p)
 		}
 	}
-	for _, other := range c.known {
-		for _, p := range ports {
-			if other.ID != id && slices.ContainsFunc(other.Ports, p.Meets) {
-				return fmt.Errorf("port %d/%s of this host is published for %s already", p.On, p.Proto, cmp.Or(other.Name, string(other.ID)))
-			}
+	for _, other := range c.All() {
+		i := slices.IndexFunc(ports, func(p object.Port) bool { return slices.ContainsFunc(other.Ports, p.Meets) })
+		if i < 0 || other.ID == id {
+			continue
+		}
+		if gone, err := c.yields(ctx, other); err != nil {
+			return err
+		} else if !gone {
+			return fmt.Errorf("port %d/%s of this host is published for %s already", ports[i].On, ports[i].Proto, cmp.Or(other.Name, string(other.ID)))
 		}
 	}
 	e.Ports = ports

@@ -191,6 +191,41 @@ func TestHanded(t *testing.T) {
 		t.Fatal(settled, err)
 	}
 
+	// A port is one container's, until that is gone or out of its namespace.
+	port := []object.Port{{Proto: "tcp", On: 8080, Port: 80}}
+	publish := func(id string) error { return c.Publish(ctx, object.Place("docker/"+id), port) }
+	if err := publish("e1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attach("e5", "10.10.40.142", "/ns/5"); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish("e5"); err == nil || !strings.Contains(err.Error(), "port 8080/tcp of this host is published for docker/e1 already") {
+		t.Errorf("a port of one that is there: %v", err)
+	}
+	h.moved["docker/e1"] = ""
+	delete(spaces, "/ns/1")
+	if err := publish("e5"); err != nil {
+		t.Errorf("the port of one that is gone: %v", err)
+	}
+	if _, ok := c.Known("docker/e1"); ok {
+		t.Error("and it is attached still")
+	}
+	if err := c.Leave("docker/e5"); err != nil {
+		t.Error(err)
+	}
+	if _, err := attach("e1", again.IPv4.String(), again.Netns); err != nil {
+		t.Fatal(err)
+	}
+	h.moved["docker/e1"], spaces["/ns/1"] = "eth7", "one"
+	if settled, err := c.Settle(ctx, s); len(settled) != 1 || err != nil {
+		t.Fatal(settled, err)
+	}
+	if err := publish("e1"); err != nil {
+		t.Errorf("the port of one that left: %v", err)
+	}
+	c.Detach(ctx, []object.Place{"docker/e5"})
+
 	// A daemon that starts forgets what was never joined, and what was left; not what is in a container.
 	if _, err := attach("e4", "10.10.40.141", ""); err != nil {
 		t.Fatal(err)
