@@ -85,7 +85,7 @@ func TestManyClients(t *testing.T) {
 				t.Fatalf("%s has %s as a client of cluster %s", a, b, p.Cluster)
 			case p.Cluster.IsValid() && p.Cluster != reflector[a]:
 				t.Fatalf("%s reflects to %s under %s", a, b, p.Cluster)
-			case p.Reflected != reflector[a].IsValid():
+			case p.Reflected != p.Cluster.IsValid():
 				t.Fatalf("%s tells %s what others told: %v", a, b, p.Reflected)
 			case !reflector[b].IsValid() && p.Import != blocks[b]:
 				t.Fatalf("%s takes %s from the client %s, which has %s", a, p.Import, b, blocks[b])

@@ -117,13 +117,13 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
 		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
-		Import: object.PrefixRanges(ofFamily(b.admission.tells(n.node), n.addr.Is6())), Reflected: b.self.RouteReflector.IsValid(),
+		Import: object.PrefixRanges(ofFamily(b.admission.tells(n.node), n.addr.Is6())),
 	}
 	if p.Import != "" {
 		p.NextHops, p.FirstAS = object.AddrList(b.admission.nextHops(in)), in.firstAS()
 	}
-	if p.Reflected && !n.node.RouteReflector.IsValid() {
-		p.Cluster = b.self.RouteReflector
+	if b.self.RouteReflector.IsValid() && !n.node.RouteReflector.IsValid() {
+		p.Cluster, p.Reflected = b.self.RouteReflector, true
 	}
 	if n.addr.Is6() {
 		p.Family = object.IPv6

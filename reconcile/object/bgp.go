@@ -150,7 +150,6 @@ func (p Peer) Summary() string {
 	add(p.Family != IPv4, "%s", p.Family)
 	add(p.MaxPrefixes != 0, "max prefixes %d", p.MaxPrefixes)
 	add(p.Cluster.IsValid(), "client of cluster %s", p.Cluster)
-	add(p.Reflected && !p.Cluster.IsValid(), "reflector")
 	add(p.Import != "", "import %s", few(p.Import))
 	add(p.Except != "", "except %s", few(p.Except))
 	add(p.LocalPref != "", "local pref %s", p.LocalPref)
@@ -161,10 +160,11 @@ func (p Peer) Summary() string {
 }
 
 // Replaces: what the two ends agree on when a session opens needs a new session. Timers, TTL, administrative state, limits
-// and policies change under a living one, with one exception: gobgp does not withdraw what Transit no longer names.
+// and policies change under a living one, with one exception: gobgp does not withdraw what Transit and Reflected no longer
+// let out.
 func (p Peer) Replaces(have reconcile.Resource) bool {
 	h, ok := have.(Peer)
-	if !ok || p.Outside != h.Outside || !covers(p.Transit, h.Transit) {
+	if !ok || p.Outside != h.Outside || !covers(p.Transit, h.Transit) || h.Reflected && !p.Reflected {
 		return true
 	}
 	h.TTLSecurity, h.Multihop, h.HoldTime, h.Keepalive, h.MaxPrefixes, h.Up = p.TTLSecurity, p.Multihop, p.HoldTime, p.Keepalive, p.MaxPrefixes, p.Up

@@ -24,7 +24,7 @@ import (
 //	        netd own stays                    no other path of this host's own is told to anyone
 //	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
 //	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
-//	        netd reflected                    nodes are told the blocks of other nodes, by way of these, where this host reflects
+//	        netd reflected                    clients are told the blocks of other nodes, by way of these, where this host reflects
 //	        …                                 nobody is told anything else: no transit (RFC 8212)
 //
 // Names end with " 6" in the statements for IPv6, since a set holds one family.
@@ -41,6 +41,7 @@ const (
 	nodesTold      = "netd nodes told"
 	nodesSet       = "netd nodes"
 	reflectedName  = "netd reflected"
+	clientsSet     = "netd clients"
 	globalTable    = "global"
 )
 
@@ -215,15 +216,19 @@ func (t *policyText) imports(p object.Peer) error {
 	return nil
 }
 
-// reflects has nodes told what nodes told. To whom each path goes is gobgp's to know (RFC 4456 §6): from a client to all,
-// from another reflector to clients. What came from a router outside is no node's block by way of that node, and stays.
+// reflects has clients told what nodes told. Another reflector is not told it: it has every client's paths of the client itself,
+// and gobgp leaves a client's path with it that it ought to withdraw, when the copy that the other one told is preferred
+// (filterpath in its pkg/server/server.go): each would keep the other's copy of what is long gone. What came from a router
+// outside is no node's block by way of that node, and stays.
 func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
-	if !slices.ContainsFunc(slices.Collect(maps.Values(of)), func(p object.Peer) bool { return p.Reflected }) {
-		return nil
-	}
+	var clients []string
 	var ranges []object.PrefixRange
 	hops := map[netip.Addr]bool{}
-	for _, p := range of {
+	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
+		p := of[addr]
+		if p.Reflected {
+			clients = append(clients, single(addr))
+		}
 		if p.Outside {
 			continue
 		}
@@ -240,6 +245,10 @@ func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
 			hops[a] = true
 		}
 	}
+	if len(clients) == 0 {
+		return nil
+	}
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: clientsSet, List: clients})
 	if ranges, err := object.ParsePrefixRanges(object.PrefixRanges(ranges)); err != nil { // in order, each once
 		return err
 	} else if sorted := slices.SortedFunc(maps.Keys(hops), netip.Addr.Compare); len(ranges) > 0 {
@@ -252,7 +261,7 @@ func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
 			}
 			if name := reflectedName + f.suffix; len(list) > 0 && t.prefixes(name, ranges, f.is6) {
 				t.exporting = append(t.exporting, &api.Statement{Name: name, Conditions: &api.Conditions{
-					RouteType: api.Conditions_ROUTE_TYPE_INTERNAL, NeighborSet: anyOf(nodesSet), PrefixSet: anyOf(name), NextHopInList: list,
+					RouteType: api.Conditions_ROUTE_TYPE_INTERNAL, NeighborSet: anyOf(clientsSet), PrefixSet: anyOf(name), NextHopInList: list,
 				}, Actions: act(api.RouteAction_ACCEPT)})
 			}
 		}

@@ -115,10 +115,17 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 		}
 		out[addr] = p
 	}
-	if slices.ContainsFunc(t.exporting, func(s *api.Statement) bool { return strings.TrimSuffix(s.GetName(), " 6") == reflectedName }) {
-		for addr, p := range out {
-			p.Reflected = !p.Outside
-			out[addr] = p
+	for _, s := range t.exporting {
+		if strings.TrimSuffix(s.GetName(), " 6") != reflectedName {
+			continue
+		}
+		for _, w := range sets[api.DefinedType_NEIGHBOR.String()+s.GetConditions().GetNeighborSet().GetName()].GetList() {
+			if prefix, err := netip.ParsePrefix(w); err == nil {
+				if p, there := out[prefix.Addr()]; there {
+					p.Reflected = true
+					out[prefix.Addr()] = p
+				}
+			}
 		}
 	}
 	for addr, r := range ranges {

@@ -121,11 +121,21 @@ func TestReflectors(t *testing.T) {
 	for h, ns := range map[string]*host{"BIRD": three, "FRR": four} {
 		l.wait(h+"'s route to one's block", func() string { return missing(ns.Run(t, "ip route show 10.10.40.128/26"), "via 192.168.170.137") })
 	}
-	// Of a client's path a reflector has its own copy and the other's, alike but for the sender: for moments each may prefer the
-	// other's, and say that the other is where it comes from.
-	l.wait("the table of a client to name clusters, and two as an originator", func() string {
+	// What a client takes back is gone everywhere: were reflectors to tell one another what clients tell, each would keep the
+	// other's copy.
+	for range 3 {
+		frr.Ask("configure terminal", "router bgp 64512", "address-family ipv4 unicast", "no network 10.10.4.0/24")
+		for _, h := range []*host{rr1, rr2, one, two} {
+			l.wait(h.Name+" to lose four's block", func() string { return h.routes("10.10.4.0/24") })
+		}
+		frr.Ask("configure terminal", "router bgp 64512", "address-family ipv4 unicast", "network 10.10.4.0/24")
+		for _, h := range []*host{rr1, rr2, one, two} {
+			l.wait(h.Name+" to have four's block", func() string { return missing(h.routes("10.10.4.0/24"), "via 192.168.170.140 ") })
+		}
+	}
+	l.wait("the table of a client to name clusters and originators", func() string {
 		out := one.must("show", "routes", "--bgp")
-		return missing(out, "clusters 192.168.170.") + missing(out, "originator 192.168.170.138")
+		return missing(out, "originator 192.168.170.138, clusters 192.168.170.1\n") + missing(out, "originator 192.168.170.138, clusters 192.168.170.2\n")
 	})
 	if out := one.must("plan"); missing(out, "No changes.") != "" {
 		t.Errorf("a plan after that:\n%s", out)
@@ -179,7 +189,6 @@ func TestReflectors(t *testing.T) {
 			}
 		}
 	}
-	_ = frr
 }
 
 // TestForeignReflectors has BIRD and FRR reflect, and netd's nodes be their clients. One of them falls silent: nothing is
