@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,9 @@ func TestDoctorGuest(t *testing.T) {
 	l.write(manyNear)
 	a.Run(t, "ip addr add 192.168.170.137/20 dev ens33")
 	a.Run(t, "ip addr del 192.168.170.137/24 dev ens33")
+	// A neighbour that was asked for in vain, three seconds by itself, may be thrown out to make room: on a slow machine there
+	// would be room for all.
+	a.Run(t, "sysctl -qw net.ipv4.neigh.ens33.mcast_solicit=600")
 	refused := func() (n int) { // of a packet to each of them
 		t.Helper()
 		if err := a.Do(func() error {
@@ -91,10 +95,12 @@ func TestDoctorGuest(t *testing.T) {
 			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 1<<23); err != nil { // they all wait for their neighbours
 				return err
 			}
-			for i := 1; i < 1200; i++ {
+			for i := 2; i < 1200; i++ { // the first one is there
 				to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 168, byte(170 + (i+137)/256), byte((i + 137) % 256)}}
 				if err := unix.Sendto(fd, []byte("x"), 0, to); errors.Is(err, unix.ENOBUFS) {
 					n++
+				} else if err != nil {
+					return fmt.Errorf("to %d.%d: %w", to.Addr[2], to.Addr[3], err)
 				}
 			}
 			return nil
@@ -104,9 +110,12 @@ func TestDoctorGuest(t *testing.T) {
 		return n
 	}
 	c = a.fault("neighbours", doctor.Warn, "1199 nodes in 192.168.160.0/20 and ")
-	if refused() == 0 {
-		t.Error("the table holds them all: there is no fault to be found")
-	}
+	l.wait("the table to overflow", func() string {
+		if refused() > 0 {
+			return ""
+		}
+		return a.Run(t, "ip ntable show name arp_cache; ip neigh | sort -k4 | uniq -c -f4 | head")
+	})
 	if out, err := netns.Open("/proc/1/ns/net").Output("sh", "-ec", c.Fix); err != nil { // the table's limits are in the first namespace alone
 		t.Fatalf("%v: %s", err, out)
 	}
