@@ -351,16 +351,19 @@ func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []ob
 
 // vacant is an error where a socket of this host has a port.
 func vacant(p object.Port) error {
-	at := netip.AddrPortFrom(p.At, p.On).String()
-	if !p.At.IsValid() {
-		at = fmt.Sprintf(":%d", p.On)
+	at, family := netip.AddrPortFrom(p.At, p.On).String(), "4" // without it 0.0.0.0 is of both to the library
+	switch {
+	case !p.At.IsValid():
+		at, family = fmt.Sprintf(":%d", p.On), ""
+	case p.At.Is6():
+		family = "6"
 	}
 	var held io.Closer
 	var err error
 	if p.Proto == "udp" {
-		held, err = net.ListenPacket("udp", at)
+		held, err = net.ListenPacket("udp"+family, at)
 	} else {
-		held, err = net.Listen("tcp", at)
+		held, err = net.Listen("tcp"+family, at)
 	}
 	if err != nil {
 		return fmt.Errorf("-p %s: %w", p, err)

@@ -286,19 +286,32 @@ func TestDockerPluginIPv6(t *testing.T) {
 		l.hosts[i].taken("1 by docker")
 	}
 
-	// A published port is one of both families.
+	// A published port is one of both families, unless it says of which; the other's is another container's, if it likes.
 	link := strings.Fields(l.hosts[0].Run(t, "ip -o -4 addr show to 192.168.170.137"))[1]
 	for i, h := range l.hosts {
 		h.Run(t, fmt.Sprintf("ip addr add 2001:db8::%d/64 dev %s nodad", 1+i, link))
 	}
-	hosts[0].Docker("run", "-d", "--network", "lab", "--name", "six", "-p", "8080:80", "-p", "[2001:db8::1]:8081:80", docker.Image, "/bin/sh", "-c", "echo six >/index.html; httpd -f -p 80 -h /")
-	for _, to := range []string{"[2001:db8::1]:8080", "192.168.170.137:8080", "[2001:db8::1]:8081"} {
+	serve := func(name string, ports ...string) {
+		t.Helper()
+		hosts[0].Docker(append(append([]string{"run", "-d", "--network", "lab", "--name", name}, ports...), docker.Image, "/bin/sh", "-c", "echo "+name+" >/index.html; httpd -f -p 80 -h /")...)
+	}
+	serve("six", "-p", "8080:80", "-p", "[2001:db8::1]:8081:80", "-p", "[::]:8082:80", "-p", "0.0.0.0:8083:80")
+	serve("four", "-p", "0.0.0.0:8082:80")
+	refusedBy(t, hosts[0], "port 8082/tcp of this host is published for ", "run", "--rm", "--network", "lab", "-p", "8082:80", docker.Image, "/bin/sleep", "0")
+	asked := func(to string) (string, error) {
+		return l.hosts[1].Output("wget", "-q", "-T", "1", "-t", "1", "-O", "-", "http://"+to+"/")
+	}
+	for to, name := range map[string]string{"[2001:db8::1]:8080": "six", "192.168.170.137:8080": "six", "[2001:db8::1]:8081": "six", "[2001:db8::1]:8082": "six",
+		"192.168.170.137:8082": "four", "192.168.170.137:8083": "six"} {
 		l.wait(to, func() string {
-			out, err := l.hosts[1].Output("wget", "-q", "-T", "1", "-t", "1", "-O", "-", "http://"+to+"/")
-			if err != nil || out != "six\n" {
+			if out, err := asked(to); err != nil || out != name+"\n" {
 				return fmt.Sprint(out, err)
 			}
 			return ""
 		})
 	}
+	if out, err := asked("[2001:db8::1]:8083"); err == nil {
+		t.Errorf("published at 0.0.0.0, and IPv6 gets %s", out)
+	}
+	l.hosts[0].inSync()
 }

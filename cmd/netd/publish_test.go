@@ -89,6 +89,7 @@ func TestPublished(t *testing.T) {
 				{"port 8081/tcp of this host is published for ", "-p 8081:80"},
 				{"-p 192.0.2.1:8090->80/tcp: ", "-p 192.0.2.1:8090:80"},
 				{"-p [::2]:8090->80/tcp: ", "-p [::2]:8090:80"},
+				{"-p [::]:8090->80/tcp: the container has no address of that family", "-p [::]:8090:80"},
 			} {
 				refusedBy(t, d, x.words, append(append([]string{"run", "--rm", "--network", "lab"}, strings.Fields(x.args)...), docker.Image, "/bin/sleep", "0")...)
 			}

@@ -150,9 +150,10 @@ func endpointElems(e object.Endpoint) []object.NftElem {
 		for _, p := range e.Ports {
 			from, to := fmt.Sprintf("%s . %d", p.Proto, p.On), fmt.Sprintf("%s . %d", a, p.Port)
 			switch {
-			case !p.At.IsValid():
+			case p.At.IsValid() && p.At.Is6() != f.v6:
+			case p.Wild():
 				out = append(out, object.NftElem{Set: f.published(), Elem: from + " : " + to})
-			case p.At.Is6() == f.v6:
+			default:
 				out = append(out, object.NftElem{Set: f.publishedAt(), Elem: p.At.String() + " . " + from + " : " + to})
 			}
 		}
@@ -160,7 +161,7 @@ func endpointElems(e object.Endpoint) []object.NftElem {
 	return out
 }
 
-// published leads from a port at any of the host's addresses to a container's.
+// published leads from a port at any of the host's addresses of the family to a container's.
 func (f family) published() object.NftSet {
 	return object.NftSet{Table: inetTable, Name: "published" + f.six, Type: "inet_proto . inet_service : " + f.addr + " . inet_service"}
 }

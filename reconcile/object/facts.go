@@ -79,7 +79,7 @@ type Endpoint struct {
 // Port is a port of a container that a host publishes at its own addresses.
 type Port struct {
 	Proto string     `json:"proto"`       // "tcp", "udp"
-	At    netip.Addr `json:"at,omitzero"` // the host's address; invalid: each that it has
+	At    netip.Addr `json:"at,omitzero"` // the host's address; 0.0.0.0, ::: each of that family; invalid: each that it has
 	On    uint16     `json:"on"`          // the host's port
 	Port  uint16     `json:"port"`        // the container's
 }
@@ -93,9 +93,17 @@ func (p Port) String() string {
 	return at + "->" + strconv.Itoa(int(p.Port)) + "/" + p.Proto
 }
 
+// Wild reports whether a port is not of one host address alone.
+func (p Port) Wild() bool { return !p.At.IsValid() || p.At.IsUnspecified() }
+
 // Meets reports whether two ports are of one host address at least.
 func (p Port) Meets(o Port) bool {
-	return p.Proto == o.Proto && p.On == o.On && (p.At == o.At || !p.At.IsValid() || !o.At.IsValid())
+	return p.Proto == o.Proto && p.On == o.On && (p.covers(o.At) || o.covers(p.At))
+}
+
+// covers reports whether what a stands for is of a port's host addresses.
+func (p Port) covers(a netip.Addr) bool {
+	return !p.At.IsValid() || p.At == a || p.At.IsUnspecified() && a.IsValid() && a.Is6() == p.At.Is6()
 }
 
 // Addrs are the addresses that a container has, IPv4 first.

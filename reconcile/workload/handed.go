@@ -194,7 +194,7 @@ func (c *Core) Publish(ctx context.Context, id object.Place, ports []object.Port
 		return nil
 	}
 	for i, p := range ports {
-		if slices.ContainsFunc(ports[:i], func(o object.Port) bool { return o.Proto == p.Proto && o.On == p.On && o.At == p.At }) {
+		if slices.ContainsFunc(ports[:i], func(o object.Port) bool { return p.Meets(o) && p.Wild() == o.Wild() && p.Port != o.Port }) {
 			return fmt.Errorf("-p %s: that port of this host is to lead elsewhere in the container already", p)
 		}
 		if p.At.Is6() && !e.IPv6.IsValid() || p.At.Is4() && !e.IPv4.IsValid() {

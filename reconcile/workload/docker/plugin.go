@@ -412,9 +412,7 @@ func (in endpointRequest) ports() (ports []object.Port, err error) {
 			if port.At, err = netip.ParseAddr(b.HostIP); err != nil || port.At.Zone() != "" {
 				return nil, fmt.Errorf("-p: %q is no address", b.HostIP)
 			}
-			if port.At = port.At.Unmap(); port.At.IsUnspecified() {
-				port.At = netip.Addr{}
-			}
+			port.At = port.At.Unmap()
 		}
 		switch {
 		case b.Port == 0:
