@@ -40,6 +40,10 @@ func TestPublished(t *testing.T) {
 					t.Errorf("%s: %s answers %s", from.Name, to, out)
 				}
 			}
+			old := dials(t, far.NS, "192.168.170.137:5353") // a flow that does not pause before, between and after
+			if err := old.asks(); err == nil {
+				t.Error("something answers at a port that nobody has")
+			}
 			serve("web", "-p", "8080:80", "-p", "5353:53/udp")
 			serve("one", "-p", "192.168.170.137:8081:80", "--ip", "10.10.40.150")
 			serve("client")
@@ -56,12 +60,17 @@ func TestPublished(t *testing.T) {
 				}
 			}
 			echoes(t, netns.Open("/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "web")+"/ns/net"), ":53")
-			l.wait("udp", func() string {
-				if err := asks(far.NS, "192.168.170.137:5353"); err != nil {
-					return err.Error()
-				}
-				return ""
-			})
+			answered := func(what string, f *flow) {
+				t.Helper()
+				l.wait(what, func() string {
+					if err := f.asks(); err != nil {
+						return err.Error()
+					}
+					return ""
+				})
+			}
+			answered("udp", dials(t, far.NS, "192.168.170.137:5353"))
+			answered("the flow of before", old)
 			silent(far.NS, "192.168.170.137:8082")
 			// By the loopback too, for which no container gets to what listens there alone.
 			says(h.NS, "127.0.0.1:8080", "web")
@@ -128,8 +137,13 @@ func TestPublished(t *testing.T) {
 			h.taken("3 by docker")
 			d.Docker("rm", "-f", "web")
 			silent(far.NS, "192.168.170.137:8080")
-			serve("next", "-p", "8080:80")
+			if err := old.asks(); err == nil {
+				t.Error("a container that is gone answers")
+			}
+			serve("next", "-p", "8080:80", "-p", "5353:53/udp")
 			says(far.NS, "192.168.170.137:8080", "next")
+			echoes(t, netns.Open("/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "next")+"/ns/net"), ":53")
+			answered("the flow of before the second one", old)
 			d.Docker("restart", "-t", "0", "next")
 			says(far.NS, "192.168.170.137:8080", "next")
 
@@ -182,21 +196,30 @@ func echoes(t *testing.T, ns *netns.NS, at string) {
 	}()
 }
 
-// asks sends a datagram, and is an error where it does not come back.
-func asks(ns *netns.NS, to string) error {
+// flow is a UDP socket that asks one address.
+type flow struct{ net.Conn }
+
+// dials is a flow from a namespace until the test's end.
+func dials(t *testing.T, ns *netns.NS, to string) *flow {
+	t.Helper()
 	var c net.Conn
 	if err := ns.Do(func() (err error) { c, err = net.Dial("udp", to); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &flow{c}
+}
+
+// asks sends a datagram, and is an error where it does not come back.
+func (f *flow) asks() error {
+	if err := f.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte("hello")); err != nil {
+	if _, err := f.Write([]byte("hello")); err != nil {
 		return err
 	}
 	b := make([]byte, 100)
-	if n, err := c.Read(b); err != nil || string(b[:n]) != "hello" {
+	if n, err := f.Read(b); err != nil || string(b[:n]) != "hello" {
 		return fmt.Errorf("%q comes back: %w", b[:n], err)
 	}
 	return nil

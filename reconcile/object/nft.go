@@ -144,6 +144,29 @@ func (e NftElem) Replaces(reconcile.Resource) bool { return true }
 // Summary is empty: the name says it all.
 func (e NftElem) Summary() string { return "" }
 
+// Leads is what an element of a map of ports does: what comes for a port at an address of the host, or at each where that is
+// invalid, goes to one of a container.
+func (e NftElem) Leads() (proto string, at, to netip.AddrPort, ok bool) {
+	from, target, ok := strings.Cut(e.Elem, " : ")
+	var addr netip.Addr
+	parts := strings.Split(from, " . ")
+	if ok && len(parts) == 3 {
+		a, err := netip.ParseAddr(parts[0])
+		addr, parts, ok = a, parts[1:], err == nil
+	}
+	a, port, _ := strings.Cut(target, " . ")
+	if !ok || len(parts) != 2 {
+		return "", at, to, false
+	}
+	on, err := strconv.ParseUint(parts[1], 10, 16)
+	inside, err2 := strconv.ParseUint(port, 10, 16)
+	ip, err3 := netip.ParseAddr(a)
+	if err != nil || err2 != nil || err3 != nil {
+		return "", at, to, false
+	}
+	return parts[0], netip.AddrPortFrom(addr, uint16(on)), netip.AddrPortFrom(ip, uint16(inside)), true
+}
+
 // Claims: a map leads from one key to one value.
 func (e NftElem) Claims() (what reconcile.Key, ok bool) {
 	key, _, ok := strings.Cut(e.Elem, " : ")

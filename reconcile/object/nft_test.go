@@ -1,6 +1,7 @@
 package object
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -49,5 +50,23 @@ func TestElementsMakeRoom(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLeads: what an element of a map of published ports says, and that no other element says anything.
+func TestLeads(t *testing.T) {
+	for _, x := range []struct{ elem, want string }{
+		{"udp . 5353 : 10.10.40.130 . 53", "udp invalid AddrPort 10.10.40.130:53"},
+		{"192.168.170.137 . tcp . 8080 : 10.10.40.130 . 80", "tcp 192.168.170.137:8080 10.10.40.130:80"},
+		{"2001:db8::1 . tcp . 8080 : fd00::2 . 80", "tcp [2001:db8::1]:8080 [fd00::2]:80"},
+		{"10.10.40.130", ""}, {"10.10.0.0/16", ""}, {`"netd1f0c" . 10.10.40.129`, ""}, {"tcp . 8080", ""}, {"0x06 : 10.10.40.130 . 80", ""},
+	} {
+		proto, at, to, ok := NftElem{Elem: x.elem}.Leads()
+		if got := fmt.Sprint(proto, " ", at, " ", to); ok != (x.want != "") || ok && got != x.want {
+			t.Errorf("%s: %s, %v", x.elem, got, ok)
+		}
+		if ok && x.elem[0] == 'u' && at.Port() != 5353 {
+			t.Errorf("%s: port %d", x.elem, at.Port())
+		}
 	}
 }
