@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,13 +54,20 @@ func TestPublished(t *testing.T) {
 			says(h.NS, "192.168.170.137:8080", "web") // the host's own sockets
 			says(h.NS, "192.168.170.137:8081", "one")
 			says(h.NS, "10.10.40.150", "one")
-			for _, to := range []string{"8080 web", "8081 one"} { // another container of this host, by the host's address
-				port, name, _ := strings.Cut(to, " ")
-				if out := d.Docker("exec", "client", "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.168.170.137 "+port); !strings.Contains(out, name) {
-					t.Errorf("from a container of this host: %q", out)
+			gets := func(from, port, name string) { // by the host's address
+				t.Helper()
+				if out := d.Docker("exec", from, "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.168.170.137 "+port); !strings.Contains(out, name) {
+					t.Errorf("%s asks for %s: %q", from, name, out)
 				}
 			}
-			echoes(t, netns.Open("/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "web")+"/ns/net"), ":53")
+			for _, from := range []string{"client", "web", "one"} { // from containers of this host, themselves too
+				gets(from, "8080", "web")
+				gets(from, "8081", "one")
+			}
+			inside := func(name string) *netns.NS {
+				return netns.Open("/proc/" + d.Docker("inspect", "-f", "{{.State.Pid}}", name) + "/ns/net")
+			}
+			heard := echoes(t, inside("web"), ":53")
 			answered := func(what string, f *flow) {
 				t.Helper()
 				l.wait(what, func() string {
@@ -69,8 +77,22 @@ func TestPublished(t *testing.T) {
 					return ""
 				})
 			}
-			answered("udp", dials(t, far.NS, "192.168.170.137:5353"))
 			answered("the flow of before", old)
+			// Who asks is seen as he is, but for the container itself.
+			for _, x := range []struct {
+				who  string
+				from *netns.NS
+				seen string
+			}{
+				{"another host", far.NS, "192.168.170.138"}, {"a container", inside("client"), addressIn(t, d, "client", "lab")},
+				{"one that publishes too", inside("one"), "10.10.40.150"}, {"itself", inside("web"), ""},
+			} {
+				answered(x.who, dials(t, x.from, "192.168.170.137:5353"))
+				own := addressIn(t, d, "web", "lab")
+				if got := heard(); x.seen != "" && got != x.seen || got == own {
+					t.Errorf("%s is seen as %s", x.who, got)
+				}
+			}
 			silent(far.NS, "192.168.170.137:8082")
 			// By the loopback too, for which no container gets to what listens there alone.
 			says(h.NS, "127.0.0.1:8080", "web")
@@ -79,8 +101,7 @@ func TestPublished(t *testing.T) {
 			silent(far.NS, "192.168.170.137:8082")
 			silent(h.NS, "127.0.0.1:8081")
 			h.spared(t, "127.0.0.1:9999")
-			inside := netns.Open("/proc/" + d.Docker("inspect", "-f", "{{.State.Pid}}", "web") + "/ns/net")
-			if err := inside.Do(func() error {
+			if err := inside("web").Do(func() error {
 				return bareToMAC(packet("10.10.40.130", "127.0.0.1", 17, udp(9999, []byte(marker))), "eth0", "ee:ee:ee:ee:ee:ee")
 			}); err != nil {
 				t.Fatal(err)
@@ -114,6 +135,13 @@ func TestPublished(t *testing.T) {
 			says(far.NS, "192.168.170.137:8080", "web")
 			h.Run(t, "nft delete element inet netd published { tcp . 8080 : 10.10.40.130 . 80 } ; add element inet netd published { tcp . 8080 : 10.10.40.150 . 80 }")
 			says(far.NS, "192.168.170.137:8080", "web")
+			h.Run(t, "nft flush chain inet netd publish-source")
+			l.wait("the container by its own port", func() string {
+				if err := dials(t, inside("web"), "192.168.170.137:5353").asks(); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
 			h.Run(t, "nft flush chain inet netd publish")
 			says(far.NS, "192.168.170.137:8080", "web")
 			d.Run("iptables", "-F", "DOCKER-USER")
@@ -142,7 +170,7 @@ func TestPublished(t *testing.T) {
 			}
 			serve("next", "-p", "8080:80", "-p", "5353:53/udp")
 			says(far.NS, "192.168.170.137:8080", "next")
-			echoes(t, netns.Open("/proc/"+d.Docker("inspect", "-f", "{{.State.Pid}}", "next")+"/ns/net"), ":53")
+			echoes(t, inside("next"), ":53")
 			answered("the flow of before the second one", old)
 			d.Docker("restart", "-t", "0", "next")
 			says(far.NS, "192.168.170.137:8080", "next")
@@ -176,14 +204,15 @@ func TestPublished(t *testing.T) {
 	}
 }
 
-// echoes has a socket of a namespace send back what it gets by UDP, until the test's end.
-func echoes(t *testing.T, ns *netns.NS, at string) {
+// echoes has a socket of a namespace send back what it gets by UDP, until the test's end. heard is whom it heard last.
+func echoes(t *testing.T, ns *netns.NS, at string) (heard func() string) {
 	t.Helper()
 	var c net.PacketConn
 	if err := ns.Do(func() (err error) { c, err = net.ListenPacket("udp", at); return err }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	var last atomic.Value
 	go func() {
 		b := make([]byte, 100)
 		for {
@@ -191,9 +220,11 @@ func echoes(t *testing.T, ns *netns.NS, at string) {
 			if err != nil {
 				return
 			}
+			last.Store(from.(*net.UDPAddr).AddrPort().Addr().Unmap().String())
 			_, _ = c.WriteTo(b[:n], from)
 		}
 	}()
+	return func() string { return last.Load().(string) }
 }
 
 // flow is a UDP socket that asks one address.

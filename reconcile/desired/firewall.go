@@ -29,7 +29,7 @@ import (
 //	nat            what leaves the pools for the world is masqueraded
 //	publish        what comes for a published port of this host goes to the container that it is published for; what this
 //	               host's own sockets send there too (publish-output, publish-source), for whose loopback the container's
-//	               link lets answers in, and publish-guard nothing else
+//	               link lets answers in, and publish-guard nothing else; and what the container itself sends there
 //
 // Each mode's guards are chains of their own, so that they stand before the devices that they guard and fall after them.
 // No rule's cost grows with the number of nodes or containers: there are only sets.
@@ -122,6 +122,7 @@ var (
 	vethSet      = object.NftSet{Table: inetTable, Name: "veths", Type: "ifname"}
 	arpVethSet   = object.NftSet{Table: arpTable, Name: "veths", Type: "ifname"}
 	arpSourceSet = object.NftSet{Table: arpTable, Name: "endpoints", Type: "ifname . ipv4_addr"}
+	hairpinSet   = object.NftSet{Table: inetTable, Name: "hairpin", Type: "ifname . ifname"}
 )
 
 // sources is the set of what each veth may send from.
@@ -133,6 +134,9 @@ func (f family) sources() object.NftSet {
 func endpointElems(e object.Endpoint) []object.NftElem {
 	name := quote(object.VethName(string(e.ID)))
 	out := []object.NftElem{{Set: innerSet, Elem: name}, {Set: vethSet, Elem: name}, {Set: arpVethSet, Elem: name}}
+	if len(e.Ports) > 0 {
+		out = append(out, object.NftElem{Set: hairpinSet, Elem: name + " . " + name})
+	}
 	for _, f := range families {
 		a := f.endpoint(e)
 		switch {
@@ -205,10 +209,14 @@ func (f firewallBuilder) publish() {
 			out.add("ip6 daddr @loopback6 return")
 		}
 	}
+	f.put(hairpinSet, f.why)
 	f.elems(f.set(inetTable, "loopback", ipv4.addr, true), []string{"127.0.0.0/8"})
 	f.chain(inetTable, "publish", "nat", "prerouting", prioDstNAT, in)
 	f.chain(inetTable, "publish-output", "nat", "output", prioDstNAT, append(out, in...))
-	f.chain(inetTable, "publish-source", "nat", "postrouting", prioSrcNAT, rules{"ip saddr @loopback oifname @veths masquerade"})
+	f.chain(inetTable, "publish-source", "nat", "postrouting", prioSrcNAT, rules{
+		"ip saddr @loopback oifname @veths masquerade",
+		"iifname . oifname @hairpin masquerade",
+	})
 	f.chain(inetTable, "publish-guard", "filter", "prerouting", prioRaw, rules{"iifname @veths ip daddr @loopback counter drop"})
 }
 

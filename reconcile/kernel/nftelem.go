@@ -20,14 +20,6 @@ func elemKey(typ, elem string) (key, end []byte, err error) {
 	case "ifname":
 		name, err := strconv.Unquote(elem)
 		return nameKey(name), nil, err
-	case "ifname . ipv4_addr", "ifname . ipv6_addr":
-		quoted, addr, _ := strings.Cut(elem, " . ")
-		name, err := strconv.Unquote(quoted)
-		if err != nil {
-			return nil, nil, err
-		}
-		a, err := netip.ParseAddr(addr)
-		return append(nameKey(name), a.AsSlice()...), nil, err
 	case "ipv4_addr", "ipv6_addr":
 		if first, last, ok := strings.Cut(elem, "-"); ok { // a stranger's, to be removed
 			a, err := netip.ParseAddr(first)
@@ -62,6 +54,9 @@ func elemKey(typ, elem string) (key, end []byte, err error) {
 // partKey is one value of several: each begins at a multiple of 4 bytes.
 func partKey(typ, value string) ([]byte, error) {
 	switch typ {
+	case "ifname":
+		name, err := strconv.Unquote(value)
+		return nameKey(name), err
 	case "inet_proto":
 		n, known := l4Protocols[value]
 		if !known {
@@ -80,9 +75,11 @@ func partKey(typ, value string) ([]byte, error) {
 
 // partText is the inverse of partKey, and says how many bytes it read; 0: not such a value.
 func partText(typ string, b []byte) (value string, n int) {
-	switch length := map[string]int{"inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}[typ]; {
+	switch length := map[string]int{"ifname": unix.IFNAMSIZ, "inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}[typ]; {
 	case length == 0 || len(b) < length:
 		return "", 0
+	case typ == "ifname":
+		return strconv.Quote(text(b[:length])), length
 	case typ == "inet_service":
 		return strconv.Itoa(int(binary.BigEndian.Uint16(b))), length
 	case typ == "inet_proto":
@@ -100,12 +97,8 @@ func partText(typ string, b []byte) (value string, n int) {
 
 // elemText is the inverse of elemKey for single keys.
 func elemText(typ string, key []byte) string {
-	switch {
-	case typ == "ifname" && len(key) == unix.IFNAMSIZ:
+	if typ == "ifname" && len(key) == unix.IFNAMSIZ {
 		return strconv.Quote(text(key))
-	case strings.HasPrefix(typ, "ifname . ") && len(key) > unix.IFNAMSIZ:
-		a, _ := netip.AddrFromSlice(key[unix.IFNAMSIZ:])
-		return strconv.Quote(text(key[:unix.IFNAMSIZ])) + " . " + a.String()
 	}
 	if types := strings.Split(typ, " . "); len(types) > 1 {
 		values, rest := []string(nil), key

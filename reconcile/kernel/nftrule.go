@@ -18,6 +18,7 @@ import (
 //	           ip|ip6 saddr|daddr [!=] @SET          meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
 //	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
+//	           iifname . oifname [!=] @SET
 //	           icmpv6 type nd-router-advert|nd-redirect                            tcp sport >= N
 //	           exthdr frag exists                                                  fib daddr type local
 //	statement  counter   drop   return   accept      masquerade [to :A-B] [fully-random]
@@ -204,6 +205,11 @@ func (c *ruleCompiler) interfaceTerm() error {
 	if _, ok := c.take("iifname", ".", "arp", "saddr", "ip"); ok {
 		c.meta(key)
 		c.payload(reg2, expr.PayloadBaseNetworkHeader, 14, 4)
+		return c.operand()
+	}
+	if _, ok := c.take("iifname", ".", "oifname"); ok {
+		c.meta(key)
+		c.emit(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg2})
 		return c.operand()
 	}
 	c.words = c.words[1:]

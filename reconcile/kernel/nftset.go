@@ -23,6 +23,7 @@ var setTypes = map[string]struct{ magic, length uint32 }{
 	"ifname . ipv4_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)), unix.IFNAMSIZ + 4},
 	"ipv6_addr":          {magic(nftables.TypeIP6Addr), 16},
 	"ifname . ipv6_addr": {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIP6Addr)), unix.IFNAMSIZ + 16},
+	"ifname . ifname":    {magic(nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)), 2 * unix.IFNAMSIZ},
 
 	"inet_proto . inet_service":             concat(nftables.TypeInetProto, nftables.TypeInetService),
 	"ipv4_addr . inet_proto . inet_service": concat(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
