@@ -320,6 +320,9 @@ func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []ob
 			if slices.Contains(e.Ports, port) {
 				continue
 			}
+			if what := desired.Listens(s.Config, s.Node, desired.Facts{Host: p.d.host.facts}, port); what != "" {
+				return fmt.Errorf("-p %s: netd itself listens at that port of this host, for %s; publish another one", port, what)
+			}
 			if err := vacant(port); err != nil {
 				return err
 			}

@@ -124,10 +124,12 @@ func TestPublished(t *testing.T) {
 				refusedBy(t, d, x.words, append(append([]string{"run", "--rm", "--network", "lab"}, strings.Fields(x.args)...), docker.Image, "/bin/sleep", "0")...)
 			}
 			if mode == "vxlan" {
-				refusedBy(t, d, "address already in use", "run", "--rm", "--network", "lab", "-p", "4789:53/udp", docker.Image, "/bin/sleep", "0")
+				refusedBy(t, d, "netd itself listens at that port of this host, for VXLAN (vxlan.port of network lab)", "run", "--rm", "--network", "lab", "-p", "4789:53/udp", docker.Image, "/bin/sleep", "0")
 			} else {
-				refusedBy(t, d, "address already in use", "run", "--rm", "--network", "lab", "-p", "179:80", docker.Image, "/bin/sleep", "0")
+				refusedBy(t, d, "netd itself listens at that port of this host, for BGP (bgp.listen_port)", "run", "--rm", "--network", "lab", "-p", "179:80", docker.Image, "/bin/sleep", "0")
 			}
+			h.spared(t, "127.0.0.1:9998")
+			refusedBy(t, d, "address already in use", "run", "--rm", "--network", "lab", "-p", "9998:53/udp", docker.Image, "/bin/sleep", "0")
 			h.taken("3 by docker")
 
 			// What others damage is in the plan's words, and comes back.

@@ -29,7 +29,8 @@ import (
 //	nat            what leaves the pools for the world is masqueraded
 //	publish        what comes for a published port of this host goes to the container that it is published for; what this
 //	               host's own sockets send there too (publish-output, publish-source), for whose loopback the container's
-//	               link lets answers in, and publish-guard nothing else; and what the container itself sends there
+//	               link lets answers in, and publish-guard nothing else. What the container sends there itself comes back
+//	               to it with an address of the host's (publish-source too): its own is no other's to it
 //
 // Each mode's guards are chains of their own, so that they stand before the devices that they guard and fall after them.
 // No rule's cost grows with the number of nodes or containers: there are only sets.
@@ -187,15 +188,10 @@ func (f firewallBuilder) publish() {
 		return
 	}
 	var in, out rules
-	// What netd itself listens at, also where the file came to need it after somebody had it published.
-	for _, n := range f.c.Networks {
-		if n.Uses(config.ModeVXLAN) {
-			in.add("udp dport %d return", n.Port)
-		}
+	for _, l := range f.listeners() { // also where the file came to need it after somebody had it published
+		in.add("%s dport %d return", l.port.Proto, l.port.On)
 	}
-	if len(f.neighbours) > 0 {
-		in.add("tcp dport %d return", f.c.BGP.ListenPort)
-	}
+	f.overheard()
 	for _, family := range families {
 		if len(f.pools(family)) == 0 {
 			continue

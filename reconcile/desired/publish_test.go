@@ -16,14 +16,31 @@ import (
 // has no pools of any more asks for no set that is not there.
 func TestPublishedBesideNetd(t *testing.T) {
 	for mode, want := range map[config.Mode]string{config.ModeVXLAN: "udp dport 4789 return", config.ModeBGP: "tcp dport 179 return"} {
+		vxlan, bgp := object.Port{Proto: "udp", On: 4789, Port: 53}, object.Port{Proto: "tcp", On: 179, Port: 80}
 		c := parse(t, "testdata/2-nodes.hcl", mode)
 		f := facts(c, c.Nodes[0])
 		f.Endpoints = append(f.Endpoints, object.Endpoint{ID: "docker/e0", Interface: "eth0", IPv4: netip.MustParseAddr("10.10.40.151"), MAC: object.WorkloadMAC("docker/e0"), Network: "lab"},
 			object.Endpoint{ID: "docker/e1", Interface: "eth0", IPv4: netip.MustParseAddr("10.10.40.150"), IPv6: netip.MustParseAddr("fd00::2"),
-				MAC: object.WorkloadMAC("docker/e1"), Network: "lab", Ports: []object.Port{{Proto: "udp", On: 4789, Port: 53}, {Proto: "tcp", On: 179, Port: 80}}})
+				MAC: object.WorkloadMAC("docker/e1"), Network: "lab", Ports: []object.Port{vxlan, bgp}})
 		r, err := desired.Compile(c, c.Nodes[0], f)
 		if err != nil {
 			t.Fatal(err)
+		}
+		// Who asks for it now is refused; who has it is told of in the plan.
+		note, refused := "workload docker/e1 has 4789->53/udp published, a port at which netd itself listens for VXLAN: nothing comes to the container by it; publish another one, or change vxlan.port of network lab in the file",
+			map[object.Port]string{vxlan: "VXLAN (vxlan.port of network lab)"}
+		if mode == config.ModeBGP {
+			note, refused = "workload docker/e1 has 179->80/tcp published, a port at which netd itself listens for BGP: nothing comes to the container by it; publish another one, or change bgp.listen_port in the file",
+				map[object.Port]string{bgp: "BGP (bgp.listen_port)"}
+		}
+		notes := slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool { return !strings.Contains(n, "published") })
+		if !slices.Equal(notes, []string{note}) {
+			t.Errorf("%s: notes %q", mode, notes)
+		}
+		for _, p := range []object.Port{vxlan, bgp, {Proto: "tcp", On: 4789}, {Proto: "udp", On: 179}} {
+			if what := desired.Listens(c, c.Nodes[0], desired.Facts{Host: f.Host}, p); what != refused[p] {
+				t.Errorf("%s: %s: netd listens for %q", mode, p, what)
+			}
 		}
 		for _, name := range []string{"publish", "publish-output"} {
 			chain, _ := r.Want.State[object.NftChain{Table: object.NftTable{Family: "inet", Name: "netd"}, Name: name}.Key()].(object.NftChain)
