@@ -87,14 +87,19 @@ func (w wording) claims(ctx context.Context, dev *net.Interface, addrs []netip.A
 	out := map[netip.Addr][][6]byte{}
 	b := make([]byte, 256)
 	for deadline := time.Now().Add(wait); ; {
-		left := time.Until(deadline)
-		if left <= 0 || ctx.Err() != nil {
+		left, flags := time.Until(deadline), 0
+		if left <= -wait || ctx.Err() != nil {
 			return out, context.Cause(ctx)
 		}
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, new(unix.NsecToTimeval(max(left, time.Millisecond).Nanoseconds()))); err != nil {
+		if left <= 0 { // what came in time and was not read yet
+			flags = unix.MSG_DONTWAIT
+		} else if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, new(unix.NsecToTimeval(max(left, time.Millisecond).Nanoseconds()))); err != nil {
 			return nil, err
 		}
-		n, _, err := unix.Recvfrom(fd, b, 0)
+		n, _, err := unix.Recvfrom(fd, b, flags)
+		if errors.Is(err, unix.EAGAIN) && left <= 0 {
+			return out, context.Cause(ctx)
+		}
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			continue
 		}

@@ -38,15 +38,19 @@ func Clocks(ctx context.Context, addrs []netip.Addr, wait time.Duration) (map[ne
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
 	defer stop()
+	take := func(b []byte, from netip.Addr) {
+		if ahead, ok := readClock(b, time.Now()); ok && asked[from] {
+			out[from] = ahead
+		}
+	}
 	for b := make([]byte, 1500); len(out) < len(asked); {
 		n, from, err := c.ReadFromIP(b)
 		if err != nil { // the time is over
+			unread(c, take)
 			return out, context.Cause(ctx)
 		}
 		a, _ := netip.AddrFromSlice(from.IP)
-		if ahead, ok := readClock(b[:n], time.Now()); ok && asked[a.Unmap()] {
-			out[a.Unmap()] = ahead
-		}
+		take(b[:n], a.Unmap())
 	}
 	return out, nil
 }

@@ -175,31 +175,65 @@ func (s *socket) read(c *net.IPConn) {
 		if err != nil { // the kernel tells of a packet before: its own answer does too
 			continue
 		}
-		proto := 1
-		if c == s.v6 {
-			proto = 58
+		s.take(c, b[:n], from.String(), at)
+	}
+}
+
+// take is a message that came from someone.
+func (s *socket) take(c *net.IPConn, b []byte, from string, at time.Time) {
+	proto := 1
+	if c == s.v6 {
+		proto = 58
+	}
+	m, err := icmp.ParseMessage(proto, b)
+	if err != nil {
+		return
+	}
+	switch body := m.Body.(type) {
+	case *icmp.Echo:
+		if m.Type == ipv4.ICMPTypeEchoReply || m.Type == ipv6.ICMPTypeEchoReply {
+			s.answered(body.Data, at, nil)
 		}
-		m, err := icmp.ParseMessage(proto, b[:n])
-		if err != nil {
-			continue
-		}
-		switch body := m.Body.(type) {
-		case *icmp.Echo:
-			if m.Type == ipv4.ICMPTypeEchoReply || m.Type == ipv6.ICMPTypeEchoReply {
-				s.answered(body.Data, at, nil)
+	case *icmp.DstUnreach:
+		if inner := m.Code; proto == 58 && inner != 2 || proto == 1 && inner != 4 { // not of its size
+			skip := header(netip.IPv4Unspecified())
+			if proto == 58 {
+				skip = header(netip.IPv6Unspecified())
 			}
-		case *icmp.DstUnreach:
-			if inner := m.Code; proto == 58 && inner != 2 || proto == 1 && inner != 4 { // not of its size
-				skip := header(netip.IPv4Unspecified())
-				if proto == 58 {
-					skip = header(netip.IPv6Unspecified())
-				}
-				if len(body.Data) > skip {
-					s.answered(body.Data[skip:], at, fmt.Errorf("unreachable, says %s", from))
-				}
+			if len(body.Data) > skip {
+				s.answered(body.Data[skip:], at, fmt.Errorf("unreachable, says %s", from))
 			}
 		}
 	}
+}
+
+// unread gives what has come to a raw socket and was not read yet: on a busy host the time that an answer has may be over before
+// who waits for it gets to read it.
+func unread(c *net.IPConn, take func(b []byte, from netip.Addr)) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	b := make([]byte, 1<<16)
+	_ = raw.Control(func(fd uintptr) {
+		for errs := 0; errs < 100; { // the kernel may tell of packets before, once for each
+			n, from, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+			switch from := from.(type) {
+			case *unix.SockaddrInet4: // with its IP header
+				if n > 0 && n >= int(b[0]&0xf)*4 {
+					take(b[int(b[0]&0xf)*4:n], netip.AddrFrom4(from.Addr))
+				}
+			case *unix.SockaddrInet6:
+				take(b[:n], netip.AddrFrom16(from.Addr))
+			}
+			if errors.Is(err, unix.EAGAIN) {
+				return
+			}
+			if err != nil {
+				errs++
+			}
+		}
+	})
 }
 
 func (s *socket) answered(data []byte, at time.Time, err error) {
@@ -250,6 +284,11 @@ func (s *socket) answers(ctx context.Context, sent []echo, wait time.Duration) e
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-timeout.C:
+			for _, c := range []*net.IPConn{s.v4, s.v6} {
+				if c != nil {
+					unread(c, func(b []byte, from netip.Addr) { s.take(c, b, from.String(), time.Now()) })
+				}
+			}
 			return nil
 		case <-s.wake:
 		}
