@@ -13,11 +13,12 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Pauses of the file watcher.
-const (
-	quiet = 100 * time.Millisecond // an editor writes in several steps
-	look  = 10 * time.Second       // for what inotify does not see: network file systems, a lost event
-)
+// quiet is how long the file watcher pauses: an editor writes in several steps.
+const quiet = 100 * time.Millisecond
+
+// Look is how often the file watcher looks for what inotify does not see: network file systems, a lost event. Tests set it, before
+// anything watches.
+var Look = 10 * time.Second
 
 // Paths calls changed some moments after anything happened at one of the paths, in a folder that one is, or on the way to one:
 // every folder of the symbolic links that lead there is watched, so that a renamed file, a swapped link and a folder that
@@ -68,7 +69,7 @@ func watchPaths(ctx context.Context, paths func() []string, others <-chan struct
 	}
 	renew()
 	changed()
-	poll := time.NewTicker(look)
+	poll := time.NewTicker(Look)
 	defer poll.Stop()
 	settle := time.NewTimer(time.Hour)
 	settle.Stop()
