@@ -85,8 +85,8 @@ func Start(t testing.TB, from *netns.NS, src netip.Addr, to *netns.NS, dst netip
 func (s *Stream) send(to netip.AddrPort) {
 	defer s.sending.Done()
 	begin := time.Now()
-	for {
-		// As many as are due: a busy machine makes a burst of them, not fewer.
+	for last := false; ; {
+		// As many as are due, at the end too: a busy machine makes a burst of them, not fewer.
 		for due := uint64(time.Since(begin) / s.every); s.sent.Load() < due; {
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], s.sent.Load())
@@ -96,9 +96,12 @@ func (s *Stream) send(to netip.AddrPort) {
 			}
 			s.sent.Add(1)
 		}
+		if last {
+			return
+		}
 		select {
 		case <-s.stop:
-			return
+			last = true
 		case <-time.After(s.every):
 		}
 	}
@@ -129,7 +132,7 @@ func (s *Stream) receive() {
 // Flowing waits until datagrams arrive, and begins to count there.
 func (s *Stream) Flowing(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		s.marks.Lock()
 		n := len(s.at)
 		s.marks.Unlock()
@@ -147,7 +150,7 @@ func (s *Stream) Stop() Result {
 	close(s.stop)
 	s.sending.Wait()
 	last := s.sent.Load()
-	for deadline := time.Now().Add(time.Second); s.highest.Load()+1 < last && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); s.highest.Load()+1 < last && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) // what is on the wire
 	}
 	s.end()
