@@ -185,7 +185,7 @@ func TestCNISpec(t *testing.T) {
 	if a := h.add(want); h.address(a) != "10.10.40.150" {
 		t.Errorf("ADD after a reboot: %+v", a)
 	}
-	again.Run(t, "ping -c1 -W1 10.10.40.128")
+	again.Run(t, "ping -c1 -W5 10.10.40.128")
 	if out, code := h.cni(check); code != 0 {
 		t.Errorf("CHECK after ADD: %s", out)
 	}
@@ -199,6 +199,7 @@ func TestCNISpec(t *testing.T) {
 
 	// What is full says so at once.
 	h.must(0, "status")
+	longest := time.Duration(0) // that one with an address took
 	for i, addr := 0, ""; ; i++ {
 		ns, err := netns.At("/run/netns/full" + string(rune('a'+i/26)) + string(rune('a'+i%26)))
 		if err != nil {
@@ -208,14 +209,16 @@ func TestCNISpec(t *testing.T) {
 		c := pluginCall{id: ns.Name, netns: ns.Path(), command: "ADD"}
 		began := time.Now()
 		out, code := h.cni(c)
+		took := time.Since(began)
 		if code == 0 {
+			longest = max(longest, took)
 			if i > 64 {
 				t.Fatal("64 addresses are more than 64 containers have")
 			}
 			addr = out
 			continue
 		}
-		if took := time.Since(began); took > time.Second { // its bar of 50 ms is TestFull's: here a process starts
+		if took > time.Second+3*longest { // its bar of 50 ms is TestFull's: here a process starts
 			t.Errorf("to say that nothing is free took %s (after %s)", took, addr)
 		}
 		if says := h.refused(11, c); !strings.Contains(says, "10.10.40.128/26 has 64 of 64 addresses in use") || !strings.Contains(says, l.file) {
@@ -257,18 +260,18 @@ func TestCNITwoNetworks(t *testing.T) {
 	}
 	far := netns.New(t, "far")
 	fb := l.hosts[1].address(l.hosts[1].add(pluginCall{id: "f1", netns: far.Path(), conf: map[string]any{"network": "back"}}))
-	far.Run(t, "ping -c2 -i0.05 -W1 "+b)
-	box.Run(t, "ping -c2 -i0.05 -W1 "+fb)
-	l.hosts[1].container.Run(t, "ping -c2 -i0.05 -W1 "+a)
-	h.Run(t, "ping -c1 -W1 "+a)
-	h.Run(t, "ping -c1 -W1 "+b)
+	far.Run(t, "ping -c2 -i0.05 -W5 "+b)
+	box.Run(t, "ping -c2 -i0.05 -W5 "+fb)
+	l.hosts[1].container.Run(t, "ping -c2 -i0.05 -W5 "+a)
+	h.Run(t, "ping -c1 -W5 "+a)
+	h.Run(t, "ping -c1 -W5 "+b)
 	h.inSync()
 	h.del(second)
-	h.Run(t, "ping -c1 -W1 "+a)
+	h.Run(t, "ping -c1 -W5 "+a)
 	h.add(second)
-	h.Run(t, "ping -c1 -W1 "+b)
+	h.Run(t, "ping -c1 -W5 "+b)
 	h.del(first)
-	h.Run(t, "ping -c1 -W1 "+b)
+	h.Run(t, "ping -c1 -W5 "+b)
 	h.inSync()
 }
 
@@ -322,7 +325,7 @@ func TestCNIChain(t *testing.T) {
 	if err := box.Start(server); err != nil {
 		t.Fatal(err)
 	}
-	client := exec.Command("socat", "-u", "STDIN", "TCP:192.168.170.137:8080,retry=50,interval=0.05")
+	client := exec.Command("socat", "-u", "STDIN", "TCP:192.168.170.137:8080,retry=1000,interval=0.05")
 	client.Stdin = strings.NewReader("through the published port")
 	if err := l.hosts[1].Start(client); err != nil {
 		t.Fatal(err)

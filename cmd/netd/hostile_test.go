@@ -299,7 +299,7 @@ func (l *twoHosts) fromOtherLinks(t *testing.T) []attack {
 			if master.daemon == nil {
 				master.must(0, "apply", "-y")
 			}
-			if out, err := stranger.Output("ping", "-c1", "-W0.2", "172.31.1.2"); err == nil {
+			if out, err := stranger.Output("ping", "-c1", "-W1", "172.31.1.2"); err == nil {
 				return out
 			}
 			if out := master.Run(l.t, "sysctl -n net.ipv4.conf.ens33.forwarding"); out != "1\n" {

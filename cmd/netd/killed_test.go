@@ -150,7 +150,7 @@ func (k *killed) netd(mode, env string, args ...string) (string, int, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	stuck := time.AfterFunc(5*time.Minute, func() { _ = cmd.Process.Kill() })
 	_ = cmd.Wait()
 	if !stuck.Stop() {
 		return out.String(), 0, fmt.Errorf("netd %s does not end:\n%s", strings.Join(args, " "), out)
@@ -200,7 +200,7 @@ func (k *killed) firstPasses(mode, env string) error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
 		status, _, err := k.netd(mode, "", "status", "--json")
 		if err == nil && strings.Contains(status, `"daemon": true`) && (mode != "bgp" || strings.Contains(status, "192.168.170.138")) {

@@ -182,7 +182,7 @@ func (a *app) labUp(ctx context.Context, file string) error {
 
 // labSync waits until a node of a lab is in sync, but for its sessions with routers that the lab has not.
 func (a *app) labSync(ctx context.Context, l *lab.Lab, node string, outside map[netip.Addr]bool) error {
-	for deadline := time.Now().Add(30 * time.Second); ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		cmd, err := l.Command(node, "netd", "status", "--json")
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ func (a *app) labSync(ctx context.Context, l *lab.Lab, node string, outside map[
 			if cmd, err = l.Command(node, "netd", "status"); err == nil {
 				out, _ = cmd.CombinedOutput()
 			}
-			return fail(exitFailed, "node %s is not in sync after 30 s:\n%s\nThe lab is left up to look at: netd lab exec %s …, netd lab down", node, out, node)
+			return fail(exitFailed, "node %s is not in sync after a minute:\n%s\nThe lab is left up to look at: netd lab exec %s …, netd lab down", node, out, node)
 		}
 	}
 	return nil

@@ -166,7 +166,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		}
 		return lock.Release, nil
 	}
-	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Amend: d.amend, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: 60 * time.Second}
+	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Amend: d.amend, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: resync}
 	d.paths = []string{a.config}
 
 	d.reading.Lock() // until the loop runs, nobody is to wait for it with a file in hand
@@ -262,6 +262,9 @@ func filterChains(trouble func(error)) func() string {
 		return v4 + "," + v6
 	}
 }
+
+// resync is how long after a look at everything the next one is made that nothing asked for.
+var resync = time.Minute
 
 // addressWait is for how long being ready waits for the node's address.
 var addressWait = 30 * time.Second

@@ -29,6 +29,7 @@ import (
 //	nobody …             as ns, as a user without rights
 //	exits CODE CMD…      run CMD, whose exit code must be CODE
 //	until PATTERN CMD…   run CMD until what it prints matches PATTERN
+//	! stderr '^([^n]|netd: [^w])'   nothing but what it waits for, where that takes long
 //	container NAME       make the network namespace /run/netns/NAME
 //	plainout FILE        the standard output is FILE word for word, where a line ... stands for any lines
 func TestScripts(t *testing.T) {
@@ -69,7 +70,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
-		Deadline:            time.Now().Add(5 * time.Minute), // what hangs is ended, and said where
+		Deadline:            time.Now().Add(15 * time.Minute), // what hangs is ended, and said where
 		Setup: func(env *testscript.Env) error {
 			name := "story-" + strings.TrimSuffix(strings.TrimPrefix(filepath.Base(env.WorkDir), "script-"), ".txtar")
 			host, err := netns.At("/run/netns/" + name)
@@ -140,12 +141,12 @@ func TestScripts(t *testing.T) {
 				}
 				pattern, err := regexp.Compile("(?m)" + args[0])
 				ts.Check(err)
-				for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 					_ = ts.Exec(args[1], args[2:]...)
 					if out := ts.ReadFile("stdout") + ts.ReadFile("stderr"); pattern.MatchString(out) {
 						return
 					} else if time.Now().After(deadline) {
-						ts.Fatalf("after 20 s %s does not match:\n%s", args[0], out)
+						ts.Fatalf("after a minute %s does not match:\n%s", args[0], out)
 					}
 				}
 			},

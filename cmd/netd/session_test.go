@@ -28,7 +28,7 @@ func TestSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := net.Dial("tcp", l.Addr().String())
-		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, unix.ENETUNREACH) && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(time.Minute); errors.Is(err, unix.ENETUNREACH) && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond) // the kernel puts an IPv6 address's route in later, on a thread of its own
 			c, err = net.Dial("tcp", l.Addr().String())
 		}

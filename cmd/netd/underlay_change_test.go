@@ -176,7 +176,9 @@ func TestMSS(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = ready.Read(make([]byte, 1)) // it says that it listens
-		_, _ = a.container.Output("socat", "-T1", "-u", "OPEN:/dev/null", "TCP:"+to+":80,connect-timeout=1")
+
+		// Refused at once, when the way is there.
+		_, _ = a.container.Output("socat", "-T1", "-u", "OPEN:/dev/null", "TCP:"+to+":80,connect-timeout=30")
 		if err := dump.Wait(); err != nil {
 			t.Fatal(err)
 		}

@@ -128,9 +128,12 @@ func TestSmallPath(t *testing.T) {
 			l.transfers(c.container, a.container, "10.10.1.10")
 
 			if x.file == nil { // the world beyond, masqueraded
-				if out, err := a.container.Output("ping", "-c3", "-i0.1", "-W1", "-Mdo", "-s1400", "192.168.2.9"); err == nil || !strings.Contains(out, "mtu = 1300") {
-					t.Errorf("from the world: ping says: %s", out)
-				}
+				l.wait("a word from the world", func() string {
+					if out, err := a.container.Output("ping", "-c3", "-i0.1", "-W1", "-Mdo", "-s1400", "192.168.2.9"); err == nil || !strings.Contains(out, "mtu = 1300") {
+						return "ping says: " + out
+					}
+					return ""
+				})
 			}
 		})
 	}
@@ -149,7 +152,7 @@ func (l *twoHosts) transfers(from, to *netns.NS, address string) {
 	if err := to.Start(server); err != nil {
 		l.t.Fatal(err)
 	}
-	client := exec.Command("socat", "-u", "STDIN", "TCP:"+address+":8080,retry=50,interval=0.05")
+	client := exec.Command("socat", "-u", "STDIN", "TCP:"+address+":8080,retry=1000,interval=0.05")
 	client.Stdin = strings.NewReader(strings.Repeat("x", 500_000))
 	if err := from.Start(client); err != nil {
 		l.t.Fatal(err)

@@ -90,7 +90,7 @@ func (l *twoHosts) pings(from *netns.NS, to string, size int) {
 	if strings.Contains(to, ":") {
 		header = 48
 	}
-	if out, err := from.Output("ping", "-c2", "-i0.05", "-W2", "-Mdo", "-s"+strconv.Itoa(size-header), to); err != nil {
+	if out, err := from.Output("ping", "-c2", "-i0.05", "-W5", "-Mdo", "-s"+strconv.Itoa(size-header), to); err != nil {
 		l.t.Errorf("%v\n%s", err, out)
 	}
 }

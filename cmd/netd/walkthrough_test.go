@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"netd/reconcile/watch"
 	"netd/testenv/netns"
 )
 
@@ -30,6 +32,12 @@ func TestMain(m *testing.M) {
 		}
 		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_ADDRESS_WAIT")); err == nil {
 			addressWait = d
+		}
+		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_RESYNC")); err == nil {
+			resync = d
+		}
+		if d, err := time.ParseDuration(os.Getenv("NETD_TEST_LOOK")); err == nil {
+			watch.Look = d
 		}
 		if v := os.Getenv("NETD_TEST_VERSION"); v != "" {
 			version = v
@@ -140,7 +148,10 @@ func (h *labHost) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// netd runs netd on a host and returns what it printed and its exit code.
+// waits is what netd says where something takes longer than 2 s.
+var waits = regexp.MustCompile(`(?m)^netd: waiting for .*\n`)
+
+// netd runs netd on a host and returns what it printed, but for what it waits for, and its exit code.
 func (h *labHost) netd(args ...string) (string, int) {
 	h.lab.t.Helper()
 	cmd := h.command(args...)
@@ -149,13 +160,13 @@ func (h *labHost) netd(args ...string) (string, int) {
 	if err := h.Start(cmd); err != nil {
 		h.lab.t.Fatal(err)
 	}
-	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // its goroutines are in the output
+	stuck := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // its goroutines are in the output
 	defer stuck.Stop()
 	err := cmd.Wait()
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
 		h.lab.t.Fatal(err)
 	}
-	return out.String(), cmd.ProcessState.ExitCode()
+	return waits.ReplaceAllString(out.String(), ""), cmd.ProcessState.ExitCode()
 }
 
 func (h *labHost) must(code int, args ...string) string {
@@ -196,7 +207,7 @@ func (h *labHost) stop(sig syscall.Signal) {
 // wait waits until nothing is wrong.
 func (l *twoHosts) wait(what string, wrong func() string) {
 	l.t.Helper()
-	patience := 20 * time.Second
+	patience := time.Minute
 	if os.Getenv("NETD_GUEST") != "" { // on an emulated processor
 		patience = 2 * time.Minute
 	}
@@ -248,16 +259,16 @@ func (l *twoHosts) reach() {
 			return ""
 		})
 	}
-	a.Run(l.t, "ping -c3 -i0.05 -W1 10.10.194.134")
-	b.Run(l.t, "ping -c3 -i0.05 -W1 10.10.40.129")
-	l.hosts[0].Run(l.t, "ping -c2 -i0.05 -W1 10.10.194.134")
+	a.Run(l.t, "ping -c3 -i0.05 -W5 10.10.194.134")
+	b.Run(l.t, "ping -c3 -i0.05 -W5 10.10.40.129")
+	l.hosts[0].Run(l.t, "ping -c2 -i0.05 -W5 10.10.194.134")
 	server := exec.Command("socat", "-u", "TCP-LISTEN:8080,reuseaddr", "STDOUT")
 	var got bytes.Buffer
 	server.Stdout = &got
 	if err := b.Start(server); err != nil {
 		l.t.Fatal(err)
 	}
-	client := exec.Command("socat", "-u", "STDIN", "TCP:10.10.194.134:8080,retry=50,interval=0.05")
+	client := exec.Command("socat", "-u", "STDIN", "TCP:10.10.194.134:8080,retry=1000,interval=0.05")
 	client.Stdin = strings.NewReader(strings.Repeat("x", 200_000))
 	if err := a.Start(client); err != nil {
 		l.t.Fatal(err)
@@ -284,7 +295,7 @@ func (l *twoHosts) captured() string {
 		l.t.Fatal(err)
 	}
 	_, _ = ready.Read(make([]byte, 1)) // it says that it listens
-	l.hosts[0].container.Run(l.t, "ping -c6 -i0.05 -W1 10.10.194.134")
+	l.hosts[0].container.Run(l.t, "ping -c6 -i0.05 -W5 10.10.194.134")
 	said, _ := io.ReadAll(ready)
 	if err := dump.Wait(); err != nil {
 		l.t.Errorf("tcpdump: %v: %s", err, said)

@@ -90,7 +90,7 @@ func (h holder) end() {
 	if h.lives() {
 		_ = unix.Kill(h.PID, unix.SIGKILL)
 	}
-	for range 500 {
+	for range 3000 { // half a minute, on a busy machine
 		if !h.lives() || zombie(h.PID) {
 			return
 		}
