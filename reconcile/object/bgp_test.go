@@ -30,6 +30,9 @@ func TestPeerReplaces(t *testing.T) {
 		{"import", func(p *Peer) { p.Import = "" }, false},
 		{"TTL", func(p *Peer) { p.TTLSecurity = false }, false},
 		{"shut down", func(p *Peer) { p.Up = false }, false},
+		{"loops", func(p *Peer) { p.Loops = true }, true},
+		{"no more reflected", func(p *Peer) { p.Reflected = false }, true},
+		{"reflected", func(p *Peer) { p.Reflected = true }, false},
 		{"families", func(p *Peer) { p.Family = Dual }, true},
 		{"multihop", func(p *Peer) { p.Multihop = 2 }, false},
 		{"limit", func(p *Peer) { p.MaxPrefixes = 5 }, false},
@@ -45,6 +48,7 @@ func TestPeerReplaces(t *testing.T) {
 		if p.Transit != "" {
 			have.Transit = "10.0.0.0/8 le 24"
 		}
+		have.Reflected = c.name == "no more reflected"
 		if got := p.Replaces(have); got != c.want {
 			t.Errorf("%s: a new session is needed: %v, want %v", c.name, got, c.want)
 		}

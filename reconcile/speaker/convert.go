@@ -53,7 +53,7 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 		description = describeDials
 	}
 	out := &api.Peer{
-		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up},
+		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up, ReplacePeerAsn: p.Loops},
 		Timers: &api.Timers{Config: &api.TimersConfig{
 			ConnectRetry: 1, HoldTime: uint64(p.HoldTime / time.Second), KeepaliveInterval: uint64(p.Keepalive / time.Second),
 			IdleHoldTimeAfterReset: 1, // hurry leaves IDLE after this
@@ -108,7 +108,8 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 		Opens: object.Opens("as " + strconv.Quote(printable(conf.GetDescription()))), Password: fingerprint(conf.GetAuthPassword()),
 		TTLSecurity: p.GetTtlSecurity().GetEnabled() && p.GetTtlSecurity().GetTtlMin() == 255,
 		HoldTime:    time.Duration(timers.GetHoldTime()) * time.Second, Keepalive: time.Duration(timers.GetKeepaliveInterval()) * time.Second,
-		Up: p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand
+		Up:    p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand
+		Loops: conf.GetReplacePeerAsn(),
 	}
 	if h := p.GetEbgpMultihop(); h.GetEnabled() {
 		out.Multihop = uint8(h.GetMultihopTtl())

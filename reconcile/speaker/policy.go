@@ -23,6 +23,7 @@ import (
 //	        netd 192.168.170.1 told           that neighbour those that are marked for it, with its communities, prepends, next hop
 //	        netd own stays                    no other path of this host's own is told to anyone
 //	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
+//	        netd loops                        no way that leads through the neighbour's own AS is told
 //	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
 //	        netd reflected                    clients are told the blocks of other nodes, by way of these, where this host reflects
 //	        …                                 nobody is told anything else: no transit (RFC 8212)
@@ -31,7 +32,9 @@ import (
 //
 // The import policy is applied before the best path is chosen, so that a neighbour that announces what is another's hides
 // nothing. Own paths are told by mark (mark.go), since gobgp does not withdraw what a stricter policy no longer lets out:
-// a path that is announced anew with another mark it does withdraw.
+// a path that is announced anew with another mark it does withdraw. Nor does it withdraw what it told, once the way leads
+// through the neighbour's own AS (isASLoop in its pkg/server/server.go): each such AS is replaced by this host's, and a policy
+// does withdraw what has that twice. No path is learned that has it at all.
 const (
 	importPolicy   = "netd"
 	exportPolicy   = "netd export"
@@ -42,6 +45,7 @@ const (
 	nodesSet       = "netd nodes"
 	reflectedName  = "netd reflected"
 	clientsSet     = "netd clients"
+	loopsName      = "netd loops"
 	globalTable    = "global"
 )
 
@@ -129,6 +133,12 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 		&api.Statement{Name: wellKnownNever, Conditions: &api.Conditions{CommunitySet: anyOf(wellKnownNever)}, Actions: act(api.RouteAction_REJECT)})
 	if err := t.reflects(of); err != nil {
 		return nil, err
+	}
+	if len(t.transit) > 0 {
+		// gobgp gives an underscore in such an expression back as what it stands for, which is this.
+		twice := fmt.Sprintf("^%[1]d%[2]s(.*%[2]s)?%[1]d%[2]s", asn, "(^|[,{}() ]|$)")
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: loopsName, List: []string{twice}})
+		t.exporting = append(t.exporting, &api.Statement{Name: loopsName, Conditions: &api.Conditions{AsPathSet: anyOf(loopsName)}, Actions: act(api.RouteAction_REJECT)})
 	}
 	t.exporting = append(t.exporting, t.transit...)
 	return t, nil

@@ -14,7 +14,7 @@ func TestPoliciesReadBack(t *testing.T) {
 	a := netip.MustParseAddr
 	of := map[netip.Addr]object.Peer{}
 	for _, p := range []object.Peer{
-		{Addr: a("192.168.170.138"), Import: "10.10.2.0/24", NextHops: "192.168.170.138"},
+		{Addr: a("192.168.170.138"), Import: "10.10.2.0/24", NextHops: "192.168.170.138", Reflected: true},
 		{Addr: a("2001:db8:170::138"), Import: "fd10:0:0:2::/64", NextHops: "2001:db8:170::138"},
 		{Addr: a("192.168.170.139")}, // has no blocks
 		{Addr: a("192.168.170.1"), Outside: true, Self: a("192.168.170.137")},

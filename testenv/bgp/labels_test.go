@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -88,6 +89,61 @@ func TestLabelsPortNextHop(t *testing.T) {
 	})
 	if now := a.sinceOf(second.addr); !now.Equal(since) {
 		t.Errorf("a label of b reset a's session: up since %s, then %s", since, now)
+	}
+	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
+		t.Errorf("the plan after that:\n%s", out)
+	}
+}
+
+// TestWayThroughOwnAS has two switches of one AS be told what a router of another tells. Once the way leads through one of them,
+// the other one has a withdrawal: gobgp by itself keeps what it told there, for good.
+func TestWayThroughOwnAS(t *testing.T) {
+	peer := func(name, address, asn, more string) string {
+		return "\npeer \"" + name + "\" {\n  address = \"" + address + "\"\n  asn     = " + asn + "\n  import  = [\"172.30.0.0/24\"]\n" + more + "}\n"
+	}
+	export := "  export  = [\"172.30.0.0/24\"]\n"
+	l := newLab(t, `network "lab" {
+  pools = ["10.10.0.0/16"]
+  mode  = "bgp"
+}
+
+node "a" {
+  address = "192.168.170.137/24"
+  blocks  = ["10.10.1.0/24"]
+}
+`+peer("first", "192.168.170.1", "65101", "")+peer("second", "192.168.170.2", "65102", export)+peer("third", "192.168.170.3", "65102", export))
+	a := l.host("a", "192.168.170.137/24")
+	hosts, routers := map[string]*host{}, map[string]*router.Router{}
+	for i, name := range []string{"first", "second", "third"} {
+		id := fmt.Sprintf("192.168.170.%d", i+1)
+		hosts[name] = l.host(name, id+"/24")
+		s := session{as: map[bool]uint32{true: 65101, false: 65102}[i == 0], netdAS: 64512, id: id, netd: "192.168.170.137", restart: 60, passive: true}
+		if i < 2 {
+			s.announce = []string{"172.30.0.0/24"}
+		}
+		routers[name] = router.New(t, router.BIRD, hosts[name].NS, s.conf(router.BIRD))
+	}
+	routers["second"].Ask("disable", "own")
+	a.start()
+	a.up(3)
+	learned := func(name string) string { return hosts[name].Run(t, "ip -d route show 172.30.0.0/24 proto bird") }
+	told := func(name string) {
+		t.Helper()
+		l.wait("what "+name+" is told", func() string { return missing(learned(name), "via 192.168.170.137 ") })
+	}
+	told("second")
+	told("third")
+	routers["second"].Ask("enable", "own")
+	routers["first"].Ask("disable", "own")
+	l.wait("the way by second", func() string { return missing(a.routes("172.30.0.0/24"), "via 192.168.170.2 ") })
+	l.wait("third to be told of no way", func() string { return learned("third") })
+	routers["first"].Ask("enable", "own")
+	routers["second"].Ask("disable", "own")
+	told("second")
+	told("third")
+	routers["first"].Ask("disable", "own")
+	for name := range hosts {
+		l.wait(name+" to be told of no way", func() string { return learned(name) })
 	}
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
