@@ -19,7 +19,7 @@ deps:
 # Labs have real timers: what fails is run again, twice at most, and the last lines say so ("DONE 2 runs").
 .PHONY: test
 test: deps ## every test; those that need root say so where they cannot run
-	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -timeout 20m
+	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -count=1 -timeout 20m
 	@$(MAKE) --no-print-directory vm
 
 .PHONY: lab
