@@ -93,6 +93,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", pathsSocket, err)
 	}
+	logger("info", "speaker ready", map[string]any{"pid": os.Getpid()}) // before anyone is answered, who may end it
 	tasks.Add(1)
 	go func() {
 		defer tasks.Done()
@@ -100,7 +101,6 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			fatal <- fmt.Errorf("accepting on %s: %w", pathsSocket, err)
 		}
 	}()
-	logger("info", "speaker ready", map[string]any{"pid": os.Getpid()})
 	select {
 	case <-ctx.Done():
 	case <-p.quit:

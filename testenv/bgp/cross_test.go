@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -316,7 +315,7 @@ func (h *host) deleted(ip string) func() string {
 	h.lab.t.Helper()
 	words := append([]string{"-ts"}, append(strings.Fields(ip)[1:], "monitor", "route")...)
 	cmd := exec.Command("ip", words...)
-	var out bytes.Buffer
+	var out log
 	cmd.Stdout = &out
 	if err := h.Start(cmd); err != nil {
 		h.lab.t.Fatal(err)
@@ -343,6 +342,13 @@ func (h *host) deleted(ip string) func() string {
 		return string(sockets)
 	})
 	return func() string {
+		mark := "198.51.100.77" // of nobody: what went before it was heard before it
+		if strings.Contains(ip, "-6") {
+			mark = "2001:db8:77::77"
+		}
+		h.Run(h.lab.t, ip+" route add blackhole "+mark)
+		h.Run(h.lab.t, ip+" route del blackhole "+mark)
+		h.lab.wait("ip monitor in "+h.Name+" to hear all", func() string { return missing(out.String(), "Deleted blackhole "+mark) })
 		end()
 		var gone []string
 		for _, line := range strings.Split(out.String(), "\n") {

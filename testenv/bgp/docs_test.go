@@ -43,7 +43,7 @@ func (h *host) shell() console.Shell {
 		h.lab.t.Fatal(err)
 	}
 	return console.Shell{Enter: []string{"nsenter", "--net=" + h.Path(), "--", "env", "PATH=" + dir + ":/usr/sbin:/usr/bin:/sbin:/bin"},
-		Dir: dir, Env: os.Environ(), Limit: time.Minute}
+		Dir: dir, Env: os.Environ(), Limit: 3 * time.Minute}
 }
 
 // TestRackPage runs the three configurations of the page on a rack with two switches as they stand: all sessions come up, the world is
@@ -77,8 +77,8 @@ func TestRackPage(t *testing.T) {
 	for _, tor := range tors {
 		l.wait("the block at "+tor.Name, func() string { return missing(tor.Run(t, "ip route show 10.10.1.0/26"), "via 192.168.10.11") })
 	}
-	web.Run(t, "ping -q -c 3 -i 0.05 -W 2 172.30.0.9")
-	world.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.1.5")
+	web.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
+	world.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.1.5")
 	for _, peer := range []string{"tor-a", "tor-b"} {
 		if out := node.must("show", "peers", peer, "--routes", "advertised"); missing(out, "10.10.1.0/26") != "" || strings.Contains(out, "172.30.0.0") {
 			t.Errorf("what %s is told:\n%s", peer, out)

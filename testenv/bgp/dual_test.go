@@ -92,7 +92,14 @@ peer "tor" {
 	netd := a.addr
 	switch {
 	case over.IsLinkLocalUnicast():
-		netd = netip.MustParseAddr(strings.Split(strings.Fields(a.Run(t, "ip -6 -o addr show dev eth0 scope link"))[3], "/")[0])
+		l.wait("the link's own address", func() string { // comes when the kernel has noticed that the link is up
+			out := a.Run(t, "ip -6 -o addr show dev eth0 scope link")
+			if f := strings.Fields(out); len(f) > 3 {
+				netd = netip.MustParsePrefix(f[3]).Addr()
+				return ""
+			}
+			return "there is none: " + out
+		})
 	case over.Is6():
 		netd = netip.MustParseAddr("2001:db8:170::137")
 	}
@@ -124,7 +131,7 @@ peer "tor" {
 		from *netns.NS
 		to   string
 	}{{one, "172.30.0.9"}, {one, "fd30::9"}, {world.NS, "10.10.40.129"}, {world.NS, "fd10:0:0:1::129"}, {one, "10.10.194.129"}, {one, "fd10:0:0:2::129"}, {two, "fd10:0:0:1::129"}} {
-		ping.from.Run(t, "ping -q -c 2 -i 0.05 -W 2 "+ping.to)
+		ping.from.Run(t, "ping -q -c 2 -i 0.05 -w20 "+ping.to)
 	}
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)

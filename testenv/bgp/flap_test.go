@@ -159,7 +159,7 @@ func TestFlapping(t *testing.T) {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 24, byte(i), 0}), 24)
 		at := time.Now()
 		l.tell(steady, a, 65101, false, []netip.Prefix{p})
-		l.within(10*time.Second, "a prefix of the other router", func() string { return missing(node.routes(p.String()), "via") })
+		l.within(60*time.Second, "a prefix of the other router", func() string { return missing(node.routes(p.String()), "via") })
 		took = append(took, time.Since(at))
 		time.Sleep(200 * time.Millisecond) // from time to time
 	}

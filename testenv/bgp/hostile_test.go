@@ -132,9 +132,19 @@ func TestHostile(t *testing.T) {
 	}
 	behave := func() *router.Raw {
 		t.Helper()
+		begin := time.Now()
 		r := l.rogue(three)
 		l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
 		route(true)
+		// The route of a speaker that died was there all the while: the daemon may not know of this session yet.
+		l.wait("the daemon to know the hostile node's session", func() string {
+			for _, p := range one.status().Peers {
+				if p.Addr == three.addr && p.State == "established" && p.Synced && p.Since.After(begin) {
+					return ""
+				}
+			}
+			return one.must("show", "peers")
+		})
 		return r
 	}
 	r := behave()
@@ -226,7 +236,7 @@ func TestStrangers(t *testing.T) {
 		return n
 	}
 	before := dropped()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // the dialler's own patience is less
 	defer cancel()
 	stranger := router.End{NS: three.NS, Local: netip.MustParseAddr("192.168.170.99"), Remote: one.addr, TTL: 255}
 	if r, err := stranger.Dial(ctx); err == nil {
@@ -241,7 +251,7 @@ func TestStrangers(t *testing.T) {
 	}
 
 	far := router.End{NS: three.NS, Local: three.addr, Remote: one.addr, TTL: 254}
-	ctx, cancel = context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), 3*time.Second) // for which it tries
 	defer cancel()
 	if r, err := far.Dial(ctx); err == nil {
 		// Its OPEN may be there before the kernel is told to drop what has lost some of its TTL; nothing after it is.

@@ -142,8 +142,8 @@ workload "two" {
 	}
 	two := l.container("two")
 	l.wait("b's container", func() string { return differs(a.routes("10.10.194.129"), "10.10.194.129 via 192.168.170.138 dev eth0") })
-	one.Run(t, "ping -q -c 2 -i 0.05 -W 2 10.10.194.129")
-	two.Run(t, "ping -q -c 2 -i 0.05 -W 2 10.10.40.129")
+	one.Run(t, "ping -q -c 2 -i 0.05 -w20 10.10.194.129")
+	two.Run(t, "ping -q -c 2 -i 0.05 -w20 10.10.40.129")
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,7 +121,10 @@ func (h *host) command(args ...string) *exec.Cmd {
 	return exec.Command(h.lab.netd, append([]string{"-c", h.lab.file, "--state-dir", h.state(), "--run-dir", h.run(), "--color", "never"}, args...)...)
 }
 
-// ask runs netd on the host and returns what it printed and its exit code.
+// waits is what netd says where something takes longer than 2 s.
+var waits = regexp.MustCompile(`(?m)^netd: waiting for .*\n`)
+
+// ask runs netd on the host and returns what it printed, but for what it waits for, and its exit code.
 func (h *host) ask(args ...string) (string, int) {
 	h.lab.t.Helper()
 	cmd := h.command(args...)
@@ -129,12 +133,12 @@ func (h *host) ask(args ...string) (string, int) {
 	if err := h.Start(cmd); err != nil {
 		h.lab.t.Fatal(err)
 	}
-	stuck := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // its goroutines are in the output
+	stuck := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // its goroutines are in the output
 	defer stuck.Stop()
 	if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {
 		h.lab.t.Fatal(err)
 	}
-	return out.String(), cmd.ProcessState.ExitCode()
+	return waits.ReplaceAllString(out.String(), ""), cmd.ProcessState.ExitCode()
 }
 
 func (h *host) must(args ...string) string {
@@ -269,7 +273,7 @@ func (h *host) routes(prefix string) string {
 // wait waits until nothing is wrong.
 func (l *lab) wait(what string, wrong func() string) time.Duration {
 	l.t.Helper()
-	return l.within(60*time.Second, what, wrong)
+	return l.within(2*time.Minute, what, wrong)
 }
 
 func (l *lab) within(d time.Duration, what string, wrong func() string) time.Duration {

@@ -110,6 +110,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("%v: exit code %d: %s", bad, code, out)
 		}
 	}
+	l.wait("the route that may be", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
 	if got := strings.TrimSpace(one.Run(t, "ip route show proto 142 type unicast")); strings.Count(got, "via") != 1 {
 		t.Errorf("the kernel has more than one route by a next hop:\n%s", got)
 	}

@@ -158,10 +158,12 @@ func TestFiftyClients(t *testing.T) {
 	l, hosts := many(t, clients+2, 2)
 	l.complete(hosts)
 	t.Logf("%d clients, %d sessions: complete %s after the first daemon was started", clients, 2*clients+1, time.Since(begin).Round(time.Millisecond))
-	for _, h := range hosts[2:4] {
+	for _, h := range hosts[2:] { // with both reflectors, of which one will do then
 		h.up(2)
 	}
-	hosts[0].up(clients + 1)
+	for _, h := range hosts[:2] {
+		h.up(clients + 1)
+	}
 	var pids []int
 	for _, h := range hosts[:4] {
 		pids = append(pids, h.speaker(), h.daemon.Process.Pid)

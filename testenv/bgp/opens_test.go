@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -37,9 +36,7 @@ func TestOpens(t *testing.T) {
 	const many = 300
 	opened := 0
 	for i := range many {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		r, err := end.Dial(ctx)
-		cancel()
+		r, err := end.Dial(t.Context())
 		if err != nil {
 			continue // it was not quick enough to be let in
 		}

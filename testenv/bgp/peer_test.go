@@ -109,6 +109,14 @@ peer "tor" {
 		}
 		l.write(file(body))
 		node.must("reload")
+		if reset { // the speaker does it, and what it did is known a moment later
+			l.wait(what+": another session", func() string {
+				if since()[0] == before[0] {
+					return node.must("show", "peers")
+				}
+				return ""
+			})
+		}
 		node.upSince(2, time.Time{})
 		after := since()
 		if before[1] != after[1] {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"netd/testenv/router"
@@ -56,20 +57,23 @@ func TestPrivilege(t *testing.T) {
 	if err != nil || !regexp.MustCompile(`Max file size +16777216 +16777216 `).Match(limits) { // its log lies in memory
 		t.Errorf("its limits: %v\n%s", err, limits)
 	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	l.wait("no descriptor but its own", func() string { // it reads files of /proc while it begins; what it was given it keeps
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			t.Fatal(err)
 		}
-		own := strings.HasPrefix(to, filepath.Join(one.run(), "speaker")) || strings.HasPrefix(to, "socket:") || strings.HasPrefix(to, "anon_inode:") || to == "/dev/null"
-		if err != nil || !own {
-			t.Errorf("descriptor %s is %s, %v", fd.Name(), to, err)
+		for _, fd := range fds {
+			to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			own := strings.HasPrefix(to, filepath.Join(one.run(), "speaker")) || strings.HasPrefix(to, "socket:") || strings.HasPrefix(to, "anon_inode:") || to == "/dev/null"
+			if err != nil || !own {
+				return fmt.Sprintf("descriptor %s is %s, %v", fd.Name(), to, err)
+			}
 		}
-	}
+		return ""
+	})
 	secret := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte("x\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -131,6 +135,8 @@ func TestClient(t *testing.T) {
 	l.wait("the route", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
 	before := one.Run(t, "ip route show proto 142")
 	stop := make(chan struct{})
+	end := sync.OnceFunc(func() { close(stop) })
+	t.Cleanup(end)
 	changed := make(chan string, 1)
 	go func() { // nothing of it is in the kernel for even a moment
 		defer close(changed)
@@ -163,7 +169,7 @@ func TestClient(t *testing.T) {
 		}
 		return ""
 	})
-	close(stop)
+	end()
 	if now, ok := <-changed; ok {
 		t.Errorf("the kernel had\n%s\nand then\n%s", before, now)
 	}

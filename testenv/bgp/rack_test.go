@@ -110,8 +110,8 @@ peer "tor-b" {
 				t.Errorf("flows are spread by policy %s, want 1: ports too", got)
 			}
 			web := netns.Open("/run/netns/" + r.id + "-web")
-			web.Run(t, "ping -q -c 3 -i 0.05 -W 2 172.30.0.9")
-			r.world.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.40.129")
+			web.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
+			r.world.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.40.129")
 
 			// One switch dies without a word; the other carries everything after the hold time.
 			r.tors[0].Run(t, "ip link set eth0 down")
@@ -120,7 +120,7 @@ peer "tor-b" {
 				return differs(r.node.routes("172.30.0.0/24"), "172.30.0.0/24 via 192.168.170.2 dev eth0")
 			})
 			r.world.Run(t, "ip route replace 10.10.0.0/16 via 172.30.0.2 dev up0")
-			web.Run(t, "ping -q -c 3 -i 0.05 -W 2 172.30.0.9")
+			web.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
 			r.tors[0].Run(t, "ip link set eth0 up")
 			r.routers[0].Start()
 			r.wait("both again", func() string { return differs(r.node.routes("172.30.0.0/24"), both) })

@@ -119,8 +119,8 @@ workload "two" {
 	l.wait("the far block", func() string {
 		return differs(b.routes("10.10.40.128/26"), "10.10.40.128/26 via 192.168.171.1 dev eth0")
 	})
-	one.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.194.129")
-	two.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.40.129")
+	one.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.194.129")
+	two.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.40.129")
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
 	}
@@ -135,7 +135,7 @@ workload "two" {
 	a.Run(t, "ip route add 192.168.171.138/32 nexthop via 192.168.170.1 nexthop via 192.168.170.2")
 	both := "10.10.194.128/26\n\tnexthop via 192.168.170.1 dev eth0 weight 1\n\tnexthop via 192.168.170.2 dev eth0 weight 1"
 	took += l.wait("both ways", func() string { return differs(a.routes("10.10.194.128/26"), both) })
-	one.Run(t, "ping -q -c 3 -i 0.05 -W 2 10.10.194.129")
+	one.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.194.129")
 	a.Run(t, "ip route del 192.168.171.138/32")
 	a.Run(t, "ip route del 192.168.171.0/24")
 	took += l.wait("the first way", func() string {
