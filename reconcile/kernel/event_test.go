@@ -73,7 +73,7 @@ func (d *daemon) listening() {
 
 // repaired waits for a repair of a kind and returns it.
 func (d *daemon) repaired(kind string) (reconcile.Event, bool) {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		d.mu.Lock()
 		for _, r := range d.reports {
 			for _, e := range r.Events {
@@ -90,7 +90,7 @@ func (d *daemon) repaired(kind string) (reconcile.Event, bool) {
 
 // settled waits until the host is as wanted.
 func (d *daemon) settled(other *host) bool {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if other.plan().Empty() {
 			return true
 		}
@@ -102,7 +102,7 @@ func (d *daemon) settled(other *host) bool {
 func (d *daemon) quiet() {
 	before := d.whole.Load()
 	d.loop.Pokes.Add(reconcile.Poke{Whole: true})
-	for end := time.Now().Add(5 * time.Second); d.whole.Load() == before && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); d.whole.Load() == before && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -256,7 +256,7 @@ func TestOwnEventsAreNoNews(t *testing.T) {
 		defer mu.Unlock()
 		return slices.ContainsFunc(news, func(k reconcile.Key) bool { return k.Kind == object.KindNeigh })
 	}
-	for end := time.Now().Add(5 * time.Second); !foreign(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !foreign(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the foreign change is no news")
 		}

@@ -31,7 +31,7 @@ func TestForeignLinks(t *testing.T) {
 	var news []reconcile.Poke
 	await := func(what string, of func(reconcile.Poke) bool) {
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
 			there := slices.ContainsFunc(news, of)
 			mu.Unlock()
@@ -46,7 +46,7 @@ func TestForeignLinks(t *testing.T) {
 	wg.Add(1)
 	go func() { defer wg.Done(); _ = loop.Run(ctx) }()
 	underlay := object.LinkKey("", "ens33")
-	for end := time.Now().Add(5 * time.Second); !loop.Bears(underlay); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !loop.Bears(underlay); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("nothing stands on the underlay link")
 		}

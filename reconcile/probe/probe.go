@@ -90,7 +90,7 @@ func Ping(ctx context.Context, targets []Target, o Options) ([]Result, error) {
 		}
 	}
 	// A reply takes as long as before, and a busy host some time more.
-	return results, s.sizes(ctx, targets, results, min(3*slowest+150*time.Millisecond, o.Wait))
+	return results, s.sizes(ctx, targets, results, min(3*slowest+400*time.Millisecond, o.Wait))
 }
 
 // sizes finds the path MTU of those that answer.

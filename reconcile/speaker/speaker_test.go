@@ -174,7 +174,7 @@ func (h *host) converge(w reconcile.Want) reconcile.Plan {
 // wait waits until something holds.
 func (h *host) wait(what string, holds func() bool) {
 	h.t.Helper()
-	h.within(20*time.Second, what, holds)
+	h.within(time.Minute, what, holds)
 }
 
 func (h *host) within(d time.Duration, what string, holds func() bool) {

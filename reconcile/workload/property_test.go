@@ -467,9 +467,12 @@ func TestFull(t *testing.T) {
 	if err := core.Room(s, ""); KindOf(err) != Full {
 		t.Errorf("room: %v", err)
 	}
-	began := time.Now()
-	err = attach(5)
-	took := time.Since(began)
+	took := time.Hour // the fastest of some: the others may have waited for a processor
+	for range 10 {
+		began := time.Now()
+		err = attach(5)
+		took = min(took, time.Since(began))
+	}
 	want := `attaching cni/c5/eth0: node "one" has no free IPv4 address in network "lab": 10.10.40.128/29 has 8 of 8 addresses in use (5 by cni, 1 by file, 1 by tunnel, 1 reserved); add a block to its blocks, netd.hcl:9`
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)

@@ -106,7 +106,7 @@ func following(t *testing.T, e *engine) (f *Follower, news chan struct{}) {
 // until waits for news until the follower says that.
 func until(t *testing.T, f *Follower, news chan struct{}, name, netns string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		got := f.Find(context.Background(), name)
 		if got.Netns == netns && got.Err == nil {
@@ -123,7 +123,7 @@ func until(t *testing.T, f *Follower, news chan struct{}, name, netns string) {
 // heard waits until the follower listens to events.
 func heard(t *testing.T, f *Follower) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		f.mu.Lock()
 		ok := f.heard
 		f.mu.Unlock()
@@ -153,7 +153,7 @@ func TestFollower(t *testing.T) {
 
 	// Docker goes away: what was found stays. It comes back, and what changed meanwhile is learned.
 	_ = e.server.Close()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		f.mu.Lock()
 		gone := !f.heard
 		f.mu.Unlock()
