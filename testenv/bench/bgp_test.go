@@ -107,10 +107,11 @@ func change(b testing.TB, tor *router.Router, hear *wire, verb, what string, n i
 	return time.Since(began)
 }
 
-// BenchmarkBGP has BIRD announce prefixes over one hop to netd, to BIRD and to FRR in turn, until they are in the kernel.
+// BenchmarkBGP has BIRD announce prefixes over one hop to netd, to BIRD and to FRR in turn, until they are in the kernel, and to gobgp's
+// library alone, until it has them.
 func BenchmarkBGP(b *testing.B) {
 	netns.Need(b)
-	took := map[string]map[int][]time.Duration{"netd": {}, "bird": {}, "frr": {}}
+	took := map[string]map[int][]time.Duration{"netd": {}, "bird": {}, "frr": {}, "gobgp": {}}
 	gone := map[string][]time.Duration{}
 	var ones []time.Duration
 	cold := map[string][]time.Duration{}
@@ -118,7 +119,7 @@ func BenchmarkBGP(b *testing.B) {
 	ofDaemon, ofSpeaker := map[int][]float64{}, map[int][]float64{}
 	const runs = 3
 	for run := range runs {
-		for _, who := range []string{"netd", "bird", "frr"} {
+		for _, who := range []string{"netd", "bird", "frr", "gobgp"} {
 			b.Run(who, func(b *testing.B) {
 				node := &host{netns.New(b, "node"), b.TempDir()}
 				far := netns.New(b, "tor")
@@ -139,7 +140,22 @@ func BenchmarkBGP(b *testing.B) {
 				}
 				began := time.Now()
 				var d *daemon
+				change := func(verb, what string, n int) time.Duration { return change(b, tor, hear, verb, what, n) }
 				switch who {
+				case "gobgp":
+					l := startLibrary(b, node.NS)
+					defer l.end()
+					has := 0
+					change = func(verb, what string, n int) time.Duration {
+						began := time.Now()
+						tor.Ask(verb, what)
+						if verb == "disable" {
+							n = -n
+						}
+						has += n
+						l.until(b, has)
+						return time.Since(began)
+					}
 				case "netd":
 					if err := os.Chmod(node.dir, 0o755); err != nil {
 						b.Fatal(err)
@@ -162,8 +178,8 @@ func BenchmarkBGP(b *testing.B) {
 					}
 					if run == 0 {
 						for range 30 {
-							ones = append(ones, change(b, tor, hear, "enable", "many1", 1))
-							change(b, tor, hear, "disable", "many1", 1)
+							ones = append(ones, change("enable", "many1", 1))
+							change("disable", "many1", 1)
 						}
 						b.Logf("one prefix: %s", median(ones))
 					}
@@ -174,7 +190,7 @@ func BenchmarkBGP(b *testing.B) {
 					if who == "netd" {
 						before = [2]float64{used(d.cmd.Process.Pid), used(speakerIn(node.NS))}
 					}
-					took[who][n] = append(took[who][n], change(b, tor, hear, "enable", what, n))
+					took[who][n] = append(took[who][n], change("enable", what, n))
 					if who == "netd" {
 						ofDaemon[n] = append(ofDaemon[n], used(d.cmd.Process.Pid)-before[0])
 						ofSpeaker[n] = append(ofSpeaker[n], used(speakerIn(node.NS))-before[1])
@@ -191,11 +207,11 @@ func BenchmarkBGP(b *testing.B) {
 						}
 					}
 				}
-				gone[who] = append(gone[who], change(b, tor, hear, "disable", "many100000", 100_000))
+				gone[who] = append(gone[who], change("disable", "many100000", 100_000))
 			})
 		}
 	}
-	if len(took["netd"][100_000]) == 0 || len(took["frr"][100_000]) == 0 || len(took["bird"][100_000]) == 0 {
+	if len(took["netd"][100_000]) == 0 || len(took["frr"][100_000]) == 0 || len(took["bird"][100_000]) == 0 || len(took["gobgp"][100_000]) == 0 {
 		return // said already
 	}
 	within("bgp: both ends' start to established, beside BIRD", median(cold["netd"]), 1500*time.Millisecond)
@@ -208,10 +224,12 @@ func BenchmarkBGP(b *testing.B) {
 		}
 		against(what, median(took["netd"][n]), median(took["frr"][n]), "FRR", most)
 		against(what, median(took["netd"][n]), median(took["bird"][n]), "BIRD", 0)
+		against(what, median(took["netd"][n]), median(took["gobgp"][n]), "gobgp's library, into its own table", 0)
 	}
 	const withdrawn = "bgp: 100000 prefixes withdrawn by BIRD, out of the kernel"
 	against(withdrawn, median(gone["netd"]), median(gone["frr"]), "FRR", 1)
 	against(withdrawn, median(gone["netd"]), median(gone["bird"]), "BIRD", 0)
+	against(withdrawn, median(gone["netd"]), median(gone["gobgp"]), "gobgp's library, out of its own table", 0)
 	for _, n := range []int{10_000, 100_000} {
 		table.add(figure{what: fmt.Sprintf("bgp: %d prefixes: processor time of daemon, of speaker", n),
 			netd: show(seconds(median(ofDaemon[n]))) + ", " + show(seconds(median(ofSpeaker[n]))), bar: "told", none: true})

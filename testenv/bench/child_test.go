@@ -26,6 +26,7 @@ func rolesOf() map[string]func(args []string) (measured, error) {
 	return map[string]func([]string) (measured, error){
 		"routes":  routesRole,
 		"nothing": nothingRole,
+		"gobgp":   gobgpRole,
 	}
 }
 
