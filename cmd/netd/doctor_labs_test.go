@@ -72,14 +72,27 @@ func TestDoctorNewLinks(t *testing.T) {
 	}
 }
 
-// TestDoctorAddress has a host without its node's address.
+// TestDoctorAddress has a host without its node's address, on a link whose name is made to be run.
 func TestDoctorAddress(t *testing.T) {
+	const link = `';>pwn;'"$(>q)`
 	l := newLab(t, "vxlan")
 	a := l.hosts[0]
-	a.Run(t, "ip addr flush dev ens33")
+	a.Run(t, "ip link set ens33 down")
+	a.Run(t, "ip link set ens33 name "+link)
+	a.Run(t, "ip link set dev "+link+" up")
+	a.Run(t, "sysctl -qw net/ipv4/conf/"+link+"/forwarding=0")
+	if c := a.fault("forwarding", doctor.OK, link+" forwards", "--fix"); c.Fixed != "done" {
+		t.Errorf("%+v", c)
+	}
+	a.Run(t, "ip addr flush dev "+link)
 	c := a.fault("address", doctor.Fail, "no link of this host holds the node's address 192.168.170.137", "--node", "baihl-master")
 	a.sh(c.Fix)
 	a.fault("address", doctor.OK, "192.168.170.137/24")
+	for _, name := range []string{"pwn", "q"} {
+		if os.Remove(name) == nil {
+			t.Error("a part of the link's name was run")
+		}
+	}
 }
 
 // TestDoctorClocks has a node answer with another time of day than this host's.

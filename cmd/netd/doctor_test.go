@@ -120,9 +120,28 @@ func TestDoctor(t *testing.T) {
 		{"the underlay does not forward", "forwarding", all(a, "sysctl -qw net.ipv4.conf.ens33.forwarding=0"), doctor.Fail, "net.ipv4.conf.ens33.forwarding is 0", "--fix", nothing},
 		{"the tunnel is strict", "rp-filter", all(a, "sysctl -qw net.ipv4.conf.vxlan/netd.rp_filter=1"), doctor.Fail, "vxlan.netd checks sources strictly", "--fix", nothing},
 		{"another program's route", "foreign-routes", all(a, "ip route add 10.10.77.0/24 via 192.168.170.138 proto bird"), doctor.Fail, "route 10.10.77.0/24 dev ens33 of protocol bird (12)", "fix", nothing},
-		{"a chain that rejects what it does not know", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict f { type filter hook forward priority 10 ; }",
+		{"a chain that rejects what it does not know", "firewall", all(a, "nft delete table ip filter", "nft add table inet strict", "nft add chain inet strict f { type filter hook forward priority 10 ; }",
 			"nft add rule inet strict f ct state established accept", "nft add rule inet strict f reject"), doctor.Fail, "inet strict f rejects what is forwarded by its rule inet strict f handle 3 (reject)", "fix",
-			func() { a.Run(t, "nft delete table inet strict") }},
+			func() { // it opened that to netd's network alone
+				stranger := func() error {
+					_, err := twin.Output("ping", "-c1", "-W5", "10.10.40.129")
+					return err
+				}
+				twin.Run(t, "ip route add 10.10.40.129 via 192.168.170.137")
+				if out := l.flows(); out != "" {
+					t.Error(out)
+				}
+				if stranger() == nil {
+					t.Error("what no node sends is forwarded too")
+				}
+				a.Run(t, "nft delete table inet strict")
+				l.wait("a stranger's ping where nothing rejects it", func() string {
+					if err := stranger(); err != nil {
+						return err.Error()
+					}
+					return ""
+				})
+			}},
 		{"an input that drops", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict i { type filter hook input priority 10 ; policy drop ; }"), doctor.Fail,
 			"inet strict i drops what comes in by its policy (drop), and no rule of it accepts UDP 4789", "fix", func() { a.Run(t, "nft delete table inet strict") }},
 		{"a raw drop", "raw-drops", all(a, "nft add table ip raw", "nft add chain ip raw PREROUTING { type filter hook prerouting priority -300 ; }", "nft add rule ip raw PREROUTING ip daddr 10.10.40.129 counter drop"),

@@ -75,9 +75,9 @@ func (f *firewallHost) sh(lines string) string {
 }
 
 // faults are what doctor says of others' rules.
-func (f *firewallHost) faults() (out []checkView) {
+func (f *firewallHost) faults(flags ...string) (out []checkView) {
 	f.lab.t.Helper()
-	text, _ := f.netd("doctor", "--json")
+	text, _ := f.netd(append([]string{"doctor", "--json"}, flags...)...)
 	var v doctorView
 	if err := json.Unmarshal([]byte(text[max(strings.Index(text, "\n{\n")+1, 0):]), &v); err != nil {
 		f.lab.t.Fatalf("%v in %s", err, text)
@@ -124,6 +124,7 @@ func TestFirewalls(t *testing.T) {
 			})
 		}},
 		{"ufw", "ufw reload", func(f *firewallHost) { f.sh("ufw --force enable") }},
+		{"ufw that rejects", "ufw reload", func(f *firewallHost) { f.sh("ufw --force enable && ufw default reject routed") }},
 	} {
 		for _, mode := range []string{"vxlan", "bgp"} {
 			t.Run(x.name+"/"+mode, func(t *testing.T) {
@@ -142,14 +143,18 @@ func TestFirewalls(t *testing.T) {
 					}
 					return ""
 				})
-				found := f.faults()
-				if len(found) == 0 {
-					t.Fatalf("doctor finds nothing in\n%s", f.Run(t, "nft list ruleset"))
+				mend := func(flags ...string) {
+					t.Helper()
+					found := f.faults(flags...)
+					if len(found) == 0 {
+						t.Fatalf("doctor finds nothing in\n%s", f.Run(t, "nft list ruleset"))
+					}
+					for _, c := range found {
+						t.Logf("%s: %s\n%s", c.Name, c.Evidence, c.Fix)
+						f.sh(c.Fix)
+					}
 				}
-				for _, c := range found {
-					t.Logf("%s: %s\n%s", c.Name, c.Evidence, c.Fix)
-					f.sh(c.Fix)
-				}
+				mend()
 				opened := func(when string) {
 					t.Helper()
 					l.wait("traffic "+when, func() string {
@@ -165,8 +170,20 @@ func TestFirewalls(t *testing.T) {
 				opened("after the fixes")
 				f.sh(x.reload)
 				opened("after " + x.reload)
-				if !strings.Contains(f.Run(t, "nft list ruleset"), map[string]string{"firewalld": "table inet firewalld", "ufw": "ufw-user-forward"}[x.name]) {
+				firewall, _, _ := strings.Cut(x.name, " ")
+				if !strings.Contains(f.Run(t, "nft list ruleset"), map[string]string{"firewalld": "table inet firewalld", "ufw": "ufw-user-forward"}[firewall]) {
 					t.Error("the firewall is gone")
+				}
+
+				// What doctor says for a file does not need its modes: another node, and protocol 4, are closed out until it is done.
+				other := filepath.Join(t.TempDir(), "netd.hcl")
+				file := fmt.Sprintf(walkthrough, "ipip") + "node \"third\" {\n  address = \"192.168.170.139/24\"\n  blocks  = [\"10.10.3.0/24\"]\n}\n"
+				if err := os.WriteFile(other, []byte(file), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				mend("-c", other)
+				if left := f.faults("-c", other); len(left) > 0 {
+					t.Errorf("of another file doctor still says: %+v\n%s", left, f.Run(t, "nft list ruleset"))
 				}
 			})
 		}

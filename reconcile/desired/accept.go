@@ -32,7 +32,7 @@ func (f firewallBuilder) accepts(tunnels []string) {
 		if family.v6 {
 			chains, name, links = f.facts.Host.Filter6, "ip6", f.facts.Host.DefaultLinks6
 		}
-		pools := merge(f.pools(family))
+		pools := Merge(f.pools(family))
 		if chains == "" || len(pools) == 0 {
 			continue
 		}

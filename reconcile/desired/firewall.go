@@ -271,7 +271,7 @@ func (f firewallBuilder) addresses(family family) {
 	if len(pools) == 0 {
 		return
 	}
-	f.elems(f.set(inetTable, "pools"+family.six, family.addr, true), prefixes(merge(pools)))
+	f.elems(f.set(inetTable, "pools"+family.six, family.addr, true), prefixes(Merge(pools)))
 	f.put(family.sources(), f.why)
 }
 
@@ -294,14 +294,14 @@ func (f firewallBuilder) spoof() {
 			// A pool may contain the nodes' own subnet, which the file's check only warns of.
 			r.add("iifname %s %s saddr @nodes%s return", quote(link), family.ip, family.six)
 			if bare := append(f.bareBlocks(family), f.learnedBare[family]...); len(bare) > 0 {
-				f.elems(f.set(inetTable, "bare"+family.six, family.addr, true), prefixes(merge(bare)))
+				f.elems(f.set(inetTable, "bare"+family.six, family.addr, true), prefixes(Merge(bare)))
 				for _, link := range append([]string{link}, f.neighbourLinks(family)...) {
 					r.add("iifname %s %s saddr @bare%s return", quote(link), family.ip, family.six)
 				}
 			}
 			if to := f.bareToNode(family); len(to) > 0 {
 				f.elems(f.set(inetTable, "own"+family.six, family.addr, false), []string{family.address(f.self).Addr().String()})
-				f.elems(f.set(inetTable, "bare-to-own"+family.six, family.addr, true), prefixes(merge(to)))
+				f.elems(f.set(inetTable, "bare-to-own"+family.six, family.addr, true), prefixes(Merge(to)))
 				r.add("iifname %s %s saddr @bare-to-own%s %s daddr @own%s return", quote(link), family.ip, family.six, family.ip, family.six)
 			}
 		}
@@ -326,8 +326,8 @@ func (f firewallBuilder) tunnels(devices []string) {
 				inside = append(inside, host(a.Addr()))
 			}
 		}
-		f.elems(f.set(inetTable, "inside"+family.six, family.addr, true), prefixes(merge(inside)))
-		f.elems(f.set(inetTable, "local"+family.six, family.addr, true), prefixes(merge(family.of(f.self.Blocks))))
+		f.elems(f.set(inetTable, "inside"+family.six, family.addr, true), prefixes(Merge(inside)))
+		f.elems(f.set(inetTable, "local"+family.six, family.addr, true), prefixes(Merge(family.of(f.self.Blocks))))
 		r.add("iifname @tunnels %s daddr != @local%s counter drop", family.ip, family.six)
 		r.add("iifname @tunnels %s saddr != @inside%s counter drop", family.ip, family.six)
 	}
@@ -427,8 +427,8 @@ func (f firewallBuilder) nat(vxlan bool) {
 			if len(mine) == 0 || !family.v6 && !n.NATOutgoing || family.v6 && !n.NATOutgoing6 {
 				continue
 			}
-			f.elems(f.set(inetTable, "nat"+family.six+"-"+n.Name, family.addr, true), prefixes(merge(mine)))
-			f.elems(f.set(inetTable, "exempt"+family.six+"-"+n.Name, family.addr, true), prefixes(merge(append(family.of(n.NATExempt), f.pools(family)...))))
+			f.elems(f.set(inetTable, "nat"+family.six+"-"+n.Name, family.addr, true), prefixes(Merge(mine)))
+			f.elems(f.set(inetTable, "exempt"+family.six+"-"+n.Name, family.addr, true), prefixes(Merge(append(family.of(n.NATExempt), f.pools(family)...))))
 			match := fmt.Sprintf("%s saddr @nat%s-%s %s daddr != @exempt%s-%s oifname != @inner", family.ip, family.six, n.Name, family.ip, family.six, n.Name)
 			if vxlan {
 				low, high := f.portsBesideVXLAN()

@@ -44,6 +44,24 @@ func PasswordFiles(c *config.Config, node string) []string {
 	return out
 }
 
+// NeighbourAddrs are the addresses of those that a node has BGP sessions with, as far as the file tells.
+func NeighbourAddrs(c *config.Config, self config.Node) (out []netip.Addr) {
+	b := newBuilder(c, self, Facts{})
+	for _, f := range families {
+		for _, n := range c.Nodes {
+			if a := f.address(n); meshed(c, f) && f.address(self).IsValid() && a.IsValid() && n.Name != self.Name && b.pairs(n) {
+				out = append(out, a.Addr())
+			}
+		}
+	}
+	for _, p := range c.Peers {
+		if slices.Contains(p.Nodes, self.Name) {
+			out = append(out, p.Address.WithZone(""))
+		}
+	}
+	return out
+}
+
 // meshed reports whether nodes have sessions with each other over a family: where a network that uses bgp has a pool of it.
 func meshed(c *config.Config, f family) bool {
 	return slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Uses(config.ModeBGP) && len(f.of(n.Pools)) > 0 })

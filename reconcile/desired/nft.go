@@ -46,8 +46,8 @@ func prefixes(ps []netip.Prefix) []string {
 	return out
 }
 
-// merge returns the fewest prefixes that cover the same addresses, in order: an interval set takes no overlaps.
-func merge(ps []netip.Prefix) []netip.Prefix {
+// Merge returns the fewest prefixes that cover the same addresses, in order: an interval set takes no overlaps.
+func Merge(ps []netip.Prefix) []netip.Prefix {
 	sorted := slices.Clone(ps)
 	slices.SortFunc(sorted, func(a, b netip.Prefix) int {
 		if c := a.Addr().Compare(b.Addr()); c != 0 {

@@ -29,7 +29,7 @@ var Checks = []Check{
 	{"forward-policy", "what a firewall's policy drops by default (Docker, ufw) is accepted for netd's links",
 		"nftables' rules", "`netd apply`", "none", forwardPolicy},
 	{"firewall", "no other table rejects what is forwarded or what the other nodes send: firewalld, ufw, Docker's nftables",
-		"nftables' rules", "`firewall-cmd`, `ufw` or `nft insert rule`", "none", firewall},
+		"nftables' rules", "`firewall-cmd`, `ufw`, `iptables -I` or `nft insert rule`, for the nodes and pools alone", "none", firewall},
 	{"masquerade", "no other table gives packets from pool to pool another source",
 		"nftables' rules", "`nft insert rule` or `iptables -I`", "none", masquerades},
 	{"raw-drops", "no rule drops packets of the pools before anything else is asked",
@@ -41,7 +41,7 @@ var Checks = []Check{
 	{"clocks", "the clocks of the nodes agree, and this one's is kept",
 		"adjtimex(2); the wire: ICMP timestamps", "`timedatectl`", "none", clocks},
 	{"path-mtu", "the way to each node carries what the link does",
-		"the wire: pings that may not be fragmented, as `netd test`", "`ip link set mtu`", "none", pathMTU},
+		"the wire: pings that may not be fragmented, as `netd test`", "`ip link set` with that `mtu`", "none", pathMTU},
 	{"checksum-offload", "TCP passes a tunnel that pings pass",
 		"the wire: pings and a TCP connection through each tunnel", "`ethtool -K`, and a `.link` file", "none", checksumOffload},
 }

@@ -113,7 +113,8 @@ func site(t *testing.T, mode string, r recorded) *Site {
 	if ds.HasErrors() {
 		t.Fatal(ds)
 	}
-	return &Site{Host: r, Wire: r, Config: c, Node: c.Nodes[0], Link: "ens33"}
+	a := slices.IndexFunc(c.Nodes, func(n config.Node) bool { return n.Name == "a" })
+	return &Site{Host: r, Wire: r, Config: c, Node: c.Nodes[a], Link: "ens33"}
 }
 
 const none = `{"nftables": [{"metainfo": {"version": "1.0.6"}}]}`
@@ -138,6 +139,62 @@ const ufw = `{"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":
 // docker29 has the form of the table of Docker's own nftables backend, written by hand: no DOCKER-USER in it.
 const docker29 = `{"chain":{"family":"ip","table":"docker-bridges","name":"filter-FORWARD","handle":1,"type":"filter","hook":"forward","prio":0,"policy":"%s"}},
 {"rule":{"family":"ip","table":"docker-bridges","chain":"filter-FORWARD","handle":4,"expr":[{"match":{"op":"==","left":{"meta":{"key":"oifname"}},"right":"docker0"}},{"drop":null}]}}`
+
+// firewalldZones are the jumps between its chains, and that to the zone of the underlay.
+const firewalldZones = `{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD","handle":20,"expr":[{"jump":{"target":"filter_FORWARD_ZONES"}}]}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_INPUT","handle":21,"expr":[{"jump":{"target":"filter_IN_public_allow"}}]}},
+{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD_ZONES","handle":22,"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"vxlan.netd"}},{"goto":{"target":"filter_FWD_netd"}}]}},`
+
+// strict is a chain that drops all but what a rule accepts.
+func strict(hook, expr string) string {
+	out := `{"chain":{"family":"inet","table":"strict","name":"x","hook":"` + hook + `","prio":0,"policy":"drop"}}`
+	if expr != "" {
+		out += `,{"rule":{"family":"inet","table":"strict","chain":"x","handle":3,"expr":[` + expr + `,{"accept":null}]}}`
+	}
+	return out
+}
+
+func from(value string) string {
+	return `{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":` + value + `}}`
+}
+
+const udp4789 = `,{"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":4789}}`
+
+// opened is what a chain has to forward in mode vxlan.
+const opened = `nft insert rule CHAIN iifname '{ "netd*" }' oifname '{ "netd*", "vxlan.netd" }' ip saddr '{ 10.10.0.0/16 }' ip daddr '{ 10.10.0.0/16 }' accept
+nft insert rule CHAIN iifname '{ "vxlan.netd" }' oifname '{ "netd*" }' ip saddr '{ 10.10.0.0/16, 192.168.170.138 }' ip daddr '{ 10.10.0.0/16 }' accept
+nft insert rule CHAIN iifname '{ "netd*" }' oifname '{ "ens33" }' ip saddr '{ 10.10.0.0/16 }' accept
+nft insert rule CHAIN iifname '{ "ens33" }' oifname '{ "netd*" }' ip daddr '{ 10.10.0.0/16 }' ct state established,related accept    # until`
+
+// openedBare is that in mode bgp with a router outside the file and a default route by another link.
+const openedBare = `nft insert rule inet strict x iifname '{ "netd*" }' oifname '{ "netd*" }' ip saddr '{ 10.10.0.0/16, 192.168.170.138 }' ip daddr '{ 10.10.0.0/16 }' accept
+nft insert rule inet strict x iifname '{ "netd*" }' oifname '{ "ens33", "eth9" }' ip saddr '{ 10.10.0.0/16 }' accept
+nft insert rule inet strict x iifname '{ "ens33", "eth9" }' oifname '{ "netd*" }' ip daddr '{ 10.10.0.0/16 }' ct state established,related accept
+nft insert rule inet strict x iifname '{ "ens33" }' oifname '{ "netd*" }' ip saddr '{ 10.10.0.0/16, 172.20.0.0/14, 192.168.170.138 }' ip daddr '{ 10.10.0.0/16 }' accept    # until`
+
+// openedRules are two of its rules, as nft prints them.
+func openedRules(pool string) string {
+	pools := func(field string) string {
+		return `,{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"` + field + `"}},"right":{"set":[{"prefix":{"addr":"` + pool + `","len":16}}]}}}`
+	}
+	return meta("==", "iifname", `{"set":["netd*"]}`) + "," + meta("==", "oifname", `{"set":["netd*","vxlan.netd"]}`) + pools("saddr") + pools("daddr") +
+		`,{"accept":null}]}},{"rule":{"family":"inet","table":"strict","chain":"x","handle":4,"expr":[` +
+		meta("==", "iifname", `{"set":["vxlan.netd"]}`) + "," + meta("==", "oifname", `{"set":["netd*"]}`) + pools("saddr") + pools("daddr")
+}
+
+// routes are the programs of a host with a default route by eth9.
+func routes(objects string) map[string]string {
+	out := nft(objects)
+	out["ip -4 -j -d route show default table all"] = `[{"type":"unicast","dst":"default","gateway":"10.0.0.1","dev":"eth9","protocol":"bird"}]`
+	return out
+}
+
+// Modes with more of the file behind them.
+const (
+	routed = "bgp\"\n}\npeer \"tor\" {\n  address = \"192.168.170.1\"\n  asn = 65000\n  import = [\"172.20.0.0/14 le 24\"]\n}\nbgp {\n  asn = 64512 # "
+	third  = "vxlan\"\n}\nnode \"c\" {\n  address = \"192.168.170.150/24\"\n  blocks = [\"10.10.3.0/24\"] # "
+	many   = "vxlan\"\n}\nlocals {\n  all = range(40)\n}\ndynamic \"node\" {\n  for_each = { for i in local.all : format(\"n%d\", i) => i }\n  labels = [node.key]\n  content {\n    address = \"${cidrhost(\"192.168.170.0/24\", 2 * node.value + 1)}/24\"\n    blocks = []\n  }\n}\nlocals { # "
+)
 
 // sysctls is a host with these files.
 func sysctls(names ...string) recorded {
@@ -193,7 +250,7 @@ func TestChecks(t *testing.T) {
 		{"bad the only link has it not", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/docker0/mtu": "", "/proc/sys/net/ipv4/conf/netd1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev eth0", false},
 		{"bad another host has it", "address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.137"): {{2, 0, 0, 0, 0, 9}}}}, Fail, "which 02:00:00:00:00:09 on ens33 has", "hostnamectl set-hostname NAME    # ", false},
 		{"bad the link has it with another prefix", "address", "vxlan", recorded{held: "192.168.170.137/16"}, Warn, "ens33 holds the node's address as 192.168.170.137/16", "echo 1 > /proc/sys/net/ipv4/conf/ens33/promote_secondaries && ip addr add 192.168.170.137/24 dev ens33 && ip addr del 192.168.170.137/16 dev ens33", false},
-		{"bad a small path", "path-mtu", "vxlan", recorded{paths: []Path{{MTU: 1400, Link: "ens33", LinkMTU: 1500}}}, Fail, "carries 1400 bytes, ens33 1500", "ip link set ens33 mtu 1400", false},
+		{"bad a small path", "path-mtu", "vxlan", recorded{paths: []Path{{MTU: 1400, Link: "ens33", LinkMTU: 1500}}}, Fail, "carries 1400 bytes, ens33 1500", "ip link set dev ens33 mtu 1400", false},
 		{"bad a path too small for IPv6", "path-mtu", "vxlan", recorded{paths: []Path{{MTU: 1200, Link: "ens33", LinkMTU: 1500}}}, Fail, "carries 1200 bytes, ens33 1500", "tracepath -n 192.168.170.138    # ", false},
 		{"bad more nodes than fit", "neighbours", "vxlan", recorded{programs: map[string]string{"ip -j ntable show": `[{"family":"inet","thresh3":1},{"family":"inet","dev":"lo"},{"family":"inet6","thresh3":0}]`,
 			"ip -4 -j neigh show": `[{"dst":"192.168.170.138","state":["REACHABLE"]},{"dst":"192.168.170.1","state":["STALE"]},{"dst":"10.10.40.1","state":["PERMANENT"]}]`}}, Warn,
@@ -235,24 +292,41 @@ func TestChecks(t *testing.T) {
 		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "unmanaged-devices+=interface-name:netd*;"}}, OK, "", "", false},
 		{"bad no nft", "firewall", "vxlan", recorded{}, Warn, "nft is not installed", "apt-get install nftables", false},
 		{"bad firewalld rejects what is forwarded", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "inet firewalld filter_FORWARD rejects what is forwarded by its rule inet firewalld filter_FORWARD handle 31 (reject)", "firewall-cmd --permanent --zone=netd --set-target=ACCEPT", false},
-		{"bad firewalld lets no tunnel in", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "accepts protocol 4 of the other nodes", "firewall-cmd --permanent --add-protocol=ipip", false},
-		{"bad firewalld lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(firewalld)}, Fail, "accepts UDP 4789", "firewall-cmd --permanent --add-port=4789/udp", false},
-		{"OK a zone of firewalld's accepts netd's links", "firewall", "vxlan", recorded{programs: nft(firewalld + `,{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD_ZONES","handle":50,"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"netd*"}},{"goto":{"target":"filter_FWD_netd"}}]}},
+		{"bad firewalld lets no tunnel in", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "accepts protocol 4 of the other nodes", "\nfirewall-cmd --permanent --zone=\"$zone\" --add-rich-rule='rule family=ipv4 source address=192.168.170.138 protocol value=4 accept'\nfirewall-cmd --reload", false},
+		{"bad firewalld lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(firewalld)}, Fail, "accepts UDP 4789", "zone=$(firewall-cmd --get-zone-of-interface=ens33 2>/dev/null || firewall-cmd --get-default-zone)\nfirewall-cmd --permanent --zone=\"$zone\" --add-rich-rule='rule family=ipv4 source address=192.168.170.138 port port=4789 protocol=udp accept'\n", false},
+		{"OK a zone of firewalld's accepts netd's links", "firewall", "vxlan", recorded{programs: nft(firewalldZones + firewalld + `,{"rule":{"family":"inet","table":"firewalld","chain":"filter_FORWARD_ZONES","handle":50,"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"netd*"}},{"goto":{"target":"filter_FWD_netd"}}]}},
 {"rule":{"family":"inet","table":"firewalld","chain":"filter_FWD_netd","handle":51,"expr":[{"accept":null}]}},
 {"rule":{"family":"inet","table":"firewalld","chain":"filter_IN_public_allow","handle":52,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":4789}},{"accept":null}]}}`)}, OK, "", "", false},
-		{"bad firewalld lets no BGP in", "firewall", "bgp", recorded{programs: nft(firewalld)}, Fail, "accepts TCP 179", "firewall-cmd --permanent --add-port=179/tcp", false},
+		{"bad firewalld lets no BGP in", "firewall", "bgp", recorded{programs: nft(firewalld)}, Fail, "accepts TCP 179", "source address=192.168.170.138 port port=179 protocol=tcp accept'", false},
 		{"bad ufw's policy", "forward-policy", "vxlan", recorded{programs: nft(ufw)}, Fail, "the policy of ip filter FORWARD is drop", "netd apply", false},
-		{"bad ufw lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(ufw)}, Fail, "ip filter INPUT drops what comes in by its policy (drop)", "udp dport 4789", false},
+		{"bad ufw lets no vxlan in", "firewall", "vxlan", recorded{programs: nft(ufw)}, Fail, "ip filter INPUT drops what comes in by its policy (drop)", "iptables -I INPUT -s 192.168.170.138/32 -p udp --dport 4789 -j ACCEPT    # until", false},
 		{"OK netd's accepts stand", "forward-policy", "vxlan", recorded{programs: nft(ufw + `,{"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":9,"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"vxlan.netd"}},{"accept":null}]}}`)}, OK, "", "", false},
 		{"OK Docker 29 by nftables drops its own alone", "firewall", "vxlan", recorded{programs: nft(strings.Replace(docker29, "%s", "accept", 1))}, OK, "", "", false},
-		{"bad Docker 29 by nftables drops all", "firewall", "vxlan", recorded{programs: nft(strings.Replace(docker29, "%s", "drop", 1))}, Fail, "ip docker-bridges filter-FORWARD rejects what is forwarded by its policy (drop)", "nft insert rule ip docker-bridges filter-FORWARD", false},
+		{"bad Docker 29 by nftables drops all", "firewall", "vxlan", recorded{programs: nft(strings.Replace(docker29, "%s", "drop", 1))}, Fail, "ip docker-bridges filter-FORWARD rejects what is forwarded by its policy (drop)", strings.ReplaceAll(opened, "CHAIN", "ip docker-bridges filter-FORWARD"), false},
+		{"bad a chain of all families, from where routers lead too", "firewall", routed, recorded{programs: routes(strict("forward", ""))}, Fail, "inet strict x rejects what is forwarded", openedBare, false},
+		{"OK opened so", "firewall", "vxlan", recorded{programs: nft(strict("forward", openedRules("10.10.0.0")))}, OK, "no chain", "", false},
+		{"bad opened for another pool", "firewall", "vxlan", recorded{programs: nft(strict("forward", openedRules("10.9.0.0")))}, Fail, "inet strict x rejects what is forwarded", "nft insert", false},
+		{"bad opened for answers alone", "firewall", "vxlan", recorded{programs: nft(strict("forward", meta("==", "oifname", `"netd*"`)+`,{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":["established","related"]}}`))}, Fail, "inet strict x rejects what is forwarded", "nft insert", false},
+		{"bad a reject of iptables", "firewall", "vxlan", recorded{programs: nft(strings.NewReplacer("inet", "ip", "strict", "filter", `"x"`, `"FORWARD"`).Replace(strict("forward", "")) +
+			`,{"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":9,"expr":[{"xt":{"type":"target","name":"REJECT"}}]}}`)}, Fail, "its rule ip filter FORWARD handle 9 (reject)",
+			"iptables -I FORWARD -s 10.10.0.0/16,192.168.170.138/32 -d 10.10.0.0/16 -i vxlan.netd -o netd+ -j ACCEPT\niptables -I FORWARD -s 10.10.0.0/16 -i netd+ -o ens33 -j ACCEPT\niptables -I FORWARD -d 10.10.0.0/16 -i ens33 -o netd+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT    # until", false},
+		{"bad ufw rejects what is routed", "firewall", "vxlan", recorded{programs: nft(ufw + `,{"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":6,"expr":[{"jump":{"target":"ufw-reject-forward"}}]}},
+{"rule":{"family":"ip","table":"filter","chain":"ufw-reject-forward","handle":7,"expr":[{"xt":{"type":"target","name":"REJECT"}}]}}`)}, Fail, "its rule ip filter ufw-reject-forward handle 7 (reject)",
+			"ufw route allow in on netd+ out on vxlan.netd from 10.10.0.0/16 to 10.10.0.0/16\nufw route allow in on vxlan.netd out on netd+ from 10.10.0.0/16 to 10.10.0.0/16\nufw route allow in on vxlan.netd out on netd+ from 192.168.170.138 to 10.10.0.0/16\nufw route allow in on netd+ out on ens33 from 10.10.0.0/16 to any", false},
+		{"bad an input that lets others in", "firewall", "vxlan", recorded{programs: nft(strict("input", from(`"192.168.170.200"`)+udp4789))}, Fail, "accepts UDP 4789 of the other nodes", "nft insert rule inet strict x ip saddr '{ 192.168.170.138 }' udp dport 4789 accept    # until", false},
+		{"OK an input that lets the nodes in by a set", "firewall", "vxlan", recorded{programs: nft(strict("input", from(`"@near"`)+udp4789) + `,{"set":{"family":"inet","table":"strict","name":"near","elem":[{"range":["192.168.170.130","192.168.170.140"]},{"elem":{"val":"10.0.0.1","timeout":9}}]}}`)}, OK, "no chain", "", false},
+		{"bad an input by a set without one", "firewall", "vxlan", recorded{programs: nft(strict("input", from(`"@near"`)+udp4789) + `,{"set":{"family":"inet","table":"strict","name":"near"}}`)}, Fail, "accepts UDP 4789 of the other nodes", "", false},
+		{"bad an input that lets one node in of two", "firewall", third, recorded{programs: nft(strict("input", from(`{"set":["192.168.170.138"]}`)+udp4789))}, Fail, "accepts UDP 4789 of node c (192.168.170.150)", "ip saddr '{ 192.168.170.138, 192.168.170.150 }' udp dport 4789", false},
+		{"OK an input that takes all of the link", "firewall", "vxlan", recorded{programs: nft(strict("input", meta("==", "iifname", `"ens33"`)))}, OK, "no chain", "", false},
+		{"bad more nodes than one types", "firewall", many, recorded{programs: nft(strict("input", from(`"192.168.170.138"`)+udp4789))}, Fail, "accepts UDP 4789 of node n0 (192.168.170.1) and 39 more", "ip saddr '{ 192.168.170.0/24 }' udp dport 4789 accept", false},
+		{"bad a peer outside the file is let in by nobody", "firewall", routed, recorded{programs: nft(strict("input", from(`"192.168.170.138"`)+strings.Replace(strings.Replace(udp4789, "udp", "tcp", 1), "4789", "179", 1)))}, Fail, "accepts TCP 179 of 192.168.170.1", "ip saddr '{ 192.168.170.1, 192.168.170.138 }' tcp dport 179", false},
 		{"OK a raw drop of another's", "raw-drops", "vxlan", recorded{programs: nft(`{"chain":{"family":"ip","table":"raw","name":"PREROUTING","hook":"prerouting","prio":-300,"policy":"accept"}},{"rule":{"family":"ip","table":"raw","chain":"PREROUTING","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"daddr"}},"right":"172.17.0.2"}},{"drop":null}]}}`)}, OK, "", "", false},
 		{"bad a raw drop of a part of a pool", "raw-drops", "vxlan", recorded{programs: nft(`{"chain":{"family":"ip","table":"raw","name":"PREROUTING","hook":"prerouting","prio":-300,"policy":"accept"}},{"rule":{"family":"ip","table":"raw","chain":"PREROUTING","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.10.4.0","len":24}}}},{"drop":null}]}}`)}, Fail, "drops packets from 10.10.4.0/24", "nft delete rule ip raw PREROUTING handle 3", false},
 		{"OK a raw drop of what is not in the pool", "raw-drops", "vxlan", recorded{programs: nft(`{"chain":{"family":"ip","table":"raw","name":"PREROUTING","hook":"prerouting","prio":-300,"policy":"accept"}},{"rule":{"family":"ip","table":"raw","chain":"PREROUTING","handle":3,"expr":[{"match":{"op":"!=","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.10.0.0","len":16}}}},{"drop":null}]}}`)}, OK, "none", "", false},
 		{"OK an input that lets protocol 4 in by its name", "firewall", "ipip", recorded{programs: nft(`{"chain":{"family":"inet","table":"strict","name":"i","hook":"input","prio":0,"policy":"drop"}},{"rule":{"family":"inet","table":"strict","chain":"i","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":"ipencap"}},{"accept":null}]}}`)}, OK, "no chain", "", false},
 		{"OK no legacy tables", "legacy-iptables", "vxlan", recorded{}, OK, "none", "", false},
 		{"bad legacy tables", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\nnat\n"}}, Warn, "iptables-legacy has the tables filter, nat", "update-alternatives", false},
-		{"bad legacy drops", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\n"}, programs: map[string]string{"iptables-legacy -S FORWARD": "-P FORWARD DROP\n"}}, Fail, "the FORWARD policy of iptables-legacy is DROP", "iptables-legacy -I FORWARD -i netd+", false},
+		{"bad legacy drops", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\n"}, programs: map[string]string{"iptables-legacy -S FORWARD": "-P FORWARD DROP\n"}}, Fail, "the FORWARD policy of iptables-legacy is DROP", "iptables-legacy -I FORWARD -s 10.10.0.0/16 -d 10.10.0.0/16 -i netd+ -o netd+ -j ACCEPT\n", false},
 		{"OK clocks agree", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): time.Second}}, "", "", "", false},
 		{"bad a clock is ahead", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): 90 * time.Second}}, Warn, "the clock of node b (192.168.170.138) is 1m30s ahead of this one's", "timedatectl", false},
 		{"bad a clock is behind", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): -3 * time.Second}}, Warn, "is 3s behind this one's", "timedatectl", false},

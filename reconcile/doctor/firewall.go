@@ -7,147 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"netd/config"
 )
-
-// ruleset is what `nft -j list ruleset` prints, as far as it matters here (libnftables-json(5)).
-type ruleset struct {
-	chains []chain
-	rules  []rule
-}
-
-type chain struct {
-	Family, Table, Name, Hook, Policy string
-	Prio                              int
-}
-
-func (c chain) String() string { return c.Family + " " + c.Table + " " + c.Name }
-
-// rule is one rule: its expressions as JSON, in which what nft cannot say of iptables' is {"xt": …}.
-type rule struct {
-	Family, Table, Chain, Comment string
-	Handle                        int
-	Expr                          []map[string]json.RawMessage
-}
-
-func (s *Site) rules(ctx context.Context) (ruleset, error) {
-	text, err := s.Run(ctx, "nft", "-j", "list", "ruleset")
-	if err != nil {
-		return ruleset{}, err
-	}
-	var top struct {
-		Nftables []struct {
-			Chain *chain
-			Rule  *rule
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &top); err != nil {
-		return ruleset{}, fmt.Errorf("reading what nft prints: %w", err)
-	}
-	var out ruleset
-	for _, x := range top.Nftables {
-		switch {
-		case x.Chain != nil && !(x.Chain.Table == "netd" && (x.Chain.Family == "inet" || x.Chain.Family == "arp")):
-			out.chains = append(out.chains, *x.Chain)
-		case x.Rule != nil:
-			out.rules = append(out.rules, *x.Rule)
-		}
-	}
-	return out, nil
-}
-
-// of are the rules of a chain.
-func (r ruleset) of(c chain, name string) (out []rule) {
-	for _, x := range r.rules {
-		if x.Family == c.Family && x.Table == c.Table && x.Chain == name {
-			out = append(out, x)
-		}
-	}
-	return out
-}
-
-// verdict is what a rule does with what matches: "accept", "drop", "reject", the chain that it goes to, or nothing.
-func (r rule) verdict() (word, to string) {
-	for _, e := range r.Expr {
-		for k, v := range e {
-			switch k {
-			case "accept", "drop", "reject", "return":
-				return k, ""
-			case "jump", "goto":
-				var t struct{ Target string }
-				_ = json.Unmarshal(v, &t)
-				return k, t.Target
-			case "xt":
-				var t struct{ Type, Name string }
-				if json.Unmarshal(v, &t); t.Type == "target" && (t.Name == "REJECT" || t.Name == "DROP") {
-					return strings.ToLower(t.Name), ""
-				}
-			}
-		}
-	}
-	return "", ""
-}
-
-// always reports whether a rule asks nothing.
-func (r rule) always() bool {
-	for _, e := range r.Expr {
-		for k, v := range e {
-			var t struct{ Type string }
-			if k == "match" || k == "xt" && json.Unmarshal(v, &t) == nil && t.Type == "match" {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func (r rule) text() string {
-	b, _ := json.Marshal(r.Expr)
-	return string(b)
-}
-
-// closes finds what ends a base chain for all that no rule before it took: its policy, or a rule without a condition, there
-// or in a chain that it always goes to.
-func (r ruleset) closes(c chain) (how string) {
-	seen := map[string]bool{}
-	var look func(name string) string
-	look = func(name string) string {
-		if seen[name] {
-			return ""
-		}
-		seen[name] = true
-		for _, x := range r.of(c, name) {
-			word, to := x.verdict()
-			if !x.always() {
-				continue
-			}
-			switch word {
-			case "drop", "reject":
-				return fmt.Sprintf("its rule %s %s %s handle %d (%s)", x.Family, x.Table, x.Chain, x.Handle, word)
-			case "accept", "return":
-				return ""
-			case "jump", "goto":
-				if how := look(to); how != "" {
-					return how
-				}
-			}
-		}
-		return ""
-	}
-	if how := look(c.Name); how != "" {
-		return how
-	}
-	if c.Policy == "drop" {
-		return "its policy (drop)"
-	}
-	return ""
-}
-
-// isIPTables reports whether a chain is of the tables that iptables and ip6tables write.
-func (c chain) isIPTables() bool {
-	return (c.Family == "ip" || c.Family == "ip6") && c.Table == "filter"
-}
 
 const needNft = "apt-get install nftables    # nft, to look at the rules of others"
 
@@ -181,7 +41,9 @@ func (s *Site) accepts(x rule) bool {
 
 // namesLinks reports whether a rule asks for a link of netd's.
 func namesLinks(x rule) bool {
-	return strings.Contains(x.text(), `"netd`) || strings.Contains(x.text(), `"vxlan.netd"`) || strings.Contains(x.text(), `"tunl0"`)
+	return slices.ContainsFunc(x.conds, func(c condition) bool {
+		return (c.key == "iifname" || c.key == "oifname") && slices.ContainsFunc(c.words, netdLink)
+	})
 }
 
 // family reports whether the file has pools of it.
@@ -206,17 +68,10 @@ func firewall(ctx context.Context, s *Site) (out []Finding) {
 			out = append(out, s.closedToNodes(r, c, how)...)
 			continue
 		}
-		fix := fmt.Sprintf("nft insert rule %s oifname '{ netd*, vxlan.netd, tunl0 }' accept\nnft insert rule %s iifname '{ netd*, vxlan.netd, tunl0 }' accept    # until its program writes it anew: tell that", c, c)
-		switch {
-		case c.Table == "firewalld":
-			fix = "firewall-cmd --permanent --new-zone=netd\nfirewall-cmd --permanent --zone=netd --set-target=ACCEPT\nfirewall-cmd --permanent --zone=netd --add-interface=vxlan.netd --add-interface=tunl0 --add-interface=netd+\n" + s.sources() + "firewall-cmd --reload"
-		case c.isIPTables():
-			fix = "ufw route allow in on vxlan.netd\nufw route allow out on vxlan.netd    # where it is ufw's; likewise tunl0 and netd+"
-		}
 		if s.opens(r, c) {
 			continue
 		}
-		out = append(out, Finding{Fail, fmt.Sprintf("%s rejects what is forwarded by %s, and no rule of it names netd's links", c, how), fix, false})
+		out = append(out, Finding{Fail, fmt.Sprintf("%s rejects what is forwarded by %s, and its rules do not accept all between netd's links and pools", c, how), s.open(ctx, r, c, how), false})
 	}
 	if len(out) == 0 {
 		return well("no chain of others closes forward or input to netd")
@@ -224,70 +79,124 @@ func firewall(ctx context.Context, s *Site) (out []Finding) {
 	return out
 }
 
+// open is the command that has a chain forward netd's packets.
+func (s *Site) open(ctx context.Context, r ruleset, c chain, how string) string {
+	if c.Table == "firewalld" {
+		var links strings.Builder
+		for _, link := range append(s.tunnelNames(), veths) {
+			links.WriteString(" --add-interface=" + link)
+		}
+		return "firewall-cmd --permanent --get-zones | grep -qw netd || firewall-cmd --permanent --new-zone=netd\nfirewall-cmd --permanent --zone=netd --set-target=ACCEPT\nfirewall-cmd --permanent --zone=netd" +
+			links.String() + "\n" + s.sources() + "firewall-cmd --reload"
+	}
+	var lines []string
+	ufw := false
+	for _, v6 := range []bool{false, true} {
+		if v6 && c.Family == "ip" || !v6 && c.Family == "ip6" {
+			continue
+		}
+		for _, o := range s.forwards(ctx, v6) {
+			switch {
+			case c.isIPTables() && strings.Contains(how, " ufw"):
+				ufw = true
+				lines = append(lines, o.ufw()...)
+			case c.isIPTables(): // iptables-save prints a set of nft's as an accept of everything
+				for _, rule := range o.iptables() {
+					lines = append(lines, c.iptables()+" -I "+word(c.Name)+" "+rule)
+				}
+			default:
+				if line, ok := o.nft(c, v6); ok {
+					lines = append(lines, line)
+				}
+			}
+		}
+	}
+	if ufw {
+		return strings.Join(lines, "\n")
+	}
+	return strings.Join(lines, "\n") + again
+}
+
 // sources are firewalld's words for what comes in by the underlay's own link, which is in another zone.
 func (s *Site) sources() string {
-	if !s.uses(config.ModeBGP) {
-		return ""
-	}
 	var out strings.Builder
-	for _, p := range s.pools() {
-		fmt.Fprintf(&out, "firewall-cmd --permanent --zone=netd --add-source=%s\n", p)
+	for _, n := range s.Config.Networks {
+		for _, p := range n.Pools {
+			if bare(n) {
+				fmt.Fprintf(&out, "firewall-cmd --permanent --zone=netd --add-source=%s\n", p)
+			}
+		}
 	}
 	return out.String()
 }
 
-// opens reports whether a rule of a chain's table accepts by netd's links, or goes by them to a chain that accepts the rest,
-// as firewalld does for a zone of target ACCEPT.
+// opens reports whether a chain accepts what netd forwards: a packet each way for each network and link, or, of a node that has
+// nobody to send to, anything by netd's links.
 func (s *Site) opens(r ruleset, c chain) bool {
-	return slices.ContainsFunc(r.rules, func(x rule) bool {
-		if x.Family != c.Family || x.Table != c.Table {
+	packets := slices.DeleteFunc(s.packets(), func(p packet) bool {
+		return p.out == "" || c.Family == "ip" && p.src.Is6() || c.Family == "ip6" && p.src.Is4()
+	})
+	for _, p := range packets {
+		back := packet{src: p.dst, dst: p.src, in: p.out, out: p.in}
+		if !r.admits(c, p, namesLinks) || !r.admits(c, back, namesLinks) {
 			return false
 		}
-		word, to := x.verdict()
-		return s.accepts(x) || (word == "jump" || word == "goto") && namesLinks(x) &&
-			slices.ContainsFunc(r.of(c, to), func(y rule) bool { word, _ := y.verdict(); return word == "accept" && y.always() })
-	})
+	}
+	return len(packets) > 0 || slices.ContainsFunc(r.rules, func(x rule) bool { return x.Family == c.Family && x.Table == c.Table && s.accepts(x) })
 }
 
 // closedToNodes looks whether a chain that drops the rest of what comes in lets the other nodes' packets in.
 func (s *Site) closedToNodes(r ruleset, c chain, how string) (out []Finding) {
-	var need []string
-	for _, n := range s.Config.Networks {
-		if n.Uses(config.ModeVXLAN) {
-			need = append(need, fmt.Sprintf("UDP %d", n.Port))
-		}
-	}
-	if s.uses(config.ModeIPIP) {
-		need = append(need, "protocol 4")
-	}
-	if s.uses(config.ModeBGP) {
-		need = append(need, fmt.Sprintf("TCP %d", s.Config.BGP.ListenPort))
-	}
-	for _, n := range need {
-		kind, number, _ := strings.Cut(n, " ")
-		names := []string{`"right":` + number + "}", `"right":` + number + ","}
-		if kind == "protocol" {
-			names = append(names, `"ipip"`, `"ipencap"`)
-		}
-		open := slices.ContainsFunc(r.rules, func(x rule) bool {
-			word, _ := x.verdict()
-			return x.Family == c.Family && x.Table == c.Table && word == "accept" && slices.ContainsFunc(names, func(t string) bool { return strings.Contains(x.text(), t) })
-		})
-		if open {
+	needs, from := s.enters()
+	names, _ := s.others()
+	for i, o := range needs {
+		if o.v6() && c.Family == "ip" || !o.v6() && c.Family == "ip6" {
 			continue
 		}
-		fix := map[string]string{"UDP": "udp dport " + number, "TCP": "tcp dport " + number, "protocol": "ip protocol 4"}[kind]
-		cmd := fmt.Sprintf("nft insert rule %s %s accept    # until its program writes it anew: tell that", c, fix)
-		switch {
-		case c.isIPTables() && strings.Contains(how, " ufw-") && kind != "protocol": // ufw has no word for protocol 4
-			cmd = "ufw allow " + number + "/" + strings.ToLower(kind)
-		case c.Table == "firewalld":
-			cmd = map[string]string{"UDP": "firewall-cmd --permanent --add-port=" + number + "/udp", "TCP": "firewall-cmd --permanent --add-port=" + number + "/tcp",
-				"protocol": "firewall-cmd --permanent --add-protocol=ipip"}[kind] + "\nfirewall-cmd --reload"
+		key := "l4proto"
+		if o.port > 0 {
+			key = o.proto + " dport"
 		}
-		out = append(out, Finding{Fail, fmt.Sprintf("%s drops what comes in by %s, and no rule of it accepts %s of the other nodes", c, how, n), cmd, false})
+		own := s.Node.Address.Addr()
+		if o.v6() {
+			own = s.Node.Address6.Addr()
+		}
+		var closed []netip.Addr
+		for _, a := range from[i] {
+			if !r.admits(c, packet{src: a, dst: own, in: s.Link, proto: o.proto, port: o.port}, func(x rule) bool { return x.asksFor(key) }) {
+				closed = append(closed, a)
+			}
+		}
+		if len(closed) == 0 {
+			continue
+		}
+		who := "the other nodes"
+		if len(closed) < len(from[i]) {
+			who = closed[0].String()
+			if name := names[closed[0]]; name != "" {
+				who = "node " + name + " (" + who + ")"
+			}
+			if more := len(closed) - 1; more > 0 {
+				who += fmt.Sprintf(" and %d more", more)
+			}
+		}
+		out = append(out, Finding{Fail, fmt.Sprintf("%s drops what comes in by %s, and no rule of it accepts %s of %s", c, how, o.what(), who), s.letIn(c, o, how), false})
 	}
 	return out
+}
+
+// letIn is the command that has a chain let in what other nodes send.
+func (s *Site) letIn(c chain, o opening, how string) string {
+	switch {
+	case c.Table == "firewalld":
+		return o.firewalld(s.Link)
+	case c.isIPTables() && strings.Contains(how, " ufw") && o.port > 0: // ufw has no word for protocol 4
+		return strings.Join(o.ufw(), "\n")
+	case c.isIPTables():
+		return c.iptables() + " -I " + word(c.Name) + " " + o.iptables()[0] + again
+	}
+	line, _ := o.nft(c, o.v6())
+	return line + again
 }
 
 func rawDrops(ctx context.Context, s *Site) (out []Finding) {
@@ -306,7 +215,7 @@ func rawDrops(ctx context.Context, s *Site) (out []Finding) {
 			}
 			if to, ok := s.meetsPool(x); ok {
 				out = append(out, Finding{Fail, fmt.Sprintf("%s handle %d drops %s before anything else is asked", c, x.Handle, to),
-					fmt.Sprintf("nft delete rule %s handle %d    # and tell its program", c, x.Handle), false})
+					fmt.Sprintf("nft delete rule %s handle %d    # and tell its program", c.words(), x.Handle), false})
 			}
 		}
 	}
@@ -366,9 +275,10 @@ func legacyIPTables(ctx context.Context, s *Site) (out []Finding) {
 		}
 		f := Finding{Warn, fmt.Sprintf("%s has the tables %s, which nft does not show and which decide besides its own; netd hears of no change of them", x[1], strings.Join(tables, ", ")),
 			"update-alternatives --set iptables /usr/sbin/iptables-nft    # and restart what wrote them (dockerd)", false}
-		if text, err := s.Run(ctx, x[1], "-S", "FORWARD"); err == nil && strings.Contains(text, "-P FORWARD DROP") && !strings.Contains(text, "-o netd+ -j ACCEPT") {
-			f.Level, f.Evidence = Fail, fmt.Sprintf("the FORWARD policy of %s is DROP, which netd does not see, and no rule there accepts its links", x[1])
-			f.Fix = x[1] + " -I FORWARD -i netd+ -j ACCEPT\n" + x[1] + " -I FORWARD -o netd+ -j ACCEPT    # until its program writes it anew"
+		if text, err := s.Run(ctx, x[1], "-S", "FORWARD"); err == nil && strings.Contains(text, "-P FORWARD DROP") {
+			if fix := s.legacyFix(ctx, x[1], text); fix != "" {
+				f.Level, f.Evidence, f.Fix = Fail, fmt.Sprintf("the FORWARD policy of %s is DROP, which netd does not see, and no rule there accepts all between its links and pools", x[1]), fix+again
+			}
 		}
 		out = append(out, f)
 	}
@@ -376,4 +286,20 @@ func legacyIPTables(ctx context.Context, s *Site) (out []Finding) {
 		return well("none")
 	}
 	return out
+}
+
+// legacyFix are the commands that have the chain FORWARD forward netd's packets; none for what its rules, as printed, accept.
+func (s *Site) legacyFix(ctx context.Context, program, rules string) string {
+	if strings.Contains(rules, "-i "+veths+" -j ACCEPT") && strings.Contains(rules, "-o "+veths+" -j ACCEPT") {
+		return ""
+	}
+	var lines []string
+	for _, o := range s.forwards(ctx, program == "ip6tables-legacy") {
+		for _, one := range o.each() {
+			if rule := one.iptables()[0]; !strings.Contains(rules, "-A FORWARD "+rule) {
+				lines = append(lines, program+" -I FORWARD "+rule)
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -97,7 +97,7 @@ func address(ctx context.Context, s *Site) (out []Finding) {
 		}
 		keep := "" // the kernel takes the other addresses of a prefix with its first one
 		if want.Addr().Is4() {
-			keep = "echo 1 > /proc/sys/net/ipv4/conf/" + link + "/promote_secondaries && "
+			keep = "echo 1 > " + word("/proc/sys/net/ipv4/conf/"+link+"/promote_secondaries") + " && "
 		}
 		switch {
 		case len(claims[want.Addr()]) > 0:
@@ -105,10 +105,10 @@ func address(ctx context.Context, s *Site) (out []Finding) {
 				"hostnamectl set-hostname NAME    # of the node that this host is; or --node NAME", false})
 		case !ok:
 			out = append(out, Finding{Fail, fmt.Sprintf("no link of this host holds the node's address %s", want.Addr()),
-				fmt.Sprintf("ip addr add %s dev %s    # and where the link is set up", want, link), false})
+				fmt.Sprintf("ip addr add %s dev %s    # and where the link is set up", want, word(link)), false})
 		case held.Bits() != want.Bits() && !want.Addr().IsLoopback() && s.Node.Interface == "":
 			out = append(out, Finding{Warn, fmt.Sprintf("%s holds the node's address as %s, the file has %s: the two disagree which nodes are near", link, held, want),
-				keep + fmt.Sprintf("ip addr add %s dev %s && ip addr del %s dev %s    # and where the link is set up; or mend the file", want, link, held, link), false})
+				keep + fmt.Sprintf("ip addr add %s dev %s && ip addr del %s dev %[2]s    # and where the link is set up; or mend the file", want, word(link), held), false})
 		default:
 			sound = append(sound, held.String())
 		}
@@ -144,7 +144,7 @@ func forwarding(_ context.Context, s *Site) []Finding {
 	}
 	if s.sysctl(s.Link, "forwarding") == "0" {
 		return []Finding{{Fail, fmt.Sprintf("net.ipv4.conf.%s.forwarding is 0: nothing that comes in by it reaches a container", s.Link),
-			fmt.Sprintf("echo 1 > /proc/sys/net/ipv4/conf/%s/forwarding", s.Link), true}}
+			"echo 1 > " + word("/proc/sys/net/ipv4/conf/"+s.Link+"/forwarding"), true}}
 	}
 	return well("%s forwards", s.Link)
 }
@@ -156,13 +156,13 @@ func rpFilter(_ context.Context, s *Site) (out []Finding) {
 		own, _ := strconv.Atoi(s.sysctl(dev, "rp_filter"))
 		if max(all, own) == 1 { // the larger counts (Documentation/networking/ip-sysctl.rst)
 			out = append(out, Finding{Fail, fmt.Sprintf("%s checks sources strictly (rp_filter: all %d, %s %d): answers of other nodes' own addresses are dropped", dev, all, dev, own),
-				fmt.Sprintf("echo 2 > /proc/sys/net/ipv4/conf/%s/rp_filter", dev), true})
+				"echo 2 > " + word("/proc/sys/net/ipv4/conf/"+dev+"/rp_filter"), true})
 		}
 	}
 	if s.Link != "" && slices.ContainsFunc(s.Config.Networks, func(n config.Network) bool { return len(n.Receive) > 0 }) {
 		if own, _ := strconv.Atoi(s.sysctl(s.Link, "rp_filter")); max(all, own) == 1 {
 			out = append(out, Finding{Fail, fmt.Sprintf("%s checks sources strictly while two modes are received", s.Link),
-				fmt.Sprintf("echo 2 > /proc/sys/net/ipv4/conf/%s/rp_filter", s.Link), true})
+				"echo 2 > " + word("/proc/sys/net/ipv4/conf/"+s.Link+"/rp_filter"), true})
 		}
 	}
 	if len(out) == 0 {

@@ -21,11 +21,6 @@ func (s *Site) said(text string, patterns ...string) bool {
 	return false
 }
 
-// put is a command that writes a file.
-func put(name, text string) string {
-	return fmt.Sprintf("mkdir -p %s && printf '%s' > %s", path.Dir(name), strings.ReplaceAll(text, "\n", "\\n"), name)
-}
-
 func networkd(_ context.Context, s *Site) (out []Finding) {
 	if !s.has("/run/systemd/netif/state") {
 		return well("it does not run")

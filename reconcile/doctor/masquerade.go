@@ -12,13 +12,8 @@ import (
 	"netd/reconcile/desired"
 )
 
-// packet is one that goes from a container here to one on another node.
-type packet struct {
-	src, dst netip.Addr
-	in, out  string // links; "netd" stands for any container's
-}
-
-// packets are one for each family of each network and each link that such packets leave by.
+// packets are what containers here send to those of other nodes: one for each family of each network and each link that such
+// packets leave by.
 func (s *Site) packets() (list []packet) {
 	for _, n := range s.Config.Networks {
 		var links []string
@@ -43,7 +38,7 @@ func (s *Site) packets() (list []packet) {
 					continue
 				}
 				for _, link := range links {
-					list = append(list, packet{b.Addr().Next(), other.Blocks[i].Addr().Next(), "netd", link})
+					list = append(list, packet{src: b.Addr().Next(), dst: other.Blocks[i].Addr().Next(), in: "netd", out: link})
 				}
 				break // one node stands for all
 			}
@@ -82,7 +77,7 @@ func masquerades(ctx context.Context, s *Site) (out []Finding) {
 				}
 			}
 			set := "'{ " + strings.Join(pools, ", ") + " }'"
-			fix := fmt.Sprintf("nft insert rule %s %s saddr %s %s daddr %s accept", c, family, set, family, set)
+			fix := fmt.Sprintf("nft insert rule %s %s saddr %s %s daddr %s accept", c.words(), family, set, family, set)
 			if c.Table == "nat" && c.Family != "inet" { // iptables refuses a table in which it finds a set of nft's
 				list := strings.Join(pools, ",")
 				fix = fmt.Sprintf("%stables -t nat -I POSTROUTING -s %s -d %s -j ACCEPT", c.Family, list, list)
@@ -105,7 +100,7 @@ func (r ruleset) translates(c chain, name string, p packet, depth int) (rule, bo
 		return rule{}, false
 	}
 	for _, x := range r.of(c, name) {
-		if !x.matches(p) {
+		if x.match(p) != yes {
 			continue
 		}
 		if x.sources() {
@@ -134,94 +129,4 @@ func (x rule) sources() bool {
 		}
 	}
 	return false
-}
-
-func (x rule) matches(p packet) bool {
-	for _, e := range x.Expr {
-		for k, v := range e {
-			var t struct{ Type string }
-			if k == "vmap" || k == "xt" && json.Unmarshal(v, &t) == nil && t.Type == "match" {
-				return false
-			}
-		}
-		if len(e["match"]) == 0 {
-			continue
-		}
-		var m struct {
-			Op   string
-			Left struct {
-				Payload struct{ Field string }
-				Meta    struct{ Key string }
-			}
-			Right json.RawMessage
-		}
-		if json.Unmarshal(e["match"], &m) != nil {
-			return false
-		}
-		values, known := right(m.Right)
-		hit := false
-		for _, v := range values {
-			switch {
-			case m.Left.Payload.Field == "saddr":
-				hit = hit || holds(v, p.src)
-			case m.Left.Payload.Field == "daddr":
-				hit = hit || holds(v, p.dst)
-			case m.Left.Meta.Key == "oifname":
-				hit = hit || isLink(v, p.out)
-			case m.Left.Meta.Key == "iifname":
-				hit = hit || isLink(v, p.in)
-			case m.Left.Meta.Key == "nfproto":
-				hit = hit || v == map[bool]string{true: "ipv4", false: "ipv6"}[p.src.Is4()]
-			default:
-				known = false
-			}
-		}
-		if !known || hit == (m.Op == "!=") {
-			return false
-		}
-	}
-	return true
-}
-
-// right are the values of a match: names, addresses and prefixes.
-func right(raw json.RawMessage) (out []string, known bool) {
-	var one string
-	if json.Unmarshal(raw, &one) == nil {
-		return []string{one}, !strings.HasPrefix(one, "@")
-	}
-	var x struct {
-		Set    []json.RawMessage
-		Prefix *struct {
-			Addr string
-			Len  int
-		}
-	}
-	if json.Unmarshal(raw, &x) != nil || x.Set == nil && x.Prefix == nil {
-		return nil, false
-	}
-	if x.Prefix != nil {
-		return []string{fmt.Sprintf("%s/%d", x.Prefix.Addr, x.Prefix.Len)}, true
-	}
-	for _, e := range x.Set {
-		v, ok := right(e)
-		if !ok {
-			return nil, false
-		}
-		out = append(out, v...)
-	}
-	return out, true
-}
-
-func holds(v string, a netip.Addr) bool {
-	if p, err := netip.ParsePrefix(v); err == nil {
-		return p.Contains(a)
-	}
-	b, err := netip.ParseAddr(v)
-	return err == nil && a == b
-}
-
-// isLink reports whether a name of a rule's, which may end in an asterisk, is a link's.
-func isLink(v, link string) bool {
-	prefix, some := strings.CutSuffix(v, "*")
-	return v == link || some && strings.HasPrefix(link, prefix)
 }

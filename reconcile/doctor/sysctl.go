@@ -104,8 +104,12 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 		out = append(out, Finding{Warn, strings.Join(seen, "; ") + ": udev gives that to each new link of netd's, after netd made it", put("/etc/sysctl.d/zz-netd.conf", fix), true})
 	}
 	if by := given(lines, s.Link, "forwarding"); s.Link != "" && by.value == "0" {
+		underlay := put("/etc/sysctl.d/zz-netd-underlay.conf", fmt.Sprintf("net.ipv4.conf.%s.forwarding = 1\n", strings.ReplaceAll(s.Link, ".", "/")))
+		if strings.ContainsAny(s.Link, `=*?[{\`) { // it would be a pattern, or end there
+			underlay = "echo 1 > " + word("/proc/sys/net/ipv4/conf/"+s.Link+"/forwarding") + "    # each time: no line of sysctl.d can name this link"
+		}
 		out = append(out, Finding{Warn, fmt.Sprintf("%s says %s = 0: at the next boot, and when %s comes anew, it does not forward until netd looks", by.file, strings.ReplaceAll(by.path, "/", "."), s.Link),
-			put("/etc/sysctl.d/zz-netd-underlay.conf", fmt.Sprintf("net.ipv4.conf.%s.forwarding = 1\n", strings.ReplaceAll(s.Link, ".", "/"))), false})
+			underlay, false})
 	}
 	if len(out) == 0 {
 		return well("none of %d lines of sysctl.d", len(lines))

@@ -59,8 +59,8 @@ func (s *Site) giveUp(a netip.Addr, macs []object.MAC) string {
 	for i, m := range macs {
 		who[i] = m.String()
 	}
-	return fmt.Sprintf("ip -o addr show to %[1]s | while read -r _ link _ prefix _; do ip link show dev $link | grep -qiE 'ether (%[3]s)' && ip addr del $prefix dev $link; done    # on the host that should not have it; by its other addresses it is found: ip neigh show dev %[2]s | grep -iE '%[3]s'",
-		a, s.Link, strings.Join(who, "|"))
+	return fmt.Sprintf("ip -o addr show to %[1]s | while read -r _ link _ prefix _; do ip link show dev \"$link\" | grep -qiE 'ether (%[3]s)' && ip addr del $prefix dev \"$link\"; done    # on the host that should not have it; by its other addresses it is found: ip neigh show dev %[2]s | grep -iE '%[3]s'",
+		a, word(s.Link), strings.Join(who, "|"))
 }
 
 // apart is how far clocks may be apart: certificates and logs suffer, and who reads two nodes' logs is led astray.
@@ -116,7 +116,7 @@ func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 		}
 		if answered++; p.MTU < p.LinkMTU {
 			a := ways[i].To
-			fix := fmt.Sprintf("ip link set %s mtu %d    # and where the link is set up; or mend the path", p.Link, p.MTU)
+			fix := fmt.Sprintf("ip link set dev %s mtu %d    # and where the link is set up; or mend the path", word(p.Link), p.MTU)
 			if p.MTU < 1280 { // RFC 8200 §5: the kernel takes IPv6 from such a link, addresses and all
 				fix = fmt.Sprintf("tracepath -n %s    # where it gets small, to be mended there: no link keeps its IPv6 addresses below 1280 bytes", a)
 			}
