@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -204,6 +205,57 @@ func (thisHost) Readlink(name string) string {
 func (thisHost) Password(file string) error {
 	_, err := speaker.ReadPassword(file)
 	return err
+}
+
+func (thisHost) Place(file string) (at doctor.Place) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return at
+	}
+	at.Link, _ = os.Readlink(file)
+	at.Loose = loose(file)
+	if info, err := os.Stat(file); err == nil {
+		at.Regular = info.Mode().IsRegular()
+		at.Sound = at.Regular && rootsAlone(info, 0o077)
+	}
+	return at
+}
+
+// rootsAlone reports whether a file is root's and has none of these bits.
+func rootsAlone(info os.FileInfo, bits os.FileMode) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Uid == 0 && info.Mode().Perm()&bits == 0
+}
+
+// loose is the first folder on the way to a file, through links too, that others than root may write to; empty where none is.
+func loose(file string) string {
+	rest := strings.Split(file, "/")
+	for at, links := "/", 0; len(rest) > 0; rest = rest[1:] {
+		if info, err := os.Stat(at); err != nil || !rootsAlone(info, 0o022) {
+			return at
+		}
+		next := filepath.Join(at, rest[0])
+		info, err := os.Lstat(next)
+		if err != nil { // root makes the rest
+			return ""
+		}
+		if info.Mode()&os.ModeSymlink == 0 {
+			at = next
+			if len(rest) > 1 && !info.IsDir() {
+				return ""
+			}
+			continue
+		}
+		to, err := os.Readlink(next)
+		if links++; err != nil || links > 40 {
+			return next
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = append([]string{""}, append(strings.Split(to, "/"), rest[1:]...)...)
+	}
+	return ""
 }
 
 func (thisHost) Run(ctx context.Context, args ...string) (string, error) {

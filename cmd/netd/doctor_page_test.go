@@ -23,7 +23,7 @@ var doctorLabs = map[string]struct{ tests, not string }{
 	"neighbours":        {"TestDoctorNeighbours TestDoctorGuest (make vm)", ""},
 	"udp-port":          {"TestDoctor", "`systemctl`: the namespace has no systemd; a process without a unit is killed"},
 	"bgp-port":          {"TestDoctor", "`systemctl`, likewise"},
-	"password-file":     {"", "by recorded hosts alone (`TestChecks`)"},
+	"password-file":     {"TestDoctorPasswords", ""},
 	"foreign-routes":    {"TestDoctor", ""},
 	"networkd":          {"TestDoctorNetworkd", ""},
 	"networkmanager":    {"TestDoctorNetworkManager (make firewalls)", ""},

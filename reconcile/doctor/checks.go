@@ -19,7 +19,7 @@ var Checks = []Check{
 	{"bgp-port", "the BGP port is the speaker's",
 		"`/proc/net/tcp`, who has the socket open", "`systemctl disable --now` of the holder's unit, else `kill`", "none", bgpPort},
 	{"password-file", "the speaker may read each password_file of this node's sessions, and root alone besides",
-		"the files' owners, modes and lengths", "`chown` and `chmod`; `install`, where there is none", "none", passwordFiles},
+		"the files' owners, modes and lengths, and who may write to the folders on the way", "`chown -h` and `chmod`; of a link a copy in its place; `install`, where there is none or the folder is others' too", "none", passwordFiles},
 	{"foreign-routes", "no other program has routes into the pools",
 		"all routing tables", "`ip route del`", "none", foreignRoutes},
 	{"networkd", "systemd-networkd leaves netd's links and routes alone",

@@ -43,10 +43,19 @@ type Check struct {
 type Host interface {
 	ReadFile(name string) (string, error)
 	Glob(pattern string) []string
-	Readlink(name string) string                                // empty where there is none
-	Run(ctx context.Context, args ...string) (string, error)    // a program's standard output
-	Password(file string) error                                 // what keeps the speaker from a password_file, nil for nothing
+	Readlink(name string) string                             // empty where there is none
+	Run(ctx context.Context, args ...string) (string, error) // a program's standard output
+	Password(file string) error                              // what keeps the speaker from a password_file, nil for nothing
+	Place(file string) Place
 	ForeignRoutes(within []netip.Prefix) ([]object.Held, error) // routes of others to places in these prefixes
+}
+
+// Place is where a file is.
+type Place struct {
+	Link    string // it is a symbolic link to that
+	Loose   string // a folder on the way to it, or to where it leads, in which others than root may put another
+	Regular bool   // what is there is a file
+	Sound   bool   // and root's alone
 }
 
 // Wire is what the host's links lead to.

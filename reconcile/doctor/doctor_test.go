@@ -59,6 +59,17 @@ func (r recorded) Password(file string) error {
 	return err
 }
 
+// Place is a file of root's in a folder of root's, but for the words in its name.
+func (r recorded) Place(file string) Place {
+	text, err := r.ReadFile(file)
+	at := Place{Link: r.links[file], Regular: err == nil && !strings.HasSuffix(text, "regular file")}
+	at.Sound = at.Regular && strings.Contains(text, "must hold")
+	if strings.HasPrefix(file, "/home/") {
+		at.Loose = "/home/x"
+	}
+	return at
+}
+
 func (r recorded) Run(_ context.Context, args ...string) (string, error) {
 	if text, ok := r.programs[strings.Join(args, " ")]; ok {
 		return text, nil
@@ -277,8 +288,13 @@ func TestChecks(t *testing.T) {
 		{"bad another's address twice", "duplicate-address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.138"): {{2, 0, 0, 0, 0, 8}, {2, 0, 0, 0, 0, 9}}}}, Fail, "both have 192.168.170.138", "grep -qiE 'ether (02:00:00:00:00:08|02:00:00:00:00:09)' && ip addr del", false},
 		{"OK no password", "password-file", "bgp", recorded{}, OK, "no session of this node has one", "", false},
 		{"OK a password", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": ""}}, OK, "/etc/netd/it's: root's alone", "", false},
-		{"bad no password", "password-file", secret, recorded{}, Fail, "does not exist", `install -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},
-		{"bad others read it", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "it has mode 0644"}}, Fail, "it has mode 0644", `chown root '/etc/netd/it'\''s' && chmod 600 '/etc/netd/it'\''s'`, false},
+		{"bad no password", "password-file", secret, recorded{}, Fail, "does not exist", `install -D -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},
+		{"bad others read it", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "it has mode 0644"}}, Fail, "it has mode 0644", `chown -h root '/etc/netd/it'\''s' && chmod 600 '/etc/netd/it'\''s'`, false},
+		{"bad a link to what others read", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "it has mode 0644"}, links: map[string]string{"/etc/netd/it's": "/etc/passwd"}}, Fail, "it has mode 0644; it is a link to /etc/passwd",
+			`(umask 077 && cat '/etc/netd/it'\''s' > '/etc/netd/it'\''s.netd' && mv -fT '/etc/netd/it'\''s.netd' '/etc/netd/it'\''s')    # a copy`, false},
+		{"bad a folder", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "is not a regular file"}}, Fail, "is not a regular file", `ls -ld '/etc/netd/it'\''s'    # `, false},
+		{"bad two lines in it", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "must hold 1 to 80 bytes on one line"}}, Fail, "must hold 1 to 80 bytes", `install -D -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},
+		{"bad in a folder of another's", "password-file", "bgp\"\n}\nbgp {\n  password_file = \"/home/x/bgp", recorded{files: map[string]string{"/home/x/bgp": "must belong to root"}}, Fail, "must belong to root; and others than root may put another file in its place, in /home/x", `install -D -m 600 /dev/stdin /etc/netd/bgp    # then`, false},
 		{"OK the speaker has 179", "bgp-port", "bgp", recorded{files: map[string]string{"/proc/net/tcp": "sl\n 1: 00000000:00B3 00000000:0000 0A 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "netd\x00speaker\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, OK, "", "", false},
 		{"OK the tunnel's own address, and the nodes' subnet", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dev: "vxlan.netd", OfAddress: true}, {Dev: "ens33", OfAddress: true}}}, OK, "none", "", false},
 		{"bad a link of others in a pool", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dst: netip.MustParsePrefix("10.10.9.0/24"), Dev: "br0", Table: 254, Who: "protocol kernel (2)", OfAddress: true}}}, Fail, "route 10.10.9.0/24 dev br0 of protocol kernel (2)", "ip route del 10.10.9.0/24 dev br0 table 254", false},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 
 	"netd/reconcile/desired"
@@ -17,12 +18,22 @@ func passwordFiles(_ context.Context, s *Site) (out []Finding) {
 		if err == nil {
 			continue
 		}
-		quoted := "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-		fix := fmt.Sprintf("chown root %s && chmod 600 %[1]s", quoted)
-		if errors.Is(err, fs.ErrNotExist) {
-			fix = fmt.Sprintf("install -m 600 /dev/stdin %s    # then type the password of the other end, and Ctrl-D", quoted)
+		evidence, fix := err.Error(), ""
+		switch at := s.Place(name); {
+		case at.Loose != "":
+			evidence += fmt.Sprintf("; and others than root may put another file in its place, in %s", at.Loose)
+			fix = fmt.Sprintf("install -D -m 600 /dev/stdin %s    # then type the password of the other end, and Ctrl-D; and name that file in the file", word("/etc/netd/"+path.Base(name)))
+		case errors.Is(err, fs.ErrNotExist), at.Sound:
+			fix = fmt.Sprintf("install -D -m 600 /dev/stdin %s    # then type the password of the other end, and Ctrl-D", word(name))
+		case !at.Regular:
+			fix = fmt.Sprintf("ls -ld %s    # what is there; and name another file in the file", word(name))
+		case at.Link != "": // chown and chmod would be for what it leads to, whose ever that is
+			evidence += fmt.Sprintf("; it is a link to %s", at.Link)
+			fix = fmt.Sprintf("(umask 077 && cat %s > %s && mv -fT %[2]s %[1]s)    # a copy in the place of the link, which leaves the other file alone", word(name), word(name+".netd"))
+		default:
+			fix = fmt.Sprintf("chown -h root %s && chmod 600 %[1]s", word(name))
 		}
-		out = append(out, Finding{Level: Fail, Evidence: err.Error(), Fix: fix})
+		out = append(out, Finding{Level: Fail, Evidence: evidence, Fix: fix})
 	}
 	switch {
 	case len(out) > 0:
