@@ -255,6 +255,9 @@ func (d *daemonState) unwired(es []object.Endpoint) {
 		if want, err := d.host.attached(workload.Site{Config: d.config, Node: d.node}, e); err == nil {
 			d.loop.Drop(want.State.Keys())
 		}
+		if len(e.Ports) > 0 { // nobody took them back before: what there is for all who publish may be for nobody any more
+			d.pokes.Add(reconcile.Poke{Wanted: true})
+		}
 	}
 }
 

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +17,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"netd/reconcile"
 	"netd/reconcile/desired"
 	"netd/reconcile/object"
 	"netd/reconcile/store"
@@ -310,86 +307,6 @@ func (p pluginAttacher) Attach(ctx context.Context, r workload.Request) (store.E
 		return store.Endpoint{}, err
 	}
 	return p.d.attachments.Attach(ctx, r)
-}
-
-// Publish also has a look at who else may have the ports: what is translated would never get to them.
-func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []object.Port) error {
-	return p.on(ctx, func(ctx context.Context, s workload.Site) error {
-		e, _ := p.d.host.core.Known(id)
-		for _, port := range ports {
-			if slices.Contains(e.Ports, port) {
-				continue
-			}
-			if what := desired.Listens(s.Config, s.Node, desired.Facts{Host: p.d.host.facts}, port); what != "" {
-				return fmt.Errorf("-p %s: netd itself listens at that port of this host, for %s; publish another one", port, what)
-			}
-			if err := vacant(port); err != nil {
-				return err
-			}
-		}
-		if slices.Equal(e.Ports, ports) {
-			return nil
-		}
-		if err := p.d.host.core.Publish(ctx, id, ports); err != nil {
-			return err
-		}
-		passed := p.d.loop.Whole(ctx, "published ports")
-		e.Ports = ports
-		want, err := p.d.host.attached(s, e.Object())
-		if err != nil {
-			return err
-		}
-		var keys []reconcile.Key
-		for _, r := range want.State {
-			if _, ok := r.(object.NftElem); ok {
-				keys = append(keys, r.Key())
-			}
-		}
-		if left, err := p.d.host.engine.PlanAt(ctx, &want, keys, nil, nil); err != nil || len(left.Changes) > 0 {
-			return errors.Join(fmt.Errorf("the ports of %s are not published yet; netd goes on trying", id), err, passed)
-		}
-		return nil
-	})
-}
-
-// vacant is an error where a socket of this host has a port.
-func vacant(p object.Port) error {
-	at, family := netip.AddrPortFrom(p.At, p.On).String(), "4" // without it 0.0.0.0 is of both to the library
-	switch {
-	case !p.At.IsValid():
-		at, family = fmt.Sprintf(":%d", p.On), ""
-	case p.At.Is6():
-		family = "6"
-	}
-	var held io.Closer
-	var err error
-	if p.Proto == "udp" {
-		held, err = net.ListenPacket("udp"+family, at)
-	} else {
-		held, err = net.Listen("tcp"+family, at)
-	}
-	if err != nil {
-		return fmt.Errorf("-p %s: %w", p, err)
-	}
-	return held.Close()
-}
-
-// Leave takes back first what is published still: Docker says so before, but not twice where it got no answer.
-func (p pluginAttacher) Leave(ctx context.Context, id object.Place) (err error) {
-	published := false
-	if err := p.d.call(ctx, func(context.Context) {
-		e, _ := p.d.host.core.Known(id)
-		published = len(e.Ports) > 0
-	}); err != nil {
-		return err
-	}
-	if published {
-		if err := p.Publish(ctx, id, nil); err != nil {
-			p.d.log.Warn("ports of a container that leaves; the next pass takes them away", zap.String("workload", string(id)), zap.Error(err))
-		}
-	}
-	cerr := p.d.call(ctx, func(context.Context) { err = p.d.host.core.Leave(id) })
-	return errors.Join(err, cerr)
 }
 
 func (p pluginAttacher) Detach(ctx context.Context, ids ...object.Place) error {

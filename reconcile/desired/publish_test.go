@@ -1,6 +1,7 @@
 package desired_test
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"netd/config"
+	"netd/reconcile"
 	"netd/reconcile/desired"
 	"netd/reconcile/object"
 )
@@ -65,6 +67,48 @@ func TestPublishedBesideNetd(t *testing.T) {
 		for k, x := range r.Want.State {
 			if e, ok := x.(object.NftElem); ok && r.Want.State[e.Set.Key()] == nil {
 				t.Errorf("%s: %s has no set", mode, k)
+			}
+		}
+	}
+}
+
+// TestPublishedNarrowly: what a container that publishes adds to the desired state is what Attached and Published say, nothing else.
+func TestPublishedNarrowly(t *testing.T) {
+	for _, file := range []string{"2-nodes.hcl", "dual-stack.hcl"} {
+		for _, mode := range []config.Mode{config.ModeVXLAN, config.ModeBGP} {
+			c := parse(t, "testdata/"+file, mode)
+			f := facts(c, c.Nodes[0])
+			f.Host.Filter, f.Host.Filter6 = "DOCKER-USER FORWARD", "FORWARD"
+			e := object.Endpoint{ID: "docker/e1", Interface: "eth0", IPv4: netip.MustParseAddr("10.10.40.150"), MAC: object.WorkloadMAC("docker/e1"), Network: c.Networks[0].Name,
+				Handed: true, Ports: []object.Port{{Proto: "tcp", On: 8080, Port: 80}}}
+			compile := func(f desired.Facts) reconcile.State {
+				r, err := desired.Compile(c, c.Nodes[0], f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r.Want.State
+			}
+			want := compile(f)
+			attached, err := desired.Attached(c, c.Nodes[0], f, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			published, err := desired.Published(c, c.Nodes[0], f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(want, attached.State)
+			maps.Copy(want, published.State)
+			f.Endpoints = append(f.Endpoints, e)
+			got := compile(f)
+			for k, r := range got {
+				if want[k] != r {
+					t.Errorf("%s, %s: %s is %v, narrowly %v", file, mode, k, r, want[k])
+				}
+				delete(want, k)
+			}
+			for k := range want {
+				t.Errorf("%s, %s: %s is wanted narrowly alone", file, mode, k)
 			}
 		}
 	}
