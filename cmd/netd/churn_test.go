@@ -43,7 +43,7 @@ func (a tenant) exchanges(b tenant) error {
 			_, _ = io.Copy(c, io.LimitReader(c, size))
 		}()
 		return a.ns.Do(func() error {
-			d := net.Dialer{Timeout: 3 * time.Second, LocalAddr: &net.TCPAddr{IP: a.addr.AsSlice()}}
+			d := net.Dialer{Timeout: 6 * time.Second, LocalAddr: &net.TCPAddr{IP: a.addr.AsSlice()}}
 			c, err := d.Dial("tcp", l.Addr().String())
 			if err != nil {
 				return err
@@ -139,7 +139,7 @@ func (l *twoHosts) allPairs(stay [][]tenant) {
 	for _, a := range stay[0] {
 		for _, b := range stay[1] {
 			for _, way := range [][2]tenant{{a, b}, {b, a}} {
-				if out, err := way[0].ns.Output("ping", "-c2", "-i0.02", "-W2", way[1].addr.String()); err != nil {
+				if out, err := way[0].ns.Output("ping", "-c2", "-i0.02", "-W5", way[1].addr.String()); err != nil {
 					l.t.Errorf("%s pings %s: %v: %s", way[0].runtime, way[1].runtime, err, out)
 				}
 				if err := way[0].exchanges(way[1]); err != nil {
@@ -174,10 +174,10 @@ func (l *twoHosts) churn(hosts []*docker.Host, stay [][]tenant, each int) int {
 		far := stay[1-i][0].addr.String()
 		run := func(args ...string) (string, error) { return d.Output(args...) }
 		times(each/12, "docker run --network lab", func(int) (string, error) {
-			return run(docker.CLI, "run", "--rm", "--network", "lab", docker.Image, "/bin/ping", "-c1", "-W2", far)
+			return run(docker.CLI, "run", "--rm", "--network", "lab", docker.Image, "/bin/ping", "-c1", "-W10", far)
 		})
 		times(each/12, "ctr run --cni", func(n int) (string, error) {
-			return run("ctr", "run", "--rm", "--cni", "--snapshotter", "native", containerd.Image, fmt.Sprintf("brief-%d-%d", i, n), "/bin/ping", "-c1", "-W2", far)
+			return run("ctr", "run", "--rm", "--cni", "--snapshotter", "native", containerd.Image, fmt.Sprintf("brief-%d-%d", i, n), "/bin/ping", "-c1", "-W10", far)
 		})
 		if i == 1 {
 			times(each/24, "docker = of the file", func(int) (string, error) {
@@ -198,7 +198,7 @@ func (l *twoHosts) churn(hosts []*docker.Host, stay [][]tenant, each int) int {
 				steps := []func() (string, error){
 					func() (string, error) { return run("ip", "netns", "add", name) },
 					func() (string, error) { return call("ADD") },
-					func() (string, error) { return run("ip", "netns", "exec", name, "ping", "-c1", "-W2", far) },
+					func() (string, error) { return run("ip", "netns", "exec", name, "ping", "-c1", "-W10", far) },
 					func() (string, error) { return call("DEL") },
 					func() (string, error) { return run("ip", "netns", "del", name) },
 				}

@@ -179,14 +179,14 @@ func TestCNIBlockGone(t *testing.T) {
 	if out := h.must(exitFailed, "apply", "-y"); !strings.Contains(out, "refused, and nothing was changed") {
 		t.Errorf("the apply:\n%s", out)
 	}
-	box.Run(t, "ping -c1 -W5 169.254.1.1")
-	h.Run(t, "ping -c1 -W5 10.10.77.5")
+	box.Run(t, "ping -c1 -w20 169.254.1.1")
+	h.Run(t, "ping -c1 -w20 10.10.77.5")
 	h.must(0, "apply", "-y", "--allow-destroy")
 	h.inSync()
 	if out := h.must(0, "plan"); !strings.Contains(out, "keeps 10.10.77.5, which is in no block of node") {
 		t.Errorf("the plan afterwards:\n%s", out)
 	}
-	h.Run(t, "ping -c1 -W5 10.10.77.5")
+	h.Run(t, "ping -c1 -w20 10.10.77.5")
 	if again := h.add(pluginCall{id: "c1", netns: box.Path()}); h.address(again) != "10.10.77.5" {
 		t.Errorf("ADD again gives %s", h.address(again))
 	}

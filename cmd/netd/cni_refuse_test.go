@@ -185,7 +185,7 @@ func TestCNISpec(t *testing.T) {
 	if a := h.add(want); h.address(a) != "10.10.40.150" {
 		t.Errorf("ADD after a reboot: %+v", a)
 	}
-	again.Run(t, "ping -c1 -W5 10.10.40.128")
+	again.Run(t, "ping -c1 -w20 10.10.40.128")
 	if out, code := h.cni(check); code != 0 {
 		t.Errorf("CHECK after ADD: %s", out)
 	}
@@ -260,18 +260,18 @@ func TestCNITwoNetworks(t *testing.T) {
 	}
 	far := netns.New(t, "far")
 	fb := l.hosts[1].address(l.hosts[1].add(pluginCall{id: "f1", netns: far.Path(), conf: map[string]any{"network": "back"}}))
-	far.Run(t, "ping -c2 -i0.05 -W5 "+b)
-	box.Run(t, "ping -c2 -i0.05 -W5 "+fb)
-	l.hosts[1].container.Run(t, "ping -c2 -i0.05 -W5 "+a)
-	h.Run(t, "ping -c1 -W5 "+a)
-	h.Run(t, "ping -c1 -W5 "+b)
+	far.Run(t, "ping -c2 -i0.05 -w20 "+b)
+	box.Run(t, "ping -c2 -i0.05 -w20 "+fb)
+	l.hosts[1].container.Run(t, "ping -c2 -i0.05 -w20 "+a)
+	h.Run(t, "ping -c1 -w20 "+a)
+	h.Run(t, "ping -c1 -w20 "+b)
 	h.inSync()
 	h.del(second)
-	h.Run(t, "ping -c1 -W5 "+a)
+	h.Run(t, "ping -c1 -w20 "+a)
 	h.add(second)
-	h.Run(t, "ping -c1 -W5 "+b)
+	h.Run(t, "ping -c1 -w20 "+b)
 	h.del(first)
-	h.Run(t, "ping -c1 -W5 "+b)
+	h.Run(t, "ping -c1 -w20 "+b)
 	h.inSync()
 }
 

@@ -203,9 +203,9 @@ func TestCNI(t *testing.T) {
 			for _, h := range l.hosts {
 				h.inSync()
 			}
-			boxes[0].Run(t, "ping -c2 -i0.05 -W5 "+addrs[1])
-			boxes[1].Run(t, "ping -c2 -i0.05 -W5 "+addrs[0])
-			boxes[0].Run(t, "ping -c2 -i0.05 -W5 10.10.194.134") // one that the file declares
+			boxes[0].Run(t, "ping -c2 -i0.05 -w20 "+addrs[1])
+			boxes[1].Run(t, "ping -c2 -i0.05 -w20 "+addrs[0])
+			boxes[0].Run(t, "ping -c2 -i0.05 -w20 10.10.194.134") // one that the file declares
 			for i, h := range l.hosts {
 				if out := h.must(0, "show", "workloads"); !strings.Contains(out, "c1            "+h.Name) || !strings.Contains(out, addrs[i]) ||
 					!strings.Contains(out, "cni      "+object.VethName("cni/c1/eth0")) || !strings.Contains(out, time.Now().UTC().Format("2006-")) {

@@ -70,7 +70,7 @@ func TestContainerd(t *testing.T) {
 	}
 	ping := func(i int, id, addr string) {
 		t.Helper()
-		out, err := hosts[i].Output("ctr", "task", "exec", "--exec-id", "ping"+strings.ReplaceAll(addr, ".", ""), id, "/bin/ping", "-c", "3", "-W", "1", "-i", "0.2", addr)
+		out, err := hosts[i].Output("ctr", "task", "exec", "--exec-id", "ping"+strings.ReplaceAll(addr, ".", ""), id, "/bin/ping", "-c", "3", "-W", "5", "-i", "0.2", addr)
 		if err != nil {
 			t.Errorf("%s to %s: %v: %s", id, addr, err, out)
 		}
@@ -91,7 +91,7 @@ func TestContainerd(t *testing.T) {
 	ping(1, "two", a)
 
 	// netd restarted, and killed: the stream of answers has no gap, and the plan nothing to do.
-	pings := hosts[1].Command("ctr", "task", "exec", "--exec-id", "stream", "two", "/bin/ping", "-q", "-i", "0.02", "-c", "150", "-W", "1", a)
+	pings := hosts[1].Command("ctr", "task", "exec", "--exec-id", "stream", "two", "/bin/ping", "-q", "-i", "0.02", "-c", "150", "-W", "5", a)
 	var lost strings.Builder
 	pings.Stdout = &lost
 	if err := l.hosts[1].Start(pings); err != nil {
@@ -189,7 +189,7 @@ func TestNomad(t *testing.T) {
 		if out, code := h.cni(check); code != 0 {
 			t.Errorf("CHECK after reboot %d: %s", round, out)
 		}
-		h.Run(t, "ping -c1 -W1 "+h.address(a))
+		h.Run(t, "ping -c1 -w20 "+h.address(a))
 	}
 	h.del(c)
 	h.inSync()

@@ -24,7 +24,7 @@ func acceptsOf(d *docker.Host) string {
 }
 
 // TestDockerFilter has a real dockerd switch forwarding on and drop what it does not know: containers of netd reach each
-// other all the same, and again within a second of whatever else happens to the rules.
+// other all the same, and again by the event alone of whatever else happens to the rules: no other look at everything comes for an hour.
 func TestDockerFilter(t *testing.T) {
 	l, hosts := newDockerLab(t, func(file string) string { return file })
 	if out := hosts[0].Run("iptables-save", "-t", "filter"); !strings.Contains(out, ":FORWARD DROP") {
@@ -32,13 +32,14 @@ func TestDockerFilter(t *testing.T) {
 	}
 	for _, h := range l.hosts {
 		h.enter = nil // the containers are namespaces that netd finds where the test sees them
+		h.env = []string{"NETD_TEST_RESYNC=1h"}
 		h.start()
 	}
 	reach := func(what string) time.Duration {
 		t.Helper()
 		began := time.Now()
 		l.wait(what, func() string {
-			out, err := l.hosts[0].container.Output("ping", "-c1", "-W", "0.2", "10.10.194.134")
+			out, err := l.hosts[0].container.Output("ping", "-c1", "-W", "0.5", "10.10.194.134")
 			if err != nil {
 				return out + hosts[0].Run("iptables-save", "-t", "filter")
 			}
@@ -93,11 +94,7 @@ func TestDockerFilter(t *testing.T) {
 		}},
 	} {
 		x.change()
-		took := reach("traffic after " + x.what)
-		t.Logf("%s: traffic is back after %v", x.what, took)
-		if took > time.Second {
-			t.Errorf("%s: traffic was back after %v", x.what, took)
-		}
+		t.Logf("%s: traffic is back after %v", x.what, reach("traffic after "+x.what))
 		l.hosts[0].inSync()
 		same(x.what)
 	}

@@ -44,7 +44,7 @@ func (l *twoHosts) reaches(d *docker.Host, container, addr string) {
 }
 
 // TestDockerDeclared has the file declare containers of Docker and of containerd on two hosts: each is attached when it
-// starts and detached when it ends, and one that is restarted has its address again within a second.
+// starts and detached when it ends, by Docker's event alone: no other look at everything comes for an hour.
 func TestDockerDeclared(t *testing.T) {
 	l, hosts := newDockerLab(t, func(file string) string {
 		return strings.NewReplacer(`netns   = "/run/netns/nginx-master"`, `docker  = "web-0"`, `netns   = "/run/netns/nginx-node"`, `docker  = "web-1"`).Replace(file) + `
@@ -62,6 +62,7 @@ workload "task" {
 	}
 	run(0, "web-0", "--network", "none") // there before netd is
 	for _, h := range l.hosts {
+		h.env = []string{"NETD_TEST_RESYNC=1h"}
 		h.start()
 	}
 	l.hosts[0].inSync()
@@ -78,7 +79,7 @@ workload "task" {
 	attached := func(h *labHost, addr string) bool {
 		return strings.Contains(h.Run(t, "ip -4 route show "+addr), "dev netd")
 	}
-	// Restarted: its address is there before its first second is over.
+	// Restarted: it has its address again.
 	hosts[1].Docker("restart", "-t", "0", "web-1")
 	began := time.Now()
 	l.wait("the address after a restart", func() string {
@@ -88,9 +89,7 @@ workload "task" {
 		}
 		return ""
 	})
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the address came %v after the restart", took)
-	}
+	t.Logf("the address came %v after the restart", time.Since(began))
 	l.reaches(hosts[0], "web-0", addrs[1])
 
 	// netd restarted, and dockerd killed and started again: what was attached stays so.

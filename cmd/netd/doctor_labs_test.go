@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -155,9 +156,14 @@ func TestDoctorClocks(t *testing.T) {
 			_, _ = c.WriteTo(m, from)
 		}
 	}()
-	if got := others(); !strings.Contains(got, "warn") || !strings.Contains(got, "the clock of node baihl-node (192.168.170.138) is 1m30s ahead of this one's") {
-		t.Errorf("with another time: %q", got)
-	}
+	// Within half the round trip, which a busy machine makes long.
+	named := regexp.MustCompile(`warn +clocks +the clock of node baihl-node \(192\.168\.170\.138\) is 1m(29|30)(\.[0-9])?s ahead of this one's`)
+	l.wait("another time to be named", func() string { // this process tells it, when it gets to it
+		if got := others(); !named.MatchString(got) {
+			return "doctor says: " + got
+		}
+		return ""
+	})
 	b.Run(t, "nft delete table inet clock") // the kernel answers first
 	if got := others(); got != "" {
 		t.Errorf("afterwards: %s", got)
@@ -311,6 +317,9 @@ func TestDoctorNeighbours(t *testing.T) {
 	l := newLab(t, "vxlan")
 	a := l.hosts[0]
 	a.fault("neighbours", doctor.OK, "1 of ")
+	for _, half := range []string{"192.168.160.0/21", "192.168.168.0/21"} { // nothing is sent there: the table is that of all labs
+		a.Run(t, "ip route add blackhole "+half)
+	}
 	l.write(manyNear)
 	a.Run(t, "ip addr add 192.168.170.137/20 dev ens33")
 	a.Run(t, "ip addr del 192.168.170.137/24 dev ens33")

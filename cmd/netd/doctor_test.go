@@ -272,9 +272,12 @@ node "b" {
 			for _, line := range x.fault {
 				x.on.Run(t, line)
 			}
-			if c, _ := a.examined(); c[x.check].Level != x.level || !strings.Contains(c[x.check].Evidence, x.says) || c[x.check].Fix == "" {
-				t.Errorf("%+v, want %s: %s", c[x.check], x.level, x.says)
-			}
+			l.wait("the fault to be named", func() string { // a link has what it was given a moment later
+				if c, _ := a.examined(); c[x.check].Level != x.level || !strings.Contains(c[x.check].Evidence, x.says) || c[x.check].Fix == "" {
+					return fmt.Sprintf("%+v, want %s: %s", c[x.check], x.level, x.says)
+				}
+				return ""
+			})
 			x.on.Run(t, x.mend)
 			if c, _ := a.examined(); c[x.check].Level != doctor.OK {
 				t.Errorf("afterwards: %+v", c[x.check])

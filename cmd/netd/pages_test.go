@@ -13,18 +13,31 @@ import (
 )
 
 // shell types the commands of a page on a host that has dockerd and containerd, as root, with this netd and its file at /etc/netd.hcl.
-// Who types them is asked by apply and destroy, and says yes; looks at status -w for two seconds, and ends a daemon after three.
+// Who types them is asked by apply and destroy, and says yes; looks at status -w for some seconds, and ends a daemon, or a speaker, once
+// it answers.
 func (h *labHost) shell(d *docker.Host) console.Shell {
 	h.lab.t.Helper()
 	dir := h.lab.t.TempDir()
 	for name, text := range map[string]string{
 		"netd": fmt.Sprintf(`limit=
+export NETD_TEST_PROGRAM=1 NETD_STATE_DIR=%[1]s/state NETD_RUN_DIR=%[1]s/run NETD_COLOR=never
 case $1 in
 apply | destroy) set -- "$@" -y ;;
-run | speaker) limit="timeout --foreground --preserve-status -s TERM 3" ;;
-status) [ "$2" != -w ] || limit="timeout --foreground --preserve-status -s INT 2" ;;
+run | speaker)
+	answers() {
+		[ "$command" = run ] || { [ -S /run/netd/speaker/paths.sock ]; return; }
+		%[1]s/bin/netd status >/dev/null 2>&1
+		[ $? != 69 ]
+	}
+	command=$1
+	%[1]s/bin/netd "$@" &
+	until answers; do kill -0 $! || break; sleep 0.05; done
+	kill $!
+	wait $!
+	exit ;;
+status) [ "$2" != -w ] || limit="timeout --foreground --preserve-status -s INT 4" ;;
 esac
-exec $limit env NETD_TEST_PROGRAM=1 NETD_STATE_DIR=%[1]s/state NETD_RUN_DIR=%[1]s/run NETD_COLOR=never %[1]s/bin/netd "$@"`, h.dir),
+exec $limit %[1]s/bin/netd "$@"`, h.dir),
 		"sudo": `exec "$@"`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
@@ -33,7 +46,7 @@ exec $limit env NETD_TEST_PROGRAM=1 NETD_STATE_DIR=%[1]s/state NETD_RUN_DIR=%[1]
 	}
 	enter := append([]string{"nsenter", "--net=" + h.Path(), "--"}, d.Enter()...)
 	path := "PATH=" + dir + ":" + filepath.Dir(docker.CLI) + ":/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-	return console.Shell{Enter: append(enter, "env", "-C", dir, path, "CONTAINERD_SNAPSHOTTER=native"), Dir: dir, Env: os.Environ(), Limit: time.Minute}
+	return console.Shell{Enter: append(enter, "env", "-C", dir, path, "CONTAINERD_SNAPSHOTTER=native"), Dir: dir, Env: os.Environ(), Limit: 3 * time.Minute}
 }
 
 // TestPages runs the commands of the pages on containers, those that find out what is wrong, and the examples of netd's help, on a

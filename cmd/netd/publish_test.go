@@ -56,7 +56,7 @@ func TestPublished(t *testing.T) {
 			says(h.NS, "10.10.40.150", "one")
 			gets := func(from, port, name string) { // by the host's address
 				t.Helper()
-				if out := d.Docker("exec", from, "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.168.170.137 "+port); !strings.Contains(out, name) {
+				if out := d.Docker("exec", from, "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 192.168.170.137 "+port); !strings.Contains(out, name) {
 					t.Errorf("%s asks for %s: %q", from, name, out)
 				}
 			}

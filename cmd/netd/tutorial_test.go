@@ -32,7 +32,7 @@ func TestTutorial(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shell := console.Shell{Dir: dir, Env: append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"), Limit: time.Minute}
+	shell := console.Shell{Dir: dir, Env: append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"), Limit: 3 * time.Minute}
 	t.Cleanup(func() { _, _ = shell.Run(t, "netd lab down") })
 	shell.Check(t, *update, "docs/tutorial.md")
 	shell.Check(t, *update, "README.md", "Try it on one machine")

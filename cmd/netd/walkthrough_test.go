@@ -259,9 +259,9 @@ func (l *twoHosts) reach() {
 			return ""
 		})
 	}
-	a.Run(l.t, "ping -c3 -i0.05 -W5 10.10.194.134")
-	b.Run(l.t, "ping -c3 -i0.05 -W5 10.10.40.129")
-	l.hosts[0].Run(l.t, "ping -c2 -i0.05 -W5 10.10.194.134")
+	a.Run(l.t, "ping -c3 -i0.05 -w20 10.10.194.134")
+	b.Run(l.t, "ping -c3 -i0.05 -w20 10.10.40.129")
+	l.hosts[0].Run(l.t, "ping -c2 -i0.05 -w20 10.10.194.134")
 	server := exec.Command("socat", "-u", "TCP-LISTEN:8080,reuseaddr", "STDOUT")
 	var got bytes.Buffer
 	server.Stdout = &got
@@ -295,7 +295,7 @@ func (l *twoHosts) captured() string {
 		l.t.Fatal(err)
 	}
 	_, _ = ready.Read(make([]byte, 1)) // it says that it listens
-	l.hosts[0].container.Run(l.t, "ping -c6 -i0.05 -W5 10.10.194.134")
+	l.hosts[0].container.Run(l.t, "ping -c6 -i0.05 -w20 10.10.194.134")
 	said, _ := io.ReadAll(ready)
 	if err := dump.Wait(); err != nil {
 		l.t.Errorf("tcpdump: %v: %s", err, said)

@@ -160,7 +160,7 @@ func (h *Host) Start() {
 	if err := h.ns.Start(h.daemon); err != nil {
 		h.t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute) // a busy machine, not a slow containerd
 	for {
 		out, err := h.Output("ctr", "version")
 		if err == nil {

@@ -64,7 +64,7 @@ func (h *Host) TryStart() error {
 	}
 	h.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) { _ = cmd.Wait(); close(ended) }(h.daemon, h.ended)
-	deadline := time.After(90 * time.Second) // a plugin that it misses keeps it waiting
+	deadline := time.After(3 * time.Minute) // a plugin that it misses keeps it waiting
 	for {
 		out, err := h.Output(CLI, "version")
 		if err == nil {
