@@ -19,12 +19,12 @@ deps:
 # Labs have real timers: what fails is run again, twice at most, and the last lines say so ("DONE 2 runs").
 .PHONY: test
 test: deps ## every test; those that need root say so where they cannot run
-	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -count=1 -timeout 20m
+	$(GO) tool gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --packages ./... -- -count=1 -timeout 40m
 	@$(MAKE) --no-print-directory vm
 
 .PHONY: lab
 lab: deps ## the labs alone: hosts as network namespaces, with BIRD, FRR, Docker and containerd (LAB=regexp)
-	$(GO) test -v -timeout 20m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
+	$(GO) test -v -timeout 40m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
 
 .PHONY: guest
 guest: deps
