@@ -24,7 +24,7 @@ test: deps ## every test; those that need root say so where they cannot run
 
 .PHONY: lab
 lab: deps ## the labs alone: hosts as network namespaces, with BIRD, FRR, Docker and containerd (LAB=regexp)
-	$(GO) test -v -timeout 40m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
+	$(GO) test -count=1 -v -timeout 40m -run '$(or $(LAB),.)' ./cmd/netd ./testenv/bgp ./reconcile/kernel ./reconcile/workload/...
 
 .PHONY: guest
 guest: deps
@@ -52,11 +52,12 @@ old-kernel: guest ## the labs of all three modes on Linux 5.10, in a guest kerne
 	$(call guest,./cmd/netd,TestWalkthrough TestHostile TestTunl0 TestCrossSubnet TestUnderlayChanges TestReceive TestDaemonVXLAN TestDaemonBGP TestDaemonIPv6,,bin/guest-5.10)
 
 # Runs tests of a package in the guest, of each mode that is named only that. It fails where one did not pass there. The third
-# is options of bin/vm, the fourth another guest's kernel.
+# is options of bin/vm, the fourth another guest's kernel. What fails is run again, once, as other labs are.
 space := $(subst ,, )
 comma := ,
-guest = CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m $(3) -boot $(CURDIR)/$(or $(4),bin/guest) -must $(subst $(space),$(comma),$(2))" \
-	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1)
+guest = set -- env CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -count=1 -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m $(3) -boot $(CURDIR)/$(or $(4),bin/guest) -must $(subst $(space),$(comma),$(2))" \
+	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1); \
+	"$$@" || { echo "=== that failed, and is run once more" >&2; "$$@"; }
 
 .PHONY: deb rpm
 deb rpm: deps ## a package in dist/, the same bytes from the same commit
@@ -114,7 +115,7 @@ docker-nftables: deps ## Docker 29 that guards by nftables, beside netd; builds 
 
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
-	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)
+	export NETD_SOAK=1; $(call guest,./cmd/netd,TestKilled/ipip)
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping|TestTooMany)$$' ./testenv/bgp
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 
