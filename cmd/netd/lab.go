@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"netd/config"
-	"netd/reconcile/speaker"
 	"netd/testenv/lab"
 )
 
@@ -190,7 +189,7 @@ func (a *app) labSync(ctx context.Context, l *lab.Lab, node string, outside map[
 		out, _ := cmd.Output() // its exit code is of all sessions
 		var v statusView
 		if json.Unmarshal(out, &v) == nil && v.Daemon {
-			v.Peers = slices.DeleteFunc(v.Peers, func(p speaker.Neighbour) bool { return outside[p.Addr] })
+			v.Peers = slices.DeleteFunc(v.Peers, func(p sessionView) bool { return outside[p.Addr] })
 			if v.judge(); v.Verdict == "in sync" {
 				return nil
 			}

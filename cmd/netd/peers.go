@@ -59,7 +59,7 @@ type looker struct {
 	config *config.Config
 	node   config.Node
 	peers  []speaker.Neighbour
-	refuse func(object.BestPath) string // desired.Refusal
+	judge  func(object.BestPath) desired.Verdict
 }
 
 // looker takes from the loop what it needs.
@@ -73,7 +73,7 @@ func (d *daemonState) looker(ctx context.Context) (*looker, error) {
 		l = &looker{client: d.client, config: d.config, node: d.node}
 		var facts desired.Facts
 		facts.Host, ferr = d.host.kernel.Host(ctx)
-		l.refuse = desired.Refusal(d.config, d.node, facts)
+		l.judge = desired.Judge(d.config, d.node, facts)
 	}); err != nil || ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
@@ -101,19 +101,35 @@ func (l *looker) sorted(received []speaker.Route, taken map[speakerPath]bool) []
 // reason is why a route that a neighbour told is not taken, "" where it is. Loops come first: the speaker looks for them
 // before it asks any list.
 func (l *looker) reason(r speaker.Route, taken bool) string {
+	if why := l.ownAS(r); why != "" {
+		return why
+	}
+	if why := l.judge(r.BestPath()).Why; why != "" || taken {
+		return why
+	}
+	if why := l.reflected(r); why != "" {
+		return why
+	}
+	return "the speaker does not take it"
+}
+
+// ownAS says that a route went through this node's AS, if so.
+func (l *looker) ownAS(r speaker.Route) string {
 	if slices.Contains(r.ASPath, l.node.ASN) {
 		return fmt.Sprintf("a loop: this node's AS %d is in its path", l.node.ASN)
 	}
-	if why := l.refuse(r.BestPath()); why != "" || taken {
-		return why
-	}
+	return ""
+}
+
+// reflected says that a route went through this node by way of reflectors, if so.
+func (l *looker) reflected(r speaker.Route) string {
 	switch cluster := l.node.RouteReflector; {
 	case r.Originator == l.node.RouterID.String():
 		return "a loop: this node is its originator (RFC 4456 §8)"
 	case cluster.IsValid() && slices.Contains(r.Clusters, cluster.String()):
 		return fmt.Sprintf("a loop: this node's cluster %s is in its path (RFC 4456 §8)", cluster)
 	}
-	return "the speaker does not take it"
+	return ""
 }
 
 // speakerPath is a path of the speaker's table.
@@ -162,7 +178,7 @@ func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
 	}
 	accepted := map[netip.Addr]int{}
 	for _, r := range table {
-		if r.Peer.IsValid() && l.refuse(r.BestPath()) == "" {
+		if r.Peer.IsValid() && l.judge(r.BestPath()).Why == "" {
 			accepted[r.Peer]++
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"netd/config"
+	"netd/reconcile/desired"
 	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 )
@@ -64,7 +65,7 @@ peer "tor" {
 		{"against the lists", speaker.Route{Peer: tor, ASPath: []uint32{65002}}, false, "its import list does not have it", "its import list does not have it"},
 	} {
 		x.route.Prefix, x.route.NextHop = prefix, x.route.Peer
-		l := &looker{config: c, node: n, refuse: func(object.BestPath) string { return x.lists }}
+		l := &looker{config: c, node: n, judge: func(object.BestPath) desired.Verdict { return desired.Verdict{Why: x.lists} }}
 		got := l.sorted([]speaker.Route{x.route}, map[speakerPath]bool{{x.route.Peer, prefix}: x.taken})[0].Reason
 		if (got == "") != (x.want == "") || !strings.HasPrefix(got, x.want) {
 			t.Errorf("%s: %q, want %q", x.name, got, x.want)

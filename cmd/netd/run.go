@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -119,11 +120,13 @@ type daemonState struct {
 	stopBGP  context.CancelFunc
 	bgpDone  sync.WaitGroup
 	extern   bool
+	looking  looking
 
-	mu     sync.Mutex
-	status statusView
-	paths  []string // that configuration and workloads come from
-	netns  []string
+	mu       sync.Mutex
+	status   statusView
+	rejected map[netip.Addr]*rejectedView // by neighbour
+	paths    []string                     // that configuration and workloads come from
+	netns    []string
 }
 
 func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) error {

@@ -69,7 +69,11 @@ func (d *daemonState) serve() (*http.Server, error) {
 			answer(w, v, err)
 		})
 	}
-	handle("GET /v1/status", onLoop(d, func(context.Context, request) (statusView, error) { return d.statusNow(), nil }))
+	status := onLoop(d, func(context.Context, request) (statusView, error) { return d.statusNow(), nil })
+	handle("GET /v1/status", func(ctx context.Context, r request) (any, error) {
+		d.lookAtRejected(ctx)
+		return status(ctx, r)
+	})
 	handle("POST /v1/plan", parsed(d, func(ctx context.Context, r request, _ *config.Source, c *config.Config) (planView, error) {
 		node, warning, err := d.identify(ctx, r, c)
 		if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type statusView struct {
 	Contested     []reconcile.Key      `json:"contested"` // objects that someone else keeps changing
 	Pending       []workload.Pending   `json:"pending"`
 	Notes         []string             `json:"notes"`
-	Peers         []speaker.Neighbour  `json:"peers"`
+	Peers         []sessionView        `json:"peers"`
 	Speaker       string               `json:"speaker,omitempty"`
 	SpeakerSaid   []string             `json:"speaker_said,omitempty"` // the last lines of one that died
 	SpeakerError  string               `json:"speaker_error,omitempty"`
@@ -48,6 +49,12 @@ type statusView struct {
 	Repairs       []repairView         `json:"repairs"`
 	LastPass      time.Time            `json:"last_pass,omitzero"`
 	Took          float64              `json:"took"` // seconds
+}
+
+// sessionView is a BGP session as `status` has it.
+type sessionView struct {
+	speaker.Neighbour
+	Rejected *rejectedView `json:"rejected,omitempty"` // nil: all that the neighbour told is taken
 }
 
 type repairView struct {
@@ -83,18 +90,23 @@ func (d *daemonState) statusNow() statusView {
 	d.mu.Lock()
 	v := d.status
 	v.Repairs, v.Pending = slices.Clone(v.Repairs), slices.Clone(v.Pending)
+	rejected := d.rejected
 	d.mu.Unlock()
 	v.Daemon = true
 	if d.config != nil && d.named {
 		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending, d.host.core.All())
 	}
 	if d.client != nil {
-		var heard bool
-		v.Peers, heard = d.client.Neighbours()
-		if d.config != nil {
-			for i := range v.Peers {
-				v.Peers[i].Name = desired.NeighbourName(d.config, v.Peers[i].Addr)
+		neighbours, heard := d.client.Neighbours()
+		for _, n := range neighbours {
+			p := sessionView{Neighbour: n}
+			if d.config != nil {
+				p.Name = desired.NeighbourName(d.config, n.Addr)
 			}
+			if n.Established() {
+				p.Rejected = rejected[n.Addr]
+			}
+			v.Peers = append(v.Peers, p)
 		}
 		st := d.sup.State()
 		switch {
@@ -124,7 +136,7 @@ func (v *statusView) judge() {
 	v.Reasons = []string{}
 	v.Networks, v.Nodes, v.Addresses = append([]networkView{}, v.Networks...), append([]nodeView{}, v.Nodes...), append([]blockView{}, v.Addresses...)
 	v.Conflicts, v.Contested, v.Pending = append([]reconcile.Conflict{}, v.Conflicts...), append([]reconcile.Key{}, v.Contested...), append([]workload.Pending{}, v.Pending...)
-	v.Notes, v.Peers, v.Repairs = append([]string{}, v.Notes...), append([]speaker.Neighbour{}, v.Peers...), append([]repairView{}, v.Repairs...)
+	v.Notes, v.Peers, v.Repairs = append([]string{}, v.Notes...), append([]sessionView{}, v.Peers...), append([]repairView{}, v.Repairs...)
 	add := func(format string, args ...any) { v.Reasons = append(v.Reasons, fmt.Sprintf(format, args...)) }
 	if v.ConfigError != "" {
 		add("the configuration is not taken: %s", strings.TrimSpace(v.ConfigError))
@@ -149,6 +161,8 @@ func (v *statusView) judge() {
 	for _, p := range v.Peers {
 		if !p.Established() {
 			add("BGP session with %s is %s%s", p.Who(), p.State, because(p.Error))
+		} else if p.Rejected != nil && p.Rejected.Lies > 0 { // nodes have one file, and tell what it gives them
+			add("node %s tells what is not its own: %s", p.Name, p.Rejected.words(p.Name))
 		}
 	}
 	switch {
@@ -226,6 +240,12 @@ func (v statusView) write(w page) {
 			rows = append(rows, []string{"  " + p.Who(), p.State, time.Since(p.Since).Round(time.Second).String(), p.LastError()})
 		}
 		table(w, rows)
+		for _, p := range v.Peers {
+			if p.Rejected != nil && p.Rejected.Lies == 0 {
+				name := cmp.Or(p.Name, p.Addr.String())
+				fmt.Fprintf(w, "  %s: %s\n", name, p.Rejected.words(name))
+			}
+		}
 	}
 	writeRepairs(w, v.Repairs)
 }

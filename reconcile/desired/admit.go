@@ -344,14 +344,24 @@ func (a *admission) nextHops(in *inbound) []netip.Addr {
 	return []netip.Addr{in.addr}
 }
 
-// Refusal returns the judge of what neighbours tell a node: why a path is refused, in words, or "" where it is taken.
-func Refusal(c *config.Config, self config.Node, facts Facts) func(object.BestPath) string {
+// Verdict is why a path is refused.
+type Verdict struct {
+	Why      string // in words; "": it is taken
+	Unlisted bool   // a router's import list does not have it, which is what such lists are for
+}
+
+// Judge returns the judge of what neighbours tell a node.
+func Judge(c *config.Config, self config.Node, facts Facts) func(object.BestPath) Verdict {
 	b := newBuilder(c, self, facts)
 	_ = b.findUnderlays() // without them a link-local neighbour is not told from another, and nothing else is lost
 	b.neighbours = b.findNeighbours()
 	a := newAdmission(b)
-	return func(p object.BestPath) string {
+	return func(p object.BestPath) Verdict {
 		why, _ := a.refuse(p)
-		return why
+		if why == "" {
+			return Verdict{}
+		}
+		in := a.from[p.Peer]
+		return Verdict{why, in != nil && in.peer != nil && !object.MatchAny(in.ranges, p.Prefix)}
 	}
 }

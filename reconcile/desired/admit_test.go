@@ -86,7 +86,7 @@ peer "inside" {
   asn     = 64512
 }
 `)
-	why := desired.Refusal(c, n, f)
+	why := desired.Judge(c, n, f)
 	const open, closed, lists, inside, there, far = "192.168.170.1", "192.168.170.2", "192.168.170.3", "192.168.170.4", "192.168.170.138", "192.168.171.139"
 	for _, x := range []struct{ from, prefix, via, want string }{
 		{open, "172.30.0.0/24", open, ""},
@@ -165,7 +165,7 @@ peer "inside" {
 		{far, "10.10.7.0/24", far, ""},
 		{"192.168.170.99", "10.10.7.0/24", far, "no neighbour"},
 	} {
-		got := why(told(c, n, x.from, x.prefix, x.via))
+		got := why(told(c, n, x.from, x.prefix, x.via)).Why
 		if (got == "") != (x.want == "") || !strings.Contains(got, x.want) {
 			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.via, x.from, got, x.want)
 		}
@@ -187,7 +187,7 @@ peer "inside" {
   import  = ["172.16.0.0/12 le 24"]
 }
 `)
-	why := desired.Refusal(c, n, f)
+	why := desired.Judge(c, n, f)
 	for _, x := range []struct {
 		from  string
 		first uint32
@@ -201,7 +201,7 @@ peer "inside" {
 	} {
 		p := told(c, n, x.from, "172.30.0.0/24", x.from)
 		p.FirstAS = x.first
-		if got := why(p); got != x.want {
+		if got := why(p).Why; got != x.want {
 			t.Errorf("AS %d first from %s: %q, want %q", x.first, x.from, got, x.want)
 		}
 	}
@@ -215,10 +215,10 @@ func TestRefusalOfWorkloads(t *testing.T) {
 		`["workloads"]`:           {false, true, false},
 	} {
 		c, n, f := policy(t, fmt.Sprintf("bgp {\n  advertise = %s\n}\npeer \"tor\" {\n  address = \"192.168.170.1\"\n  asn = 65101\n}\n", advertise))
-		why := desired.Refusal(c, n, f)
+		why := desired.Judge(c, n, f)
 		const there = "192.168.170.138"
 		for i, p := range []string{"10.10.194.128/26", "10.10.194.130/32", "10.10.194.128/27"} {
-			if got := why(told(c, n, there, p, there)); (got == "") != want[i] {
+			if got := why(told(c, n, there, p, there)).Why; (got == "") != want[i] {
 				t.Errorf("advertise = %s: %s: %q", advertise, p, got)
 			}
 		}
@@ -278,14 +278,14 @@ peer "tor" {
 		if err != nil {
 			t.Fatal(err)
 		}
-		why := desired.Refusal(c, n, f)
+		why := desired.Judge(c, n, f)
 		for range 300 {
 			p := near()
 			hop := tor
 			if p.Addr().Is6() {
 				hop = netip.MustParseAddr("2001:db8:170::1")
 			}
-			judged := why(told(c, n, tor.String(), p.String(), hop.String()))
+			judged := why(told(c, n, tor.String(), p.String(), hop.String())).Why
 			if filtered := object.MatchAny(imports, p) && !object.MatchAny(except, p); filtered != (judged == "") {
 				t.Fatalf("%s: the speaker takes it: %v, the judge says %q\n%s\nimport %s\nexcept %s", p, filtered, judged, more, peer.Import, peer.Except)
 			}

@@ -50,7 +50,7 @@ peer "tor" {
 func TestRefusal(t *testing.T) {
 	c := parseText(t, threeNodes)
 	self, _ := c.Node("one")
-	refusal := Refusal(c, self, Facts{})
+	refusal := Judge(c, self, Facts{})
 	const two, three, tor = "192.168.170.2", "192.168.170.3", "192.168.170.254"
 	for _, x := range []struct {
 		from, prefix, nextHop string
@@ -79,7 +79,11 @@ func TestRefusal(t *testing.T) {
 		if x.from == tor {
 			p.FirstAS = 65000
 		}
-		got := refusal(p)
+		verdict := refusal(p)
+		if got, want := verdict.Unlisted, strings.Contains(x.want, "import list does not") || strings.Contains(x.want, "default route"); got != want {
+			t.Errorf("%s from %s: unlisted %v, want %v", x.prefix, x.from, got, want)
+		}
+		got := verdict.Why
 		if (x.want == "") != (got == "") || !strings.Contains(got, x.want) {
 			t.Errorf("%s via %s from %s: %q, want %q", x.prefix, x.nextHop, x.from, got, x.want)
 		}

@@ -43,9 +43,9 @@ peer "trusted" {
 		return p
 	}
 	tor, trusted, there, far := session("192.168.170.1"), session("192.168.170.2"), session("192.168.170.138"), session("192.168.171.139")
-	refusal := desired.Refusal(c, n, f)
+	refusal := desired.Judge(c, n, f)
 	refused := func(from object.Peer, prefix string) bool {
-		return refusal(told(c, n, from.Addr.String(), prefix, from.Addr.String())) != ""
+		return refusal(told(c, n, from.Addr.String(), prefix, from.Addr.String())).Why != ""
 	}
 	chain := func(name string) string {
 		for k, r := range r.Want.State {
@@ -110,11 +110,11 @@ peer "trusted" {
 	holds(trusted.FirstAS == 65102 && tor.FirstAS == 0 && tor.Import == "", "§9", "a path from another AS begins with that AS; own AS in a path is a loop, which the speaker refuses")
 	forged := told(c, n, "192.168.170.2", "172.16.0.0/16", "192.168.170.2")
 	forged.FirstAS = 65103
-	holds(refusal(forged) != "", "§9", "and is looked at again before the kernel, whatever the speaker took")
+	holds(refusal(forged).Why != "", "§9", "and is looked at again before the kernel, whatever the speaker took")
 	holds(there.FirstAS == 0 && !there.Outside, "§9", "within an AS paths of nodes are empty")
 
 	hop := func(from object.Peer, prefix, via string) bool {
-		return refusal(told(c, n, from.Addr.String(), prefix, via)) == ""
+		return refusal(told(c, n, from.Addr.String(), prefix, via)).Why == ""
 	}
 	holds(hop(trusted, "172.16.0.0/16", "192.168.170.2") && !hop(trusted, "172.16.0.0/16", "192.168.170.3") && !hop(trusted, "172.16.0.0/16", "192.168.170.137"),
 		"§10", "the next hop is the neighbour, or the node whose block it is: no third host, not this one")

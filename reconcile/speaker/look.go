@@ -2,7 +2,9 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -48,11 +50,62 @@ type Route struct {
 // gobgp can mark which paths of AdjIn its policy refuses, but to do so it writes what the policy made of them into the
 // table that it was asked for. Whoever wants to know compares with LocRIB, which has what was taken and nothing else.
 func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, error) {
-	gobgp, err := c.gobgp()
+	c.mu.Lock()
+	most := c.most
+	c.mu.Unlock()
+	var out []Route
+	err := c.walk(ctx, t, of, func(r Route) error {
+		if out = append(out, r); len(out) > most {
+			return excess("a table of more than %d paths", most)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	req := &api.ListPathRequest{TableType: api.TableType_GLOBAL}
+	slices.SortStableFunc(out, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
+	return out, nil
+}
+
+// Told gives what a neighbour told to take, at most so many routes of each family, in no order.
+func (c *Client) Told(ctx context.Context, by netip.Addr, most int, take func(Route)) error {
+	for _, f := range unicast {
+		n := 0
+		err := c.walkFamily(ctx, AdjIn, by, f, func(r Route) error {
+			if n++; n > most {
+				return io.EOF
+			}
+			take(r)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var unicast = []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}}
+
+// walk goes through a table, in no order.
+func (c *Client) walk(ctx context.Context, t Table, of netip.Addr, take func(Route) error) error {
+	for _, f := range unicast {
+		if err := c.walkFamily(ctx, t, of, f, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkFamily ends without an error where take says io.EOF.
+func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family *api.Family, take func(Route) error) error {
+	ctx, cancel := context.WithCancel(ctx) // ends the stream where enough was taken
+	defer cancel()
+	gobgp, err := c.gobgp()
+	if err != nil {
+		return err
+	}
+	req := &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: family}
 	switch t {
 	case AdjIn:
 		req.TableType, req.Name = api.TableType_ADJ_IN, of.String()
@@ -60,15 +113,10 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 		req.TableType, req.Name = api.TableType_ADJ_OUT, of.String()
 	}
 	c.mu.Lock()
-	zoned, most := c.view.zones(), c.most
+	zoned := c.view.zones()
 	c.mu.Unlock()
-	var out []Route
-	for _, f := range []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}} {
-		req.Family = f
-		stream, err := gobgp.ListPath(ctx, req)
-		if err != nil {
-			return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
-		}
+	stream, err := gobgp.ListPath(ctx, req)
+	if err == nil {
 		err = each(stream, tableMost, func(r *api.ListPathResponse) error {
 			for _, p := range r.GetDestination().GetPaths() {
 				route, err := routeOf(p)
@@ -78,18 +126,17 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 				if a, ok := zoned[route.Peer]; ok {
 					route.Peer = a
 				}
-				if out = append(out, route); len(out) > most {
-					return excess("a table of more than %d paths", most)
+				if err := take(route); err != nil {
+					return err
 				}
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, fmt.Errorf("reading the table of %s routes: %w", t, err)
-		}
 	}
-	slices.SortStableFunc(out, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
-	return out, nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading the table of %s routes: %w", t, err)
+	}
+	return nil
 }
 
 func routeOf(p *api.Path) (Route, error) {
@@ -186,16 +233,26 @@ func (r Route) Attributes() string {
 // Counts are how many prefixes a neighbour told and is told.
 type Counts struct {
 	Received   int `json:"received"`
+	Loops      int `json:"loops"` // of those; one does not take the place of what was told of that prefix before (gobgp)
 	Advertised int `json:"advertised"`
 }
 
 // Counts asks for those of all neighbours.
 func (c *Client) Counts(ctx context.Context) (map[netip.Addr]Counts, error) {
+	return c.counts(ctx, true)
+}
+
+// Received is Counts without what neighbours are told, which costs gobgp a walk through the whole table.
+func (c *Client) Received(ctx context.Context) (map[netip.Addr]Counts, error) {
+	return c.counts(ctx, false)
+}
+
+func (c *Client) counts(ctx context.Context, advertised bool) (map[netip.Addr]Counts, error) {
 	gobgp, err := c.gobgp()
 	if err != nil {
 		return nil, err
 	}
-	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true})
+	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised})
 	if err != nil {
 		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
 	}
@@ -212,6 +269,7 @@ func (c *Client) Counts(ctx context.Context) (map[netip.Addr]Counts, error) {
 		var n Counts
 		for _, f := range p.GetAfiSafis() {
 			n.Received += int(f.GetState().GetReceived())
+			n.Loops += int(f.GetState().GetReceived()) - int(f.GetState().GetAccepted())
 			n.Advertised += int(f.GetState().GetAdvertised())
 			if restarts(p) && f.GetState().GetAdvertised() > 0 {
 				n.Advertised-- // gobgp counts the End-of-RIB that it sent

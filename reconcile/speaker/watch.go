@@ -193,6 +193,20 @@ func (c *Client) Snapshot() object.Speaker {
 	return c.view.facts()
 }
 
+// Each gives every path of Snapshot to take, in no order. Nothing is heard of the speaker meanwhile.
+func (c *Client) Each(take func(object.BestPath)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	zoned := c.view.zones()
+	var paths []object.BestPath
+	for p := range c.view.paths {
+		paths = c.view.pathsTo(p, zoned, paths[:0])
+		for _, x := range paths {
+			take(x)
+		}
+	}
+}
+
 // Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
 // them now, in their order. more says that there are others; ok is false where they were too many to be kept, or where a
 // neighbour is not as it was, until Caught: that the paths of one who begins anew are gone does not say that its routes are.

@@ -169,6 +169,7 @@ func TestHostile(t *testing.T) {
 		case refused:
 			rejected := func() string { return one.must("show", "peers", "three", "--routes", "rejected") }
 			l.wait(x.name+": the reason", func() string { return missing(rejected(), x.words) })
+			l.wait(x.name+": words", func() string { return says("1 route rejected, ") + says(x.words) })
 			if out := one.routes("10.10.3.0/24"); out != "" && missing(out, "via 192.168.170.139") != "" {
 				t.Errorf("%s: the route is %s", x.name, out)
 			}

@@ -64,7 +64,9 @@ func TestLook(t *testing.T) {
 		router.Announce(two.addr, nil, prefixes("10.10.194.128/26", "10.10.40.128/26", "10.10.194.128/27", "10.10.0.0/16", "0.0.0.0/0", "10.99.0.0/24")...),
 		router.Announce(two.addr, []uint32{65001, 64512}, prefixes("10.98.0.0/24")...),
 		router.EndOfRIB())
-	one.up(1)
+	l.wait("status to name what is rejected", func() string {
+		return missing(one.degraded("status"), "node two tells what is not its own: 6 routes rejected, such as 0.0.0.0/0: it is no block of that node (netd show peers two --routes rejected)")
+	})
 
 	l.wait("the counts", func() string {
 		return missing(strings.Join(strings.Fields(one.must("show", "peers")), " "), "two 192.168.170.138 64512 established")
@@ -104,6 +106,12 @@ func TestLook(t *testing.T) {
 	}
 	if out := one.must("show", "routes", "--bgp"); missing(out, "* 10.10.194.128/26") != "" || missing(out, "* 10.10.40.128/26") != "" || strings.Contains(out, "10.99.0.0") {
 		t.Errorf("show routes --bgp:\n%s", out)
+	}
+	// A loop alone is what loops are looked for.
+	l.say(r, router.Update(prefixes("10.10.40.128/26", "10.10.194.128/27", "10.10.0.0/16", "0.0.0.0/0", "10.99.0.0/24"), nil))
+	one.up(1)
+	if out := one.must("status"); missing(out, "two: 1 route rejected, 10.98.0.0/24: a loop: this node's AS 64512 is in its path (netd show peers two --routes rejected)") != "" {
+		t.Errorf("status:\n%s", out)
 	}
 	for _, bad := range [][]string{{"show", "peers", "--routes", "received"}, {"show", "peers", "two", "--routes", "all"}, {"show", "peers", "nobody", "--routes", "received"}} {
 		if out, code := one.ask(bad...); code != 64 {

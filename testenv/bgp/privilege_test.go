@@ -116,7 +116,9 @@ func TestClient(t *testing.T) {
 	one.start()
 	r := l.rogue(two)
 	l.say(r, router.Announce(two.addr, nil, prefixes("10.10.194.128/26", "10.99.0.0/24")...), router.EndOfRIB())
-	one.up(1)
+	l.wait("status to name what is rejected", func() string {
+		return missing(one.degraded("status"), "node two tells what is not its own: 1 route rejected, 10.99.0.0/24: it is no block of that node")
+	})
 	ask := func(args ...string) string {
 		t.Helper()
 		out, err := exec.Command(client, append([]string{"--target", "unix://" + filepath.Join(one.run(), "speaker", "speaker.sock")}, args...)...).CombinedOutput()
