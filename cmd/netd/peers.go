@@ -154,6 +154,38 @@ func (l *looker) view(r speaker.Route) routeView {
 	return v
 }
 
+// own is the view of one of this host's own routes in the speaker's table: it says whom it is told to.
+func (l *looker) own(r speaker.Route) routeView {
+	v := l.view(r)
+	v.ToldTo = nil
+	for _, to := range r.ToldTo {
+		if a, err := netip.ParseAddr(to); err == nil {
+			to = l.toldName(a)
+		}
+		v.ToldTo = append(v.ToldTo, to)
+	}
+	slices.Sort(v.ToldTo)
+	words := "told to nobody"
+	if len(v.ToldTo) > 0 {
+		words = "told to " + strings.Join(v.ToldTo, ", ")
+	}
+	if v.Text != "" {
+		words = v.Text + ", " + words
+	}
+	v.Text = words
+	return v
+}
+
+// toldName is the name of a neighbour by an address without a zone.
+func (l *looker) toldName(a netip.Addr) string {
+	for _, n := range l.peers {
+		if n.Addr.WithZone("") == a {
+			return l.nameOf(n.Addr)
+		}
+	}
+	return a.String()
+}
+
 func (l *looker) nameOf(a netip.Addr) string {
 	if name := desired.NeighbourName(l.config, a); name != "" {
 		return name
@@ -219,7 +251,11 @@ func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
 	if r.Which == string(speaker.LocRIB) {
 		table, err := l.client.Routes(ctx, speaker.LocRIB, netip.Addr{})
 		for _, x := range table {
-			v.Routes = append(v.Routes, l.view(x))
+			if x.Peer.IsValid() {
+				v.Routes = append(v.Routes, l.view(x))
+			} else {
+				v.Routes = append(v.Routes, l.own(x))
+			}
 		}
 		return v, err
 	}

@@ -72,3 +72,23 @@ peer "tor" {
 		}
 	}
 }
+
+// TestToldTo: what is said of this host's own routes is whom they are told to, by name; the marks that the speaker has for that
+// mean nothing to anyone.
+func TestToldTo(t *testing.T) {
+	tor, fabric := netip.MustParseAddr("192.168.170.1"), netip.MustParseAddr("fe80::1%eth0")
+	l := &looker{config: &config.Config{Peers: []config.Peer{{Name: "tor", Address: tor}, {Name: "fabric", Address: fabric.WithZone("")}}},
+		peers: []speaker.Neighbour{{Addr: tor}, {Addr: fabric}}}
+	for _, x := range []struct {
+		to   []string
+		want string
+	}{
+		{nil, "told to nobody"},
+		{[]string{"192.168.170.1"}, "told to tor"},
+		{[]string{"192.168.170.1", "fe80::1", "nodes"}, "told to fabric, nodes, tor"},
+	} {
+		if got := l.own(speaker.Route{Origin: "igp", ToldTo: x.to}).Text; got != x.want {
+			t.Errorf("%q, want %q", got, x.want)
+		}
+	}
+}

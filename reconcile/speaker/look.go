@@ -40,9 +40,11 @@ type Route struct {
 	Communities []string     `json:"communities,omitempty"`
 	Originator  string       `json:"originator,omitempty"` // RFC 4456: whom a reflector had it from
 	Clusters    []string     `json:"clusters,omitempty"`   // and by which reflectors it came
+	ToldTo      []string     `json:"told_to,omitempty"`    // of one of this host's own in LocRIB: object.ToNodes, neighbours' addresses
 	Since       time.Time    `json:"since"`
 
 	firstAS uint32
+	marks   []*api.LargeCommunity // of one of this host's own: they leave with nobody, and mean nothing to anyone else
 }
 
 // Routes reads a table, of one neighbour where it is one's, in the order of prefixes.
@@ -113,7 +115,11 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 		req.TableType, req.Name = api.TableType_ADJ_OUT, of.String()
 	}
 	c.mu.Lock()
-	zoned := c.view.zones()
+	zoned, known := c.view.zones(), map[string]string{markOf(object.ToNodes): object.ToNodes}
+	for a := range c.view.neighbours {
+		to := a.WithZone("").String()
+		known[markOf(to)] = to
+	}
 	c.mu.Unlock()
 	stream, err := gobgp.ListPath(ctx, req)
 	if err == nil {
@@ -126,6 +132,12 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 				if a, ok := zoned[route.Peer]; ok {
 					route.Peer = a
 				}
+				for _, m := range route.marks {
+					if to := known[largeText(m)]; to != "" { // else of one who is no neighbour any more
+						route.ToldTo = append(route.ToldTo, to)
+					}
+				}
+				slices.Sort(route.ToldTo)
 				if err := take(route); err != nil {
 					return err
 				}
@@ -178,7 +190,11 @@ func (r *Route) attribute(a *anypb.Any) error {
 		}
 	case *api.LargeCommunitiesAttribute:
 		for _, c := range m.GetCommunities() {
-			r.Communities = append(r.Communities, fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2()))
+			if c.GetGlobalAdmin() == 0 && !r.Peer.IsValid() {
+				r.marks = append(r.marks, c)
+				continue
+			}
+			r.Communities = append(r.Communities, largeText(c))
 		}
 	case *api.OriginatorIdAttribute:
 		r.Originator = printable(m.GetId())

@@ -15,9 +15,11 @@ import (
 // speaker: the statements that let a path out take them off.
 const markPattern = `^0:\d+:\d+$`
 
-func markOf(to string) string {
-	m := mark(to)
-	return fmt.Sprintf("%d:%d:%d", m.GetGlobalAdmin(), m.GetLocalData1(), m.GetLocalData2())
+func markOf(to string) string { return largeText(mark(to)) }
+
+// largeText is a large community as RFC 8092 §5 has it written.
+func largeText(c *api.LargeCommunity) string {
+	return fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2())
 }
 
 func mark(to string) *api.LargeCommunity {
@@ -40,7 +42,7 @@ func marksOf(list string) *api.LargeCommunitiesAttribute {
 func toOf(l *api.LargeCommunitiesAttribute, known map[string]string) string {
 	var out []string
 	for _, c := range l.GetCommunities() {
-		text := fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2())
+		text := largeText(c)
 		if to := known[text]; to != "" {
 			text = to
 		}
