@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,10 +11,12 @@ import (
 	"time"
 
 	"netd/testenv/router"
+	"netd/testenv/stream"
 )
 
 // TestPeerAttributes walks a session with each program through what a peer block says: what the router is told and what
-// is taken from it, and after each edit of the file that the session lived on, or was reset where the plan said so.
+// is taken from it, and after each edit of the file that the session lived on, or was reset where the plan said so. A stream by way
+// of another router loses nothing of all of it.
 func TestPeerAttributes(t *testing.T) {
 	for _, program := range []router.Program{router.BIRD, router.FRR} {
 		t.Run(string(program), func(t *testing.T) { peerAttributes(t, program) })
@@ -26,6 +29,7 @@ func peerAttributes(t *testing.T, program router.Program) {
 peer "other" {
   address = "192.168.170.2"
   asn     = 65102
+  import  = ["10.64.0.0/16 le 32"]
 }
 peer "tor" {
   address = "192.168.170.1"
@@ -42,7 +46,9 @@ peer "tor" {
 	s := session{restart: 60, as: 65101, netdAS: 64512, id: "192.168.170.1", netd: "192.168.170.137", announce: []string{
 		"172.30.0.0/24", "172.30.1.0/25", "172.32.0.0/24", "10.99.0.0/24", "10.0.0.0/8", "10.10.40.128/28", "192.0.2.0/24", "0.0.0.0/0"}}
 	r := router.New(t, program, tor.NS, s.conf(program))
-	o := session{restart: 60, as: 65102, netdAS: 64512, id: "192.168.170.2", netd: "192.168.170.137"}
+	far := netip.MustParseAddr("10.64.0.9") // beyond the other
+	other.Run(t, "ip addr add 10.64.0.9/32 dev lo")
+	o := session{restart: 60, as: 65102, netdAS: 64512, id: "192.168.170.2", netd: "192.168.170.137", announce: []string{"10.64.0.9/32"}}
 	bird := router.New(t, router.BIRD, other.NS, o.conf(router.BIRD))
 	node.start()
 	node.up(2)
@@ -80,6 +86,11 @@ peer "tor" {
 	if out := node.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
 	}
+
+	// What goes by way of the other loses nothing of all that follows, neither while a password is wrong nor when it is right again.
+	l.wait("the other's route", func() string { return missing(node.routes("10.64.0.9"), "via 192.168.170.2") })
+	beside := stream.Start(t, node.NS, node.addr, other.NS, far, time.Millisecond)
+	beside.Flowing(t)
 
 	// since are the moments at which the two sessions came up.
 	since := func() [2]time.Time {
@@ -188,6 +199,9 @@ peer "tor" {
   import        = ["172.16.0.0/12 le 24"]
   password_file = "` + secret + `"`))
 		}
+		if i > 0 { // the router has the old one still
+			l.wait("the words of a wrong password", func() string { return missing(node.degraded("status"), "MD5 mismatch or wrong address") })
+		}
 		s.password = password
 		if program == router.BIRD {
 			r.Configure(s.conf(program))
@@ -201,6 +215,11 @@ peer "tor" {
 			return differs(fmt.Sprint(up(node.status())), "2")
 		})
 		told("path 64512\n")
+	}
+	if got := beside.Stop(); got.Lost != 0 || got.Sent < 1000 {
+		t.Errorf("the stream by way of the other: %s", got)
+	} else {
+		t.Log(got)
 	}
 	if out := node.must("status") + node.must("plan") + node.log.String(); strings.Contains(out, "second") {
 		t.Error("the password is shown")
