@@ -83,21 +83,36 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	return handle(ctx, req)
 }
 
-// switched waits until an administrative order, which gobgp carries out later, is carried out.
+// switched waits until an administrative order, which gobgp carries out later, is carried out. One that is not while its caller
+// waits may be after all, when its request is counted and over: that is counted as another change.
 func (s *sessions) switched(ctx context.Context, address string, up bool) error {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, rpcTimeout) // gobgp has room for one such order and loses the next without a word
-	defer cancel()
-	for {
+	done := func() bool {
 		p := s.look(addr)
-		if p == nil || (p.GetState().GetAdminState() == api.PeerState_UP) == up {
-			return nil
-		}
-		if err := wait(ctx, 2*time.Millisecond); err != nil {
+		return p == nil || (p.GetState().GetAdminState() == api.PeerState_UP) == up
+	}
+	within, cancel := context.WithTimeout(ctx, rpcTimeout) // gobgp has room for one such order and loses the next without a word
+	defer cancel()
+	for !done() {
+		if err := wait(within, 2*time.Millisecond); err != nil {
+			s.start(func() { s.late(done) })
 			return fmt.Errorf("switching %s: %w", addr, err)
+		}
+	}
+	return nil
+}
+
+// late counts a change once it is made. For longer than an answer holds nobody has to look for it.
+func (s *sessions) late(done func() bool) {
+	ctx, cancel := context.WithTimeout(s.ctx, believed)
+	defer cancel()
+	for wait(ctx, 50*time.Millisecond) == nil {
+		if done() {
+			s.changes.Add(1)
+			return
 		}
 	}
 }

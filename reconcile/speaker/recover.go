@@ -34,13 +34,17 @@ func (s *sessions) hurry(addr netip.Addr) {
 		s.log("warn", "hurrying a session", map[string]any{"peer": name, "error": err.Error()})
 		return
 	}
-	// gobgp has room for one such order and loses the next without a word, which would leave the neighbour shut down.
-	s.until(addr, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_DOWN })
+	// gobgp has room for one such order and loses the next without a word, which would leave the neighbour shut down: also where
+	// the stop is carried out so late that it is still seen up and taken to be up again.
+	down := s.until(addr, 5*time.Second, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_DOWN })
 	for range 10 {
+		if !down {
+			break
+		}
 		if err := s.bgp.EnablePeer(s.ctx, &api.EnablePeerRequest{Address: name}); err != nil {
 			break
 		}
-		if s.until(addr, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_UP }) {
+		if s.until(addr, 250*time.Millisecond, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_UP }) {
 			return
 		}
 	}
@@ -48,9 +52,9 @@ func (s *sessions) hurry(addr netip.Addr) {
 	s.renew(addr)
 }
 
-// until looks at a neighbour until it is as wanted, for a quarter of a second at most.
-func (s *sessions) until(addr netip.Addr, is func(*api.Peer) bool) bool {
-	ctx, cancel := context.WithTimeout(s.ctx, 250*time.Millisecond)
+// until looks at a neighbour until it is as wanted, for so long at most.
+func (s *sessions) until(addr netip.Addr, most time.Duration, is func(*api.Peer) bool) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, most)
 	defer cancel()
 	for {
 		p := s.look(addr)
