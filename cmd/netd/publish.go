@@ -27,11 +27,15 @@ func (p pluginAttacher) Publish(ctx context.Context, id object.Place, ports []ob
 		if slices.Equal(was.Ports, ports) {
 			return nil
 		}
+		var listens func(object.Port) string
+		if len(ports) > 0 {
+			listens = desired.Listening(s.Config, s.Node, desired.Facts{Host: p.d.host.facts})
+		}
 		for _, port := range ports {
 			if slices.Contains(was.Ports, port) {
 				continue
 			}
-			if what := desired.Listens(s.Config, s.Node, desired.Facts{Host: p.d.host.facts}, port); what != "" {
+			if what := listens(port); what != "" {
 				return fmt.Errorf("-p %s: netd itself listens at that port of this host, for %s; publish another one", port, what)
 			}
 			if err := vacant(port); err != nil {

@@ -30,19 +30,22 @@ func (b *builder) listeners() []listener {
 	return out
 }
 
-// Listens is what netd itself listens for at a port of this host, in words, and "" where for nothing. Nobody can have it published.
-func Listens(c *config.Config, self config.Node, f Facts, p object.Port) string {
+// Listening tells what netd itself listens for at a port of this host, in words, and "" where for nothing. Nobody can have it published.
+func Listening(c *config.Config, self config.Node, f Facts) func(object.Port) string {
 	b := newBuilder(c, self, f)
-	if err := b.findUnderlays(); err != nil { // then there is nothing yet to listen at
+	var listeners []listener
+	if err := b.findUnderlays(); err == nil { // else there is nothing yet to listen at
+		b.neighbours = b.findNeighbours()
+		listeners = b.listeners()
+	}
+	return func(p object.Port) string {
+		for _, l := range listeners {
+			if l.port.Meets(p) {
+				return fmt.Sprintf("%s (%s)", l.what, l.by)
+			}
+		}
 		return ""
 	}
-	b.neighbours = b.findNeighbours()
-	for _, l := range b.listeners() {
-		if l.port.Meets(p) {
-			return fmt.Sprintf("%s (%s)", l.what, l.by)
-		}
-	}
-	return ""
 }
 
 // overheard notes ports that are published and that netd itself listens at: the file came to need them later.

@@ -39,8 +39,9 @@ func TestPublishedBesideNetd(t *testing.T) {
 		if !slices.Equal(notes, []string{note}) {
 			t.Errorf("%s: notes %q", mode, notes)
 		}
+		listens := desired.Listening(c, c.Nodes[0], desired.Facts{Host: f.Host})
 		for _, p := range []object.Port{vxlan, bgp, {Proto: "tcp", On: 4789}, {Proto: "udp", On: 179}} {
-			if what := desired.Listens(c, c.Nodes[0], desired.Facts{Host: f.Host}, p); what != refused[p] {
+			if what := listens(p); what != refused[p] {
 				t.Errorf("%s: %s: netd listens for %q", mode, p, what)
 			}
 		}
