@@ -173,8 +173,8 @@ func (l *twoHosts) churn(hosts []*docker.Host, stay [][]tenant, each int) int {
 	for i, d := range hosts {
 		far := stay[1-i][0].addr.String()
 		run := func(args ...string) (string, error) { return d.Output(args...) }
-		times(each/12, "docker run --network lab", func(int) (string, error) {
-			return run(docker.CLI, "run", "--rm", "--network", "lab", docker.Image, "/bin/ping", "-c1", "-W10", far)
+		times(each/12, "docker run --network lab -p", func(int) (string, error) {
+			return run(docker.CLI, "run", "--rm", "--network", "lab", "-p", "8080:80", "-p", "8080:80/udp", docker.Image, "/bin/ping", "-c1", "-W10", far)
 		})
 		times(each/12, "ctr run --cni", func(n int) (string, error) {
 			return run("ctr", "run", "--rm", "--cni", "--snapshotter", "native", containerd.Image, fmt.Sprintf("brief-%d-%d", i, n), "/bin/ping", "-c1", "-W10", far)
@@ -257,6 +257,9 @@ func TestChurn(t *testing.T) {
 			l.allPairs(stay)
 			for i, h := range l.hosts {
 				h.taken(fmt.Sprintf("1 by cni, 1 by docker, %d by file", 2+i)) // those that stay, and what the file keeps for one
+				if out := h.Run(t, "nft list ruleset"); strings.Contains(out, "publish") {
+					t.Errorf("%s publishes:\n%s", h.Name, out)
+				}
 				if out := strings.Count(h.Run(t, "ip -o link show group 142 type veth"), "\n"); out != 4 {
 					t.Errorf("%s has %d veth:\n%s", h.Name, out, h.Run(t, "ip -o link show group 142"))
 				}

@@ -284,6 +284,15 @@ func (p pluginAttacher) on(ctx context.Context, f func(context.Context, workload
 	return errors.Join(err, cerr)
 }
 
+// Begin takes away what a dockerd that died has begun. That it cannot keeps no other from beginning.
+func (p pluginAttacher) Begin(ctx context.Context) error {
+	return p.d.call(ctx, func(ctx context.Context) {
+		if err := p.d.host.core.Unjoined(ctx); err != nil {
+			p.d.log.Error("endpoints that Docker never used", zap.Error(err))
+		}
+	})
+}
+
 // Pool implements docker.Attacher, as do the methods that follow.
 func (p pluginAttacher) Pool(ctx context.Context, network string, pool netip.Prefix) (name string, err error) {
 	err = p.on(ctx, func(_ context.Context, s workload.Site) (err error) { name, err = s.Pool(network, pool); return err })

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,12 +16,11 @@ import (
 func TestDockerPluginFaults(t *testing.T) {
 	l, hosts := newPluginLab(t, "vxlan")
 	d, h, other := hosts[0], l.hosts[0], l.hosts[1]
-	runs(t, d, "kept", "lab")
+	runs(t, d, "kept", "lab", "-p", "9090:90")
 	back := runs(t, hosts[1], "back", "lab", "--restart", "always", "--ip", "10.10.194.150")
-	runs(t, hosts[1], "again", "lab", "--restart", "always", "-p", "8080:80") // it gets another address, and the port that it had
-	runs(t, hosts[1], "gone", "lab")
+	runs(t, hosts[1], "again", "lab", "--restart", "always", "-p", "8080:80") // it comes back with another address, and the port that it had
 	l.reaches(d, "kept", back)
-	other.taken("3 by docker")
+	other.taken("2 by docker")
 
 	// On the other host all die, and Docker starts while netd is away: it gives up on its containers, and never tells netd that
 	// those of before are gone. That takes Docker's own time-outs; the rest is done meanwhile.
@@ -28,6 +28,17 @@ func TestDockerPluginFaults(t *testing.T) {
 	hosts[1].Kill()
 	away := make(chan error, 1)
 	go func() { away <- hosts[1].TryStart() }()
+
+	publishes := func(h *labHost, ports ...string) {
+		t.Helper()
+		l.wait(h.Name+" publishes "+strings.Join(ports, ", "), func() string {
+			out := h.must(0, "show", "workloads")
+			if strings.Count(out, "->") != len(ports) || slices.ContainsFunc(ports, func(p string) bool { return !strings.Contains(out, p) }) {
+				return out
+			}
+			return ""
+		})
+	}
 
 	// With live-restore the container goes on, whether dockerd is told to end or is killed.
 	d.With("--live-restore")
@@ -43,6 +54,7 @@ func TestDockerPluginFaults(t *testing.T) {
 			t.Errorf("dockerd started again: %s after %s", got, kept)
 		}
 		h.taken("1 by docker")
+		publishes(h, "9090->90/tcp")
 	}
 
 	// netd dies before each of Docker's calls is answered, and is started again as systemd does.
@@ -105,6 +117,7 @@ func TestDockerPluginFaults(t *testing.T) {
 		if x.args[0] == "run" {
 			l.reaches(d, "kept", "10.10.40.170")
 			h.taken("2 by docker")
+			publishes(h, "8080->80/tcp", "9090->90/tcp")
 		}
 		if x.undo != nil {
 			d.Docker(x.undo...)
@@ -160,6 +173,64 @@ func TestDockerPluginFaults(t *testing.T) {
 		}
 	}
 
+	// dockerd dies between two calls. What it began it ends when it is there again, and netd keeps none of it.
+	for _, x := range []struct {
+		call         string
+		before, args []string
+	}{
+		{"IpamDriver.RequestAddress", nil, run},
+		{"NetworkDriver.CreateEndpoint", nil, run},
+		{"NetworkDriver.Join", nil, run},
+		{"NetworkDriver.ProgramExternalConnectivity", nil, run},
+		{"NetworkDriver.RevokeExternalConnectivity", run, []string{"stop", "-t", "0", "new"}},
+		{"NetworkDriver.Leave", run, []string{"stop", "-t", "0", "new"}},
+	} {
+		if x.before != nil {
+			d.Docker(x.before...)
+		}
+		h.stop(syscall.SIGTERM)
+		h.env = []string{"NETD_TEST_KILL_CALL=" + x.call, fmt.Sprint("NETD_TEST_KILL_PID=", d.PID())}
+		h.start()
+		h.env = nil
+		if out, err := d.TryDocker(x.args...); err == nil && x.before == nil { // one that stops may be said to have before its network is left
+			t.Fatalf("%s: docker %s: %s", x.call, strings.Join(x.args, " "), out)
+		}
+		d.Ended()
+		d.Start()
+		d.Docker("rm", "-f", "new")
+		d.Docker(run...) // with the address that it was to have
+		l.reaches(d, "kept", "10.10.40.170")
+		publishes(h, "8080->80/tcp", "9090->90/tcp")
+		d.Docker("rm", "-f", "new")
+		h.taken("1 by docker")
+	}
+
+	// A container goes from its network and comes back, is renamed, dies at once, again and again.
+	d.Docker(run...)
+	d.Docker("network", "disconnect", "lab", "new")
+	h.taken("1 by docker")
+	publishes(h, "9090->90/tcp")
+	d.Docker("network", "connect", "lab", "new")
+	publishes(h, "8080->80/tcp", "9090->90/tcp")
+	d.Docker("rename", "new", "other")
+	d.Docker("restart", "-t", "0", "other")
+	publishes(h, "8080->80/tcp", "9090->90/tcp")
+	d.Docker("rm", "-f", "other")
+	for range 3 {
+		d.Docker("run", "--rm", "--network", "lab", "-p", "8080:80", docker.Image, "/bin/sh", "-c", "exit 0")
+	}
+	refusedBy(t, d, "no such file", "run", "--rm", "--network", "lab", "-p", "8080:80", docker.Image, "/bin/none")
+	d.Docker("run", "-d", "--restart", "always", "--name", "new", "--network", "lab", "-p", "8080:80", docker.Image, "/bin/sh", "-c", "exit 1")
+	l.wait("a container that ends again and again", func() string {
+		if out := d.Docker("inspect", "-f", "{{.RestartCount}}", "new"); out == "0" {
+			return out
+		}
+		return ""
+	})
+	d.Docker("rm", "-f", "new")
+	h.taken("1 by docker")
+	publishes(h, "9090->90/tcp")
+
 	if err := <-away; err != nil {
 		t.Fatal(err)
 	}
@@ -177,9 +248,7 @@ func TestDockerPluginFaults(t *testing.T) {
 		t.Errorf("it has %s after %s", got, back)
 	}
 	other.taken("2 by docker")
-	if out := other.must(0, "show", "workloads"); strings.Count(out, "8080->80/tcp") != 1 {
-		t.Errorf("the port is not published again:\n%s", out)
-	}
+	publishes(other, "8080->80/tcp")
 	l.reaches(d, "kept", back)
 	l.reaches(hosts[1], "back", kept)
 }

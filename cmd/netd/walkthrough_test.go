@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,10 +25,15 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("NETD_TEST_PROGRAM") != "" || len(os.Args) > 1 && os.Args[1] == "speaker" {
 		steps := stepping()
-		if fatal := os.Getenv("NETD_TEST_KILL_CALL"); fatal != "" { // die before that call is answered
+		if fatal := os.Getenv("NETD_TEST_KILL_CALL"); fatal != "" { // die before that call is answered, or have who called die
+			victim := os.Getpid()
+			if pid, err := strconv.Atoi(os.Getenv("NETD_TEST_KILL_PID")); err == nil {
+				victim = pid
+			}
+			var once sync.Once // later the number may be another's
 			afterCall = func(method string) {
 				if method == fatal {
-					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					once.Do(func() { _ = syscall.Kill(victim, syscall.SIGKILL) })
 				}
 			}
 		}

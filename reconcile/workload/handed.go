@@ -256,9 +256,11 @@ func (c *Core) Name(id object.Place, container, name string) error {
 	return nil
 }
 
-// Unjoined detaches the endpoints that their runtime has in no container: what is left of calls that a daemon which died did
-// not answer. A daemon does so when it starts, before it hears of new ones.
+// Unjoined takes back promises, and detaches the endpoints that their runtime has in no container: what is left of calls that a daemon
+// which died did not answer, or of a runtime that died before it made use of the answer. It is for when either starts, before
+// it is heard of new ones.
 func (c *Core) Unjoined(ctx context.Context) error {
+	clear(c.promised)
 	var ids []object.Place
 	for _, e := range c.All() {
 		if e.Owner == "docker" && e.Netns == "" {

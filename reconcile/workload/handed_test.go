@@ -230,8 +230,17 @@ func TestHanded(t *testing.T) {
 	if _, err := attach("e4", "10.10.40.141", ""); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := promise(everything, "10.10.40.143"); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Unjoined(ctx); err != nil {
 		t.Error(err)
+	}
+	for _, a := range []string{"10.10.40.141", "10.10.40.143"} { // nobody has to wait for what a dockerd that died began with them
+		if _, err := promise(everything, a); err != nil {
+			t.Error(err)
+		}
+		c.Unpromise(netip.MustParseAddr(a))
 	}
 	if _, ok := c.Known("docker/e4"); ok || len(c.All()) != 1 {
 		t.Errorf("after a start: %v", c.All())

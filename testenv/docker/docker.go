@@ -95,6 +95,15 @@ func (h *Host) end(sig syscall.Signal) {
 	h.daemon = nil
 }
 
+// PID is dockerd's.
+func (h *Host) PID() int { return h.daemon.Process.Pid }
+
+// Ended waits for dockerd to end of itself, or by another's hand.
+func (h *Host) Ended() {
+	<-h.ended
+	h.daemon = nil
+}
+
 // Docker runs docker on the host; the test fails if that does.
 func (h *Host) Docker(args ...string) string {
 	h.t.Helper()

@@ -67,6 +67,8 @@ func (w willing) Detach(_ context.Context, ids ...object.Place) error {
 	return nil
 }
 
+func (willing) Begin(context.Context) error { return nil }
+
 func (willing) Known(context.Context) ([]store.Endpoint, error) {
 	return []store.Endpoint{{ID: "docker/e1", Owner: "docker", Container: "e1", IPv4: netip.MustParseAddr("10.10.40.130"), MAC: "02:00:00:00:00:01"}}, nil
 }

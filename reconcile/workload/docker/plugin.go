@@ -25,6 +25,7 @@ const biggestCall = 1 << 20
 
 // Attacher is what the plugin needs of the daemon.
 type Attacher interface {
+	Begin(ctx context.Context) error
 	Pool(ctx context.Context, network string, pool netip.Prefix) (name string, err error)
 	Promise(ctx context.Context, network string, in netip.Prefix, wanted netip.Addr) (netip.Addr, error)
 	Unpromise(ctx context.Context, a netip.Addr) error
@@ -76,7 +77,7 @@ type method func(ctx context.Context, body []byte) (any, error)
 
 func (p Plugin) methods() map[string]method {
 	return map[string]method{
-		"Plugin.Activate":                           fixed(map[string]any{"Implements": []string{"NetworkDriver", "IpamDriver"}}),
+		"Plugin.Activate":                           p.activate,
 		"NetworkDriver.GetCapabilities":             fixed(map[string]any{"Scope": "local", "ConnectivityScope": "global"}),
 		"NetworkDriver.CreateNetwork":               call(p.createNetwork),
 		"NetworkDriver.DeleteNetwork":               fixed(struct{}{}),
@@ -117,6 +118,14 @@ func call[T any](f func(context.Context, T) (any, error)) method {
 		}
 		return f(ctx, in)
 	}
+}
+
+// activate is what a dockerd asks first, and once: what another one began before it will not go on.
+func (p Plugin) activate(ctx context.Context, _ []byte) (any, error) {
+	if err := p.Attacher.Begin(ctx); err != nil {
+		return nil, err
+	}
+	return map[string]any{"Implements": []string{"NetworkDriver", "IpamDriver"}}, nil
 }
 
 // Pools. A pool's id is the network's name and the prefix that addresses are taken from.
