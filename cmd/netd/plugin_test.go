@@ -310,7 +310,7 @@ func TestDockerPluginIPv6(t *testing.T) {
 			return ""
 		})
 	}
-	if out := hosts[0].Docker("exec", "six", "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 2001:db8::1 8080"); !strings.Contains(out, "six") {
+	if out := hosts[0].Docker("exec", "six", "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 20 2001:db8::1 8080"); !strings.Contains(out, "six") {
 		t.Errorf("the container by its own port: %q", out)
 	}
 	if out, err := asked("[2001:db8::1]:8083"); err == nil {
