@@ -228,6 +228,24 @@ protocol bgp peer2 from clients { neighbor 192.168.170.138 as 64512; }
 	if out := one.routes("10.10.3.0/24"); out != "" {
 		t.Errorf("one believes that three's block is two's: %s", out)
 	}
+	sessions := func() { // with a route from either, of which one will do
+		t.Helper()
+		for _, h := range []*host{one, two} {
+			l.wait("both sessions of "+h.Name, func() string {
+				up := 0
+				for _, p := range h.status().Peers {
+					if p.State == "established" && p.Synced && (p.Addr == rr1.addr || p.Addr == rr2.addr) {
+						up++
+					}
+				}
+				if up != 2 {
+					return h.must("show", "peers")
+				}
+				return missing(h.must("show", "routes"), "node rr1, node rr2")
+			})
+		}
+	}
+	sessions()
 	streams := l.streams(c, d)
 	for _, r := range []*router.Router{first, second} {
 		r.Freeze()
@@ -236,18 +254,7 @@ protocol bgp peer2 from clients { neighbor 192.168.170.138 as 64512; }
 			t.Error(out)
 		}
 		r.Thaw()
-		l.wait("both sessions", func() string {
-			up := 0
-			for _, p := range one.status().Peers {
-				if p.State == "established" && p.Synced && (p.Addr == rr1.addr || p.Addr == rr2.addr) {
-					up++
-				}
-			}
-			if up != 2 {
-				return one.must("show", "peers")
-			}
-			return ""
-		})
+		sessions()
 	}
 	l.unharmed(streams)
 }

@@ -362,11 +362,11 @@ func TestSilence(t *testing.T) {
 					l.wait("the withdrawal", func() string { return one.routes("10.10.194.128/26") })
 					t.Logf("killed: withdrawn after %s", time.Since(begin))
 					l.wait("why", func() string {
-						p := one.status().Peers[0]
-						if p.ErrorAt.Before(begin) {
-							return fmt.Sprintf("%+v", p)
+						s := one.status()
+						if len(s.Peers) != 1 || s.Peers[0].ErrorAt.Before(begin) {
+							return fmt.Sprintf("%+v", s)
 						}
-						if strings.Contains(p.Error, "hold timer expired") {
+						if p := s.Peers[0]; strings.Contains(p.Error, "hold timer expired") {
 							t.Errorf("the session was lost, and the routes stayed until the hold time was over: %s", p.Error)
 						}
 						return ""
