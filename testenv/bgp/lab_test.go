@@ -22,18 +22,23 @@ import (
 
 func TestMain(m *testing.M) { netns.Main(m) }
 
-// program is netd, built once.
-var program = sync.OnceValues(func() (string, error) {
+// program is netd, built once, and newer the same as of a later version.
+var (
+	program = sync.OnceValues(func() (string, error) { return build("") })
+	newer   = sync.OnceValues(func() (string, error) { return build("-X main.version=newer") })
+)
+
+func build(ldflags string) (string, error) {
 	dir, err := os.MkdirTemp("/run", "netd") // of the tests' own mount namespace: it goes with them
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "netd")
-	if out, err := exec.Command("go", "build", "-o", path, "netd/cmd/netd").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", ldflags, "-o", path, "netd/cmd/netd").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building netd: %w: %s", err, out)
 	}
 	return path, os.Chmod(dir, 0o755)
-})
+}
 
 // lab is hosts on one wire. Labs run side by side: their names differ, their addresses may be the same.
 type lab struct {
@@ -81,6 +86,7 @@ type host struct {
 	lab    *lab
 	addr   netip.Addr
 	dir    string
+	netd   string   // the program
 	env    []string // more than this process's, for the daemon
 	daemon *exec.Cmd
 	log    *log
@@ -99,7 +105,7 @@ func (l *log) String() string              { l.mu.Lock(); defer l.mu.Unlock(); r
 func (l *lab) host(name, address string) *host {
 	l.t.Helper()
 	p := netip.MustParsePrefix(address)
-	h := &host{NS: netns.New(l.t, l.id+"-"+name), lab: l, addr: p.Addr(), dir: l.t.TempDir(), log: &log{}}
+	h := &host{NS: netns.New(l.t, l.id+"-"+name), lab: l, addr: p.Addr(), dir: l.t.TempDir(), netd: l.netd, log: &log{}}
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		l.t.Fatal(err)
 	}
@@ -118,7 +124,7 @@ func (h *host) run() string   { return filepath.Join(h.dir, "run") }
 func (h *host) state() string { return filepath.Join(h.dir, "state") }
 
 func (h *host) command(args ...string) *exec.Cmd {
-	return exec.Command(h.lab.netd, append([]string{"-c", h.lab.file, "--state-dir", h.state(), "--run-dir", h.run(), "--color", "never"}, args...)...)
+	return exec.Command(h.netd, append([]string{"-c", h.lab.file, "--state-dir", h.state(), "--run-dir", h.run(), "--color", "never"}, args...)...)
 }
 
 // waits is what netd says where something takes longer than 2 s.

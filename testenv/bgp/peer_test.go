@@ -182,6 +182,7 @@ peer "tor" {
   export     = ["10.10.0.0/16 le 26"]
   local_pref = 300`, false)
 	learned("172.30.0.0/24")
+	l.wait("the preference in the table", func() string { return missing(node.must("show", "routes", "--bgp"), "path 65101, local pref 300") })
 	// gobgp does not withdraw what a router was told of others': a new session does.
 	edit("less of others", `
   import = ["172.16.0.0/12 le 24"]`, true)

@@ -120,7 +120,7 @@ func (b *both) stop() {
 	}
 }
 
-// TestRestart kills what holds the sessions, what writes the kernel, both, and the other end, under a stream of 1,000
+// TestRestart kills what holds the sessions, what writes the kernel, both, has both be another version's, and kills the other end, under a stream of 1,000
 // packets a second in each direction: nothing is lost, and everything is as before afterwards.
 func TestRestart(t *testing.T) {
 	netns.Need(t)
@@ -155,6 +155,19 @@ func TestRestart(t *testing.T) {
 			b.one.kill()
 			b.one.start()
 			again("the death of both", begin)
+
+			later, err := newer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin, before = time.Now(), b.one.speaker()
+			b.one.kill()
+			b.one.netd = later
+			b.one.start()
+			again("the upgrade of both", begin)
+			if now := b.one.speaker(); now == before {
+				t.Errorf("the speaker of before, %d, serves a daemon of another version", now)
+			}
 
 			begin = time.Now()
 			if b.other != nil {
