@@ -113,18 +113,20 @@ func (l *looker) weigh(r speaker.Route) (gravity, string) {
 const rejectedMost = 10_000
 
 // rejected looks at the routes of those neighbours of whom not all is taken. Where it fails, it has those that it came to.
-func (l *looker) rejected(ctx context.Context) (map[netip.Addr]*rejectedView, error) {
+// looked is how many routes it went through.
+func (l *looker) rejected(ctx context.Context) (out map[netip.Addr]*rejectedView, looked int, err error) {
 	received, err := l.client.Received(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	taken := map[netip.Addr]int{}
 	l.client.Each(func(p object.BestPath) {
+		looked++
 		if l.judge(p).Why == "" {
 			taken[p.Peer]++
 		}
 	})
-	out := map[netip.Addr]*rejectedView{}
+	out = map[netip.Addr]*rejectedView{}
 	for _, n := range l.peers {
 		// A route that is taken and not the best of its prefix counts as none here, and is found to be taken.
 		told := received[n.Addr]
@@ -140,15 +142,16 @@ func (l *looker) rejected(ctx context.Context) (map[netip.Addr]*rejectedView, er
 				not.add(r.Prefix, g, why)
 			}
 		}); err != nil {
-			return out, err
+			return out, looked, err
 		}
+		looked += seen
 		v := not.view(l.isNode(n.Addr))
 		if v != nil {
-			v.More = seen < told.Received
+			v.More = seen >= rejectedMost && seen < told.Received
 		}
 		out[n.Addr] = v
 	}
-	return out, nil
+	return out, looked, nil
 }
 
 func (l *looker) isNode(a netip.Addr) bool {
@@ -162,25 +165,25 @@ func (l *looker) isNode(a netip.Addr) bool {
 
 // looking is the daemon's look at what its neighbours tell and is not taken.
 type looking struct {
-	sync.Mutex // held while someone looks
-	after      time.Time
+	sync.Mutex           // held while someone looks
+	last       time.Time // when someone had looked
+	rest       time.Duration
 }
 
-// Bounds of looking: whoever asks for the status waits for it no longer than lookWithin, and a speaker with a large table
-// works for it no more than a part in lookShare of its time, however often someone asks.
+// Bounds of looking: whoever asks for the status waits for it no longer than lookWithin, and tables of lookMany routes or more
+// are looked at no more than a part in lookShare of the time, however often someone asks.
 const (
 	lookWithin = 1500 * time.Millisecond
+	lookMany   = rejectedMost
 	lookShare  = 20
 )
 
-// lookAtRejected has the next status tell what is rejected. Where someone else looks right now, or has just looked, what was
-// seen last is told.
+// lookAtRejected has the next status tell what is rejected. Where someone looked while this one waited, that will do.
 func (d *daemonState) lookAtRejected(ctx context.Context) {
-	if !d.looking.TryLock() {
-		return
-	}
+	asked := time.Now()
+	d.looking.Lock()
 	defer d.looking.Unlock()
-	if time.Now().Before(d.looking.after) {
+	if d.looking.last.After(asked) || time.Since(d.looking.last) < d.looking.rest {
 		return
 	}
 	l, err := d.looker(ctx)
@@ -190,8 +193,13 @@ func (d *daemonState) lookAtRejected(ctx context.Context) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
-	seen, err := l.rejected(ctx)
-	d.looking.after = time.Now().Add(lookShare * time.Since(begin))
+	seen, looked, err := l.rejected(ctx)
+	d.looking.last, d.looking.rest = time.Now(), 0
+	if took := time.Since(begin); looked >= lookMany {
+		d.looking.rest = lookShare * took
+	} else if err != nil {
+		d.looking.rest = took // the speaker is busy
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
