@@ -21,11 +21,11 @@ for program in bin/*; do
 done
 for unit in packaging/systemd/*; do put 644 "$unit" "/usr/lib/systemd/system/${unit##*/}"; done
 put 644 packaging/modules-load.d/netd.conf /usr/lib/modules-load.d/netd.conf
-put 644 packaging/sysctl.d/60-netd.conf /usr/lib/sysctl.d/60-netd.conf
+put 644 packaging/sysctl.d/zz-netd.conf /usr/lib/sysctl.d/zz-netd.conf
 put 644 packaging/sysusers.d/netd.conf /usr/lib/sysusers.d/netd.conf
-put 644 packaging/networkd/10-netd.network /usr/lib/systemd/network/10-netd.network
-put 644 packaging/networkd/netd.conf /usr/lib/systemd/networkd.conf.d/netd.conf
-put 644 packaging/NetworkManager/90-netd.conf /usr/lib/NetworkManager/conf.d/90-netd.conf
+put 644 packaging/networkd/00-netd.network /usr/lib/systemd/network/00-netd.network
+put 644 packaging/networkd/zz-netd.conf /usr/lib/systemd/networkd.conf.d/zz-netd.conf
+put 644 packaging/NetworkManager/zz-netd.conf /usr/lib/NetworkManager/conf.d/zz-netd.conf
 put 644 packaging/iproute2/netd.conf /etc/iproute2/rt_protos.d/netd.conf
 put 644 docs/walkthrough.hcl /usr/share/doc/netd/examples/netd.hcl
 put 644 config/reference.hcl /usr/share/doc/netd/examples/reference.hcl

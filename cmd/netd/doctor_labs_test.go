@@ -44,12 +44,20 @@ func TestDoctorNewLinks(t *testing.T) {
 	}
 	a.fault("new-links", doctor.OK, "none of")
 
-	// The package's file comes before this one, which wins: it is read later, and none of the two names the link.
-	a.sh("printf 'net.ipv4.conf.net*.rp_filter = 2\\n' >/etc/sysctl.d/60-netd.conf\nprintf 'net.ipv4.conf.*.rp_filter = 1\\nnet.ipv4.conf.v*.forwarding = 0\\n' >/etc/sysctl.d/99-hard.conf")
+	// The package's file comes after this one, and wins, but against one that names the link and comes later still.
+	packaged, err := os.ReadFile("../../packaging/sysctl.d/zz-netd.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.sh("cat >/etc/sysctl.d/zz-netd.conf <<'end'\n" + string(packaged) + "end\nprintf 'net.ipv4.conf.*.rp_filter = 0\\n' >/etc/sysctl.d/99-hard.conf")
+	if got := udev("vxlan.netd") + ", " + udev(vethOfMaster); got != "1 2, 1 1" {
+		t.Errorf("beside the package's file new links have %s", got)
+	}
+	a.sh("printf 'net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.vxlan/netd.rp_filter = 1\nnet.ipv4.conf.v*.forwarding = 0\n' >/etc/sysctl.d/zzz-hard.conf")
 	if got := udev("vxlan.netd"); got != "0 1" {
 		t.Errorf("a new vxlan.netd has %s: there is no fault to be found", got)
 	}
-	a.fault("new-links", doctor.Warn, "/etc/sysctl.d/99-hard.conf says net.ipv4.conf.v*.forwarding = 0; /etc/sysctl.d/99-hard.conf says net.ipv4.conf.*.rp_filter = 1: udev gives that to each new link of netd's")
+	a.fault("new-links", doctor.Warn, "/etc/sysctl.d/zzz-hard.conf says net.ipv4.conf.v*.forwarding = 0; /etc/sysctl.d/zzz-hard.conf says net.ipv4.conf.vxlan.netd.rp_filter = 1: udev gives that to each new link of netd's")
 	if c := a.fault("new-links", doctor.OK, "none of", "--fix"); c.Fixed != "done" {
 		t.Errorf("%+v", c)
 	}
@@ -58,8 +66,8 @@ func TestDoctorNewLinks(t *testing.T) {
 	}
 
 	// The underlay's link is the host's own: --fix leaves it.
-	a.sh("printf 'net/ipv4/conf/*/forwarding = 0\\n' >/etc/sysctl.d/98-closed.conf")
-	if got := udev("vxlan.netd") + ", " + udev(vethOfMaster) + ", " + udev("ens33"); got != "1 2, 1 1, 0 1" {
+	a.sh("printf 'net/ipv4/conf/*/forwarding = 0\\n' >/etc/sysctl.d/98-closed.conf\nrm /etc/sysctl.d/zzz-hard.conf")
+	if got := udev("vxlan.netd") + ", " + udev(vethOfMaster) + ", " + udev("ens33"); got != "1 2, 1 1, 0 0" {
 		t.Errorf("new links have %s: there is no fault to be found", got)
 	}
 	c := a.fault("new-links", doctor.Warn, "/etc/sysctl.d/98-closed.conf says net.ipv4.conf.*.forwarding = 0: at the next boot, and when ens33 comes anew", "--fix")
@@ -68,7 +76,7 @@ func TestDoctorNewLinks(t *testing.T) {
 	}
 	a.sh(c.Fix)
 	a.fault("new-links", doctor.OK, "none of")
-	if got := udev("vxlan.netd") + ", " + udev("ens33"); got != "1 2, 1 1" {
+	if got := udev("vxlan.netd") + ", " + udev("ens33"); got != "1 2, 1 0" {
 		t.Errorf("after the fix new links have %s", got)
 	}
 }

@@ -145,14 +145,25 @@ echo $! >/run/networkd.pid
 		t.Errorf("after the fix networkd took the route away:\n%s", a.sh("cat /run/networkd.log"))
 	}
 
-	// And to netd's own link, whose address is gone then.
-	a.sh("printf '[Match]\\nKind=vxlan\\n\\n[Network]\\nLinkLocalAddressing=no\\n' >/etc/systemd/network/05-all.network\nnetworkctl reload")
+	// And to netd's own link, whose address is gone then. The package's file comes before another's, unless that has a name for it.
+	packaged, err := os.ReadFile("../../packaging/networkd/00-netd.network")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = "printf '[Match]\\nKind=vxlan\\n\\n[Network]\\nLinkLocalAddressing=no\\n' >/etc/systemd/network/"
+	a.sh("cat >/etc/systemd/network/00-netd.network <<'end'\n" + string(packaged) + "end\n" + all + "05-all.network\nnetworkctl reload")
+	found, _ = a.examined()
+	managed("vxlan.netd", "unmanaged")
+	if c := found["networkd"]; c.Level != doctor.OK {
+		t.Errorf("beside the package's file: %+v", c)
+	}
+	a.sh(all + "00-all.network\nnetworkctl reload")
 	managed("vxlan.netd", "configured")
 	if out, _ := a.netd("drift"); strings.Contains(out, "No drift") {
 		t.Errorf("networkd left netd's link as it was: there is no fault to be found\n%s", out)
 	}
 	found, _ = a.examined()
-	if c := found["networkd"]; c.Level != doctor.Fail || c.Evidence != "systemd-networkd manages vxlan.netd by /etc/systemd/network/05-all.network" {
+	if c := found["networkd"]; c.Level != doctor.Fail || c.Evidence != "systemd-networkd manages vxlan.netd by /etc/systemd/network/00-all.network" {
 		t.Fatalf("%+v", c)
 	}
 	if found["networkd"].Safe {

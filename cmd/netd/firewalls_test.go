@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"netd/reconcile/doctor"
@@ -208,7 +209,8 @@ func TestDoctorNetworkManager(t *testing.T) {
 	}
 	inside(func() { a.fault("networkmanager", doctor.OK, "it does not run") })
 	f.runs(f.within("dbus-daemon", "--system", "--nofork", "--nopidfile"))
-	f.runs(f.within("NetworkManager", "--no-daemon"))
+	manager := f.within("NetworkManager", "--no-daemon")
+	f.runs(manager)
 	state := func(want string) {
 		t.Helper()
 		l.wait("NetworkManager has vxlan.netd "+want, func() string {
@@ -226,7 +228,7 @@ func TestDoctorNetworkManager(t *testing.T) {
 	}
 	inside(func() {
 		a.fault("networkmanager", doctor.Fail, "NetworkManager runs and takes netd's links for its own")
-		if c := a.fault("networkmanager", doctor.OK, "/etc/NetworkManager/conf.d/90-netd.conf keeps it off netd's links", "--fix"); c.Fixed != "done" {
+		if c := a.fault("networkmanager", doctor.OK, "/etc/NetworkManager/conf.d/zz-netd.conf keeps it off netd's links", "--fix"); c.Fixed != "done" {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -235,6 +237,39 @@ func TestDoctorNetworkManager(t *testing.T) {
 	if out, err := f.outputOf(f.within("nmcli", "device", "disconnect", "vxlan.netd")); err == nil {
 		t.Errorf("NetworkManager still takes it: %s", out)
 	}
+
+	// So does the package's file alone, which is read before all of the host's own: of these one gives the list anew.
+	packaged, err := os.ReadFile("../../packaging/NetworkManager/zz-netd.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func() { // what a section says of a link takes effect when NetworkManager first sees it
+		_ = manager.Process.Signal(syscall.SIGTERM)
+		_ = manager.Wait()
+		f.sh("rm -rf /run/NetworkManager/devices") // what it was told of links that are there, which a boot forgets
+		manager = f.within("NetworkManager", "--no-daemon")
+		f.runs(manager)
+	}
+	f.sh("rm /etc/NetworkManager/conf.d/zz-netd.conf\nmkdir -p /usr/lib/NetworkManager/conf.d\nprintf '[keyfile]\\nunmanaged-devices=interface-name:none\\n' >/etc/NetworkManager/conf.d/10-own.conf\n" +
+		"printf '[keyfile]\\nunmanaged-devices+=interface-name:netd*;interface-name:vxlan.netd\\n' >/usr/lib/NetworkManager/conf.d/90-netd.conf")
+	again()
+	l.wait("NetworkManager has vxlan.netd again", func() string {
+		out, _ := f.outputOf(f.within("nmcli", "-t", "-f", "DEVICE,STATE", "device"))
+		if !strings.Contains("\n"+out, "\nvxlan.netd:") || strings.Contains("\n"+out, "\nvxlan.netd:unmanaged\n") {
+			return out
+		}
+		return ""
+	})
+	inside(func() {
+		a.fault("networkmanager", doctor.Fail, "NetworkManager runs and takes netd's links for its own")
+	})
+	f.sh("rm /usr/lib/NetworkManager/conf.d/90-netd.conf\ncat >/usr/lib/NetworkManager/conf.d/zz-netd.conf <<'end'\n" + string(packaged) + "end")
+	again()
+	state("unmanaged")
+	inside(func() {
+		a.fault("networkmanager", doctor.OK, "/usr/lib/NetworkManager/conf.d/zz-netd.conf keeps it off netd's links")
+	})
+	a.must(0, "apply", "-y")
 	if out := a.must(0, "plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("after the fix:\n%s", out)
 	}

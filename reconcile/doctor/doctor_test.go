@@ -207,6 +207,36 @@ const (
 	many   = "vxlan\"\n}\nlocals {\n  all = range(40)\n}\ndynamic \"node\" {\n  for_each = { for i in local.all : format(\"n%d\", i) => i }\n  labels = [node.key]\n  content {\n    address = \"${cidrhost(\"192.168.170.0/24\", 2 * node.value + 1)}/24\"\n    blocks = []\n  }\n}\nlocals { # "
 )
 
+// packaged is a file of the package's.
+func packaged(name string) string {
+	b, err := os.ReadFile("../../packaging/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// TestPackaged: what doctor writes against those who manage links is what the package has, but for the comments.
+func TestPackaged(t *testing.T) {
+	files := map[string]string{"/run/systemd/netif/state": "x", "/sys/class/net/netd1/ifindex": "7\n", "/run/systemd/netif/links/7": "NETWORK_FILE=/x/50.network\n", "/run/NetworkManager/devices/1": ""}
+	s := site(t, "vxlan", recorded{files: files})
+	var typed string
+	for _, f := range append(networkd(context.Background(), s), networkManager(context.Background(), s)...) {
+		typed += f.Fix + "\n"
+	}
+	for name, at := range map[string]string{"networkd/zz-netd.conf": "/etc/systemd/networkd.conf.d/", "networkd/00-netd.network": "/etc/systemd/network/", "NetworkManager/zz-netd.conf": "/etc/NetworkManager/conf.d/"} {
+		var lines []string
+		for line := range strings.Lines(packaged(name)) {
+			if !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
+			}
+		}
+		if want := put(at+path.Base(name), strings.Join(lines, "")); !strings.Contains(typed, want+"\n") {
+			t.Errorf("%s: no command is\n%s\nof\n%s", name, want, typed)
+		}
+	}
+}
+
 // sysctls is a host with these files.
 func sysctls(names ...string) recorded {
 	files := map[string]string{}
@@ -249,13 +279,16 @@ func TestChecks(t *testing.T) {
 		{"bad no ipip", "module", "ipip", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0"}, programs: nft("")}, Fail, "the kernel 6.1.0 has no ipip", "apt-get install linux-image-$(dpkg --print-architecture)    # ", false},
 		{"bad no ipip on Ubuntu", "module", "ipip", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0", "/etc/os-release": "NAME=Ubuntu\nID=ubuntu\n"}, programs: nft("")}, Fail, "the kernel 6.1.0 has no ipip", "apt-get install linux-modules-extra-6.1.0    # ", false},
 		{"bad no ipip on Fedora", "module", "ipip", recorded{files: map[string]string{"/proc/sys/kernel/osrelease": "6.1.0", "/usr/bin/dnf": ""}, programs: nft("")}, Fail, "the kernel 6.1.0 has no ipip", "dnf install kernel-modules-extra    # ", false},
-		{"bad udev makes new links strict", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n"), Warn, "/etc/sysctl.d/99-hard.conf says net.ipv4.conf.*.rp_filter = 1: udev", `rp_filter = 2\n-net.ipv4.conf.netd*.forwarding = 1\n' > /etc/sysctl.d/zz-netd.conf`, true},
-		{"bad a later pattern beats netd's", "new-links", "vxlan\"\n  vxlan {\n    vni = 7\n  } # ", sysctls("/etc/sysctl.d/99-hard.conf", "net/ipv4/conf/*/rp_filter=1\n", "/usr/lib/sysctl.d/60-netd.conf", "net.ipv4.conf.netdvx*.rp_filter = 2\n"), Warn, "99-hard.conf", "-net.ipv4.conf.netdvx7.rp_filter = 2", true},
+		{"bad udev makes new links strict", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n"), Warn, "/etc/sysctl.d/99-hard.conf says net.ipv4.conf.*.rp_filter = 1: udev", `rp_filter = 2\n-net.ipv4.conf.netd*.forwarding = 1\n' > /etc/sysctl.d/zzz-netd.conf`, true},
+		{"bad a later pattern beats one that is for netd", "new-links", "vxlan\"\n  vxlan {\n    vni = 7\n  } # ", sysctls("/etc/sysctl.d/99-hard.conf", "net/ipv4/conf/*/rp_filter=1\n", "/usr/lib/sysctl.d/60-other.conf", "net.ipv4.conf.netdvx*.rp_filter = 2\n"), Warn, "99-hard.conf", "-net.ipv4.conf.netdvx7.rp_filter = 2", true},
 		{"bad new links do not forward", "new-links", "vxlan", sysctls("/usr/lib/sysctl.d/50-hard.conf", "net.ipv4.conf.*.forwarding=0"), Warn, "50-hard.conf says net.ipv4.conf.*.forwarding = 0: udev", "-net.ipv4.conf.netd*.forwarding = 1", true},
 		{"bad nor does the underlay", "new-links", "vxlan", sysctls("/run/sysctl.d/50-hard.conf", "net.ipv4.conf.ens33.forwarding=0"), Warn, "/run/sysctl.d/50-hard.conf says net.ipv4.conf.ens33.forwarding = 0: at the next boot", "zz-netd-underlay.conf", false},
-		{"OK the link's own line beats a later pattern", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/usr/lib/sysctl.d/60-netd.conf", "-net.ipv4.conf.vxlan/netd.rp_filter = 2\n"), OK, "none of 2 lines", "", false},
+		{"OK the link's own line beats a later pattern", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/usr/lib/sysctl.d/60-other.conf", "-net.ipv4.conf.vxlan/netd.rp_filter = 2\n"), OK, "none of 2 lines", "", false},
 		{"OK a line without a value: no pattern sets it", "new-links", "vxlan", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.vxlan/netd.rp_filter\n"), OK, "", "", false},
 		{"OK /etc hides the file", "new-links", "vxlan", sysctls("/usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/etc/sysctl.d/50-default.conf", "# net.ipv4.conf.*.rp_filter = 1\n"), OK, "none of 0 lines", "", false},
+		{"OK the package's file beats a pattern that is not for netd", "new-links", "vxlan\"\n  vxlan {\n    vni = 7\n  } # ", sysctls("/etc/sysctl.d/99-hard.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/etc/sysctl.d/local.conf", "net.ipv4.conf.*.rp_filter = 1\n", "/usr/lib/sysctl.d/zz-netd.conf", packaged("sysctl.d/zz-netd.conf")), OK, "none of 5 lines", "", false},
+		{"bad a file after all others", "new-links", "vxlan", sysctls("/etc/sysctl.d/zzzz.conf", "net.ipv4.conf.vxlan/netd.rp_filter = 1\nnet.ipv4.conf.ens33.forwarding = 0\n"), Warn, "zzzz.conf says net.ipv4.conf.vxlan.netd.rp_filter = 1: udev", "/etc/sysctl.d/~zzz-netd.conf", true},
+		{"bad nor does the underlay, by that", "new-links", "vxlan", sysctls("/etc/sysctl.d/zzzz.conf", "net.ipv4.conf.vxlan/netd.rp_filter = 1\nnet.ipv4.conf.ens33.forwarding = 0\n"), Warn, "at the next boot", "/etc/sysctl.d/~zz-netd-underlay.conf", false},
 		{"bad no link has the address", "address", "vxlan", recorded{}, Fail, "no link of this host holds the node's address 192.168.170.137", "ip addr add 192.168.170.137/24 dev ens33", false},
 		{"bad of several links none has it", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/eth1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev LINK", false},
 		{"bad the only link has it not", "address", "vxlan", recorded{files: map[string]string{"/proc/sys/net/ipv4/conf/eth0/mtu": "", "/proc/sys/net/ipv4/conf/docker0/mtu": "", "/proc/sys/net/ipv4/conf/netd1/mtu": ""}, nowhere: true}, Fail, "no link of this host", "ip addr add 192.168.170.137/24 dev eth0", false},
@@ -299,13 +332,27 @@ func TestChecks(t *testing.T) {
 		{"OK the tunnel's own address, and the nodes' subnet", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dev: "vxlan.netd", OfAddress: true}, {Dev: "ens33", OfAddress: true}}}, OK, "none", "", false},
 		{"bad a link of others in a pool", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dst: netip.MustParsePrefix("10.10.9.0/24"), Dev: "br0", Table: 254, Who: "protocol kernel (2)", OfAddress: true}}}, Fail, "route 10.10.9.0/24 dev br0 of protocol kernel (2)", "ip route del 10.10.9.0/24 dev br0 table 254", false},
 		{"OK no networkd", "networkd", "vxlan", recorded{}, OK, "does not run", "", false},
-		{"bad networkd deletes foreign routes", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "#ManageForeignRoutes=no\n"}}, Fail, "without ManageForeignRoutes=no", "/etc/systemd/networkd.conf.d/netd.conf", false},
-		{"OK networkd is told", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/netd.conf": "[Network]\nManageForeignRoutes = no\n"}}, OK, "", "", false},
-		{"bad networkd manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "ManageForeignRoutes=no\n",
+		{"bad networkd deletes foreign routes", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "#ManageForeignRoutes=no\n"}}, Fail, "without ManageForeignRoutes=no", "/etc/systemd/networkd.conf.d/zz-netd.conf", false},
+		{"OK networkd is told", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/zz-netd.conf": packaged("networkd/zz-netd.conf"), "/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=yes\n", "/etc/systemd/networkd.conf.d/99-own.conf": "[Network]\nManageForeignRoutes=yes\n"}}, OK, "", "", false},
+		{"bad networkd is told otherwise after that", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/zz-netd.conf": packaged("networkd/zz-netd.conf"), "/run/systemd/networkd.conf.d/zzz.conf": "[Network]\nManageForeignRoutes=true\n"}}, Fail,
+			"without ManageForeignRoutes=no (/run/systemd/networkd.conf.d/zzz.conf has it true, after all others)", "> '/etc/systemd/networkd.conf.d/~zz-netd.conf'", false},
+		{"bad the package's file is hidden", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/usr/lib/systemd/networkd.conf.d/zz-netd.conf": packaged("networkd/zz-netd.conf"), "/etc/systemd/networkd.conf.d/zz-netd.conf": ""}}, Fail, "without ManageForeignRoutes=no", "> /etc/systemd/networkd.conf.d/zz-netd.conf", false},
+		{"bad it is said in another section", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "[DHCPv4]\nManageForeignRoutes=no\n"}}, Fail, "without ManageForeignRoutes=no", "", false},
+		{"bad a file before the package's manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=no\n",
+			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "NETWORK_FILE=/etc/systemd/network/00-all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/00-all.network", "> /etc/systemd/network/0-netd.network", false},
+		{"bad networkd manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=no\n",
 			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/all.network", "00-netd.network", false},
 		{"OK no NetworkManager", "networkmanager", "vxlan", recorded{}, OK, "does not run", "", false},
-		{"bad NetworkManager takes our links", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Fail, "NetworkManager runs", "90-netd.conf", true},
-		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "unmanaged-devices+=interface-name:netd*;"}}, OK, "", "", false},
+		{"bad NetworkManager takes our links", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Fail, "NetworkManager runs", "> /etc/NetworkManager/conf.d/zz-netd.conf", true},
+		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zz-netd.conf": packaged("NetworkManager/zz-netd.conf")}}, OK, "", "", false},
+		{"OK its list is given anew, and the section is there", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zz-netd.conf": packaged("NetworkManager/zz-netd.conf"),
+			"/etc/NetworkManager/NetworkManager.conf": "[keyfile]\nunmanaged-devices=none\n"}}, OK, "zz-netd.conf keeps it off", "", false},
+		{"bad its list is given anew", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/10-own.conf": "[keyfile]\nunmanaged-devices=interface-name:eth9\n"}}, Fail, "NetworkManager runs", "> /etc/NetworkManager/conf.d/zz-netd.conf", true},
+		{"bad its list is given anew after all others", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zzzz.conf": "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices -= interface-name:netd*\n"}}, Fail, "NetworkManager runs", "> '/etc/NetworkManager/conf.d/~zz-netd.conf'", true},
+		{"OK its list is added to", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/10.conf": "[keyfile]\nunmanaged-devices=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/10-own.conf": "[keyfile]\nunmanaged-devices+=interface-name:eth9\n"}}, OK, "/usr/lib/NetworkManager/conf.d/10.conf keeps", "", false},
 		{"bad no nft", "firewall", "vxlan", recorded{}, Warn, "nft is not installed", "apt-get install nftables", false},
 		{"bad firewalld rejects what is forwarded", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "inet firewalld filter_FORWARD rejects what is forwarded by its rule inet firewalld filter_FORWARD handle 31 (reject)", "firewall-cmd --permanent --zone=netd --set-target=ACCEPT", false},
 		{"bad firewalld lets no tunnel in", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "accepts protocol 4 of the other nodes", "\nfirewall-cmd --permanent --zone=\"$zone\" --add-rich-rule='rule family=ipv4 source address=192.168.170.138 protocol value=4 accept'\nfirewall-cmd --reload", false},

@@ -3,32 +3,104 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
-// said reports whether a file of the patterns has a line that begins with the text.
-func (s *Site) said(text string, patterns ...string) bool {
-	for _, p := range patterns {
-		for _, name := range s.Glob(p) {
-			for line := range strings.Lines(s.file(name)) {
-				if strings.HasPrefix(strings.ReplaceAll(strings.TrimSpace(line), " ", ""), text) {
-					return true
-				}
+// byName are files in the order of their names, whichever folder each is in: one in an earlier folder hides others of its name.
+func (s *Site) byName(pattern string, dirs ...string) (out []string) {
+	files := map[string]string{}
+	for _, dir := range dirs {
+		for _, name := range s.Glob(dir + "/" + pattern) {
+			if base := path.Base(name); files[base] == "" {
+				files[base] = name
 			}
 		}
 	}
-	return false
+	for _, base := range slices.Sorted(maps.Keys(files)) {
+		out = append(out, files[base])
+	}
+	return out
 }
+
+// after is a file's name, or one like it that comes after another's.
+func after(another, name string) string {
+	for _, first := range []string{"", "zzz-", "~"} {
+		if first+name > another {
+			return first + name
+		}
+	}
+	return "~~" + name
+}
+
+// before is a file's name, or one like it that comes before another's.
+func before(another, name string) string {
+	for _, as := range []string{name, strings.TrimPrefix(name, "0")} {
+		if another == "" || as < another {
+			return as
+		}
+	}
+	return "!" + name
+}
+
+// line is one of a file of sections.
+type line struct{ file, section, key, op, value string }
+
+// sections are the lines of such files (systemd.syntax(7), NetworkManager.conf(5)).
+func (s *Site) sections(files []string) (out []line) {
+	for _, name := range files {
+		section := ""
+		for text := range strings.Lines(s.file(name)) {
+			text = strings.TrimSpace(text)
+			if inner, ok := strings.CutPrefix(text, "["); ok {
+				section = strings.TrimSuffix(inner, "]")
+				continue
+			}
+			key, value, ok := strings.Cut(text, "=")
+			if !ok || strings.ContainsAny(text[:1], "#;") {
+				continue
+			}
+			l := line{name, section, strings.TrimSpace(key), "=", strings.TrimSpace(value)}
+			if n := len(l.key); n > 0 && strings.ContainsAny(l.key[n-1:], "+-") {
+				l.key, l.op = strings.TrimSpace(l.key[:n-1]), l.key[n-1:]
+			}
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// isNo are the words for no, in either program's files.
+func isNo(value string) bool {
+	return slices.Contains([]string{"no", "n", "false", "f", "off", "0"}, strings.ToLower(value))
+}
+
+// units are the folders of systemd's configuration, the first for the host's own.
+var units = []string{"/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd"}
 
 func networkd(_ context.Context, s *Site) (out []Finding) {
 	if !s.has("/run/systemd/netif/state") {
 		return well("it does not run")
 	}
-	conf := []string{"/etc/systemd/networkd.conf", "/etc/systemd/networkd.conf.d/*.conf", "/run/systemd/networkd.conf.d/*.conf", "/usr/lib/systemd/networkd.conf.d/*.conf"}
-	if !s.said("ManageForeignRoutes=no", conf...) && !s.said("ManageForeignRoutes=false", conf...) {
-		out = append(out, Finding{Fail, "systemd-networkd runs without ManageForeignRoutes=no: it removes netd's routes from links that it manages",
-			put("/etc/systemd/networkd.conf.d/netd.conf", "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n") + "\nsystemctl restart systemd-networkd    # it reads this file only when it starts", false})
+	said := line{value: "yes"} // by nobody
+	for _, l := range s.sections(append(s.byName("networkd.conf", units...), s.byName("networkd.conf.d/*.conf", units...)...)) {
+		if l.section == "Network" && l.key == "ManageForeignRoutes" {
+			said = l
+		}
+	}
+	if !isNo(said.value) {
+		how := "without ManageForeignRoutes=no"
+		if said.file != "" {
+			how += fmt.Sprintf(" (%s has it %s, after all others)", said.file, said.value)
+		}
+		name := "zz-netd.conf"
+		if strings.Contains(said.file, ".d/") {
+			name = after(path.Base(said.file), name)
+		}
+		out = append(out, Finding{Fail, "systemd-networkd runs " + how + ": it removes netd's routes from links that it manages",
+			put("/etc/systemd/networkd.conf.d/"+name, "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n") + "\nsystemctl restart systemd-networkd    # it reads this file only when it starts", false})
 	}
 	for _, index := range s.Glob("/sys/class/net/*/ifindex") {
 		link := path.Base(path.Dir(index))
@@ -37,9 +109,9 @@ func networkd(_ context.Context, s *Site) (out []Finding) {
 		}
 		state := s.file("/run/systemd/netif/links/" + s.file(index))
 		if i := strings.Index(state, "NETWORK_FILE="); i >= 0 {
-			file, _, _ := strings.Cut(state[i+len("NETWORK_FILE="):], "\n") // the first by name that matches: the fix's is before all
+			file, _, _ := strings.Cut(state[i+len("NETWORK_FILE="):], "\n") // the first by name that matches
 			out = append(out, Finding{Fail, fmt.Sprintf("systemd-networkd manages %s by %s", link, file),
-				put("/etc/systemd/network/00-netd.network", "[Match]\nName=netd* vxlan.netd tunl0\n\n[Link]\nUnmanaged=yes\n") + "\nnetworkctl reload    # with all that else was written into files of networkd's since it read them", false})
+				put("/etc/systemd/network/"+before(path.Base(file), "00-netd.network"), "[Match]\nName=netd* vxlan.netd tunl0\n\n[Link]\nUnmanaged=yes\n") + "\nnetworkctl reload    # with all that else was written into files of networkd's since it read them", false})
 		}
 	}
 	if len(out) == 0 {
@@ -57,13 +129,52 @@ func networkManager(_ context.Context, s *Site) []Finding {
 	if !s.has("/run/NetworkManager") {
 		return well("it does not run")
 	}
-	for _, p := range []string{"/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManager/conf.d/*.conf", "/usr/lib/NetworkManager/conf.d/*.conf", "/run/NetworkManager/conf.d/*.conf"} {
-		for _, name := range s.Glob(p) {
-			if strings.Contains(s.file(name), "interface-name:netd*") {
-				return well("%s keeps it off netd's links", name)
+	const ours = "interface-name:netd*"
+	dirs := []string{"/etc/NetworkManager", "/run/NetworkManager", "/usr/lib/NetworkManager"} // read from the last to the first
+	all := s.byName("conf.d/*.conf", dirs...)
+	var files []string
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if i == 0 {
+			files = append(files, dirs[0]+"/NetworkManager.conf")
+		}
+		for _, name := range all {
+			if strings.HasPrefix(name, dirs[i]+"/") {
+				files = append(files, name)
 			}
 		}
 	}
+	list, matches, managed := line{}, map[string]string{}, map[string]line{}
+	lists := ""
+	for _, l := range s.sections(files) {
+		switch {
+		case l.section == "keyfile" && l.key == "unmanaged-devices":
+			switch has := strings.Contains(l.value, ours); {
+			case l.op == "=" && !has, l.op == "-" && has:
+				list, lists = line{}, l.file
+			case l.op != "-" && has:
+				list = l
+			}
+		case strings.HasPrefix(l.section, "device") && l.key == "match-device":
+			matches[l.section] = l.value
+		case strings.HasPrefix(l.section, "device") && l.key == "managed":
+			managed[l.section] = l
+		}
+	}
+	for section, l := range managed {
+		if list.file == "" && strings.Contains(matches[section], ours) && isNo(l.value) {
+			list = l
+		}
+	}
+	if list.file != "" {
+		return well("%s keeps it off netd's links", list.file)
+	}
+	name := "zz-netd.conf"
+	if strings.HasPrefix(lists, dirs[0]+"/conf.d/") {
+		name = after(path.Base(lists), name)
+	}
 	return []Finding{{Fail, "NetworkManager runs and takes netd's links for its own: it runs DHCP on them and deletes their routes",
-		put("/etc/NetworkManager/conf.d/90-netd.conf", "[keyfile]\nunmanaged-devices+=interface-name:netd*;interface-name:vxlan.netd;interface-name:tunl0\n") + "\nnmcli general reload", true}}
+		put(dirs[0]+"/conf.d/"+name, "[keyfile]\nunmanaged-devices+="+netdLinks+"\n\n[device-netd]\nmatch-device="+netdLinks+"\nmanaged=0\n") + "\nnmcli general reload", true}}
 }
+
+// netdLinks are netd's links as NetworkManager lists them.
+const netdLinks = "interface-name:netd*;interface-name:vxlan.netd;interface-name:tunl0"

@@ -14,27 +14,13 @@ import (
 // setting is a line of a sysctl.d file: a path below /proc/sys, which may be a pattern, and its value.
 type setting struct{ file, path, value string }
 
-// settings are the lines of all sysctl.d files in the order in which systemd-sysctl takes them: by name, where a file in /etc
-// hides one of its name in /run, and that one in /usr (sysctl.d(5)).
+// settings are the lines of all sysctl.d files in the order in which systemd-sysctl takes them (sysctl.d(5)).
 func (s *Site) settings() (out []setting) {
-	files := map[string]string{}
-	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"} {
-		for _, name := range s.Glob(dir + "/sysctl.d/*.conf") {
-			if base := path.Base(name); files[base] == "" {
-				files[base] = name
-			}
-		}
-	}
-	var order []string
-	for base := range files {
-		order = append(order, base)
-	}
-	slices.Sort(order)
-	for _, base := range order {
-		for line := range strings.Lines(s.file(files[base])) {
+	for _, name := range s.byName("sysctl.d/*.conf", "/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib") {
+		for line := range strings.Lines(s.file(name)) {
 			key, value, _ := strings.Cut(strings.TrimLeft(strings.TrimSpace(line), "-"), "=") // "-key" alone: no pattern sets it
 			if key = strings.TrimSpace(key); key != "" && !strings.ContainsAny(key[:1], "#;") {
-				out = append(out, setting{files[base], sysctlPath(key), strings.TrimSpace(value)})
+				out = append(out, setting{name, sysctlPath(key), strings.TrimSpace(value)})
 			}
 		}
 	}
@@ -85,12 +71,13 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 		}
 	}
 	var seen []string
+	last := ""
 	fix := "# netd\n" // all that it may need: what an earlier fix put there is not forgotten
 	look := func(link, what, bad, good, key string) {
 		fix += fmt.Sprintf("-net.ipv4.conf.%s.%s = %s\n", key, what, good)
 		if by := given(lines, link, what); by.value == bad {
 			if text := fmt.Sprintf("%s says %s = %s", by.file, strings.ReplaceAll(by.path, "/", "."), by.value); !slices.Contains(seen, text) {
-				seen = append(seen, text)
+				seen, last = append(seen, text), max(last, path.Base(by.file))
 			}
 		}
 	}
@@ -101,10 +88,10 @@ func newLinks(_ context.Context, s *Site) (out []Finding) {
 	}
 	look("netd0", "forwarding", "0", "1", "netd*") // a container's host end
 	if len(seen) > 0 {
-		out = append(out, Finding{Warn, strings.Join(seen, "; ") + ": udev gives that to each new link of netd's, after netd made it", put("/etc/sysctl.d/zz-netd.conf", fix), true})
+		out = append(out, Finding{Warn, strings.Join(seen, "; ") + ": udev gives that to each new link of netd's, after netd made it", put("/etc/sysctl.d/"+after(last, "zzz-netd.conf"), fix), true})
 	}
 	if by := given(lines, s.Link, "forwarding"); s.Link != "" && by.value == "0" {
-		underlay := put("/etc/sysctl.d/zz-netd-underlay.conf", fmt.Sprintf("net.ipv4.conf.%s.forwarding = 1\n", strings.ReplaceAll(s.Link, ".", "/")))
+		underlay := put("/etc/sysctl.d/"+after(path.Base(by.file), "zz-netd-underlay.conf"), fmt.Sprintf("net.ipv4.conf.%s.forwarding = 1\n", strings.ReplaceAll(s.Link, ".", "/")))
 		if strings.ContainsAny(s.Link, `=*?[{\`) { // it would be a pattern, or end there
 			underlay = "echo 1 > " + word("/proc/sys/net/ipv4/conf/"+s.Link+"/forwarding") + "    # each time: no line of sysctl.d can name this link"
 		}

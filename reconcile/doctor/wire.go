@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -177,7 +178,19 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	}
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
-			put("/etc/systemd/network/00-netd.link", "[Match]\nOriginalName=vxlan.netd netdvx* netdx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
+			put("/etc/systemd/network/"+s.firstLink(), "[Match]\nOriginalName=vxlan.netd netdvx* netdx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(names))
+}
+
+// firstLink is a name of a .link file that comes before those that are there: of those that match a link the first counts.
+func (s *Site) firstLink() string {
+	const name = "00-netd.link"
+	first := ""
+	for _, file := range s.byName("network/*.link", units...) {
+		if base := path.Base(file); base != name && (first == "" || base < first) {
+			first = base
+		}
+	}
+	return before(first, name)
 }
