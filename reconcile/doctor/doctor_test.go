@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -252,6 +253,12 @@ func held(command, group string) recorded {
 		links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}
 }
 
+// bird is a host whose BGP port is BIRD's, with default routes as ip prints them.
+func bird(routes string) recorded {
+	return recorded{files: map[string]string{"/proc/net/tcp": "sl\n 1: 00000000:00B3 00000000:0000 0A 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "bird\x00-f\x00", "/proc/9/cgroup": "0::/system.slice/bird.service"},
+		links: map[string]string{"/proc/9/fd/3": "socket:[77]"}, programs: map[string]string{"ip -4 -j -d route show default table all": routes, "nft -j list ruleset": none}}
+}
+
 // postrouting is a chain of NAT with one rule.
 func postrouting(expr string) string {
 	return `{"chain":{"family":"ip","table":"own","name":"POST","handle":1,"type":"nat","hook":"postrouting","prio":100,"policy":"accept"}},
@@ -260,6 +267,21 @@ func postrouting(expr string) string {
 
 func meta(op, key, value string) string {
 	return `{"match":{"op":"` + op + `","left":{"meta":{"key":"` + key + `"}},"right":` + value + `}}`
+}
+
+// programs are those that a fix runs, but for what any line of a shell has, and for the package of a program that was not there to look with.
+func programs(fix string) (out []string) {
+	for line := range strings.Lines(regexp.MustCompile(`'[^']*'`).ReplaceAllString(fix, "TEXT")) {
+		line, _, _ = strings.Cut(line, "    # ")
+		for _, part := range regexp.MustCompile(`&&|\|\|?|;|\bdo\b|\$?\(|\)`).Split(line, -1) {
+			f := strings.Fields(part)
+			if len(f) > 0 && !strings.Contains(f[0], "=") && regexp.MustCompile(`^[a-z]`).MatchString(f[0]) && line != "apt-get install nftables" &&
+				!slices.Contains([]string{"mkdir", "printf", "echo", "cat", "mv", "grep", "umask", "while", "done", "dpkg"}, f[0]) {
+				out = append(out, f[0])
+			}
+		}
+	}
+	return out
 }
 
 // TestChecks: what each check says of a recorded host that a namespace cannot be.
@@ -316,6 +338,8 @@ func TestChecks(t *testing.T) {
 		{"bad a unit in a slice of its own has it", "udp-port", "vxlan", held("ovs", `0::/fast.slice/fast-net.slice/ovs\x2dd@1.service/a/b.service`), Fail, "held by pid 9", `systemctl disable --now 'ovs\x2dd@1.service'    # or`, false},
 		{"bad a user's unit has it, of a name of the system's", "udp-port", "vxlan", held("x", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/systemd-networkd.service"), Fail, "held by pid 9", "kill 9    # or", false},
 		{"bad a group has it that is named to be typed", "udp-port", "vxlan", held("x", "0::/made.slice/';reboot;'.service"), Fail, "held by pid 9", "kill 9    # or", false},
+		{"bad a socket unit has it, and its service too", "udp-port", "vxlan", recorded{files: map[string]string{"/proc/net/udp": "sl\n 1: 00000000:12B5 00000000:0000 07 0:0 0:0 0 0 0 77 2\n", "/proc/1/cmdline": "/sbin/init\x00", "/proc/1/cgroup": "0::/init.scope", "/proc/9/cmdline": "vx\x00", "/proc/9/cgroup": "0::/system.slice/vx.service"},
+			links: map[string]string{"/proc/1/fd/40": "socket:[77]", "/proc/9/fd/3": "socket:[77]"}}, Fail, "UDP port 4789 is held by pid 1 (/sbin/init)", "systemctl list-sockets --all    # which of them has it: systemctl disable --now that    # or give", false},
 		{"bad a published port", "udp-port", "vxlan", held("/usr/bin/docker-proxy\x00-proto\x00udp\x00", "0::/system.slice/docker.service"), Fail, "held by pid 9", "docker ps    # whose", false},
 		{"bad this node's address is another's too", "duplicate-address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.137"): {{2, 0, 0, 0, 0, 9}}}}, Fail, "has this node's address", "grep -qiE 'ether (02:00:00:00:00:09)' && ip addr del", false},
 		{"bad another's address twice", "duplicate-address", "vxlan", recorded{claims: map[netip.Addr][]object.MAC{addr("192.168.170.138"): {{2, 0, 0, 0, 0, 8}, {2, 0, 0, 0, 0, 9}}}}, Fail, "both have 192.168.170.138", "grep -qiE 'ether (02:00:00:00:00:08|02:00:00:00:00:09)' && ip addr del", false},
@@ -329,6 +353,10 @@ func TestChecks(t *testing.T) {
 		{"bad two lines in it", "password-file", secret, recorded{files: map[string]string{"/etc/netd/it's": "must hold 1 to 80 bytes on one line"}}, Fail, "must hold 1 to 80 bytes", `install -D -m 600 /dev/stdin '/etc/netd/it'\''s'    # then`, false},
 		{"bad in a folder of another's", "password-file", "bgp\"\n}\nbgp {\n  password_file = \"/home/x/bgp", recorded{files: map[string]string{"/home/x/bgp": "must belong to root"}}, Fail, "must belong to root; and others than root may put another file in its place, in /home/x", `install -D -m 600 /dev/stdin /etc/netd/bgp    # then`, false},
 		{"OK the speaker has 179", "bgp-port", "bgp", recorded{files: map[string]string{"/proc/net/tcp": "sl\n 1: 00000000:00B3 00000000:0000 0A 0:0 0:0 0 0 0 77 2\n", "/proc/9/cmdline": "netd\x00speaker\x00"}, links: map[string]string{"/proc/9/fd/3": "socket:[77]"}}, OK, "", "", false},
+		{"bad bird has 179, and no default route", "bgp-port", "bgp", bird(`[{"dst":"default","gateway":"10.0.0.1","dev":"eth9","protocol":"dhcp"},{"dst":"default","dev":"ens33","protocol":"netd"}]`), Fail, "TCP port 179 is held by pid 9 (bird -f)", "systemctl disable --now 'bird.service'    # or give", false},
+		{"bad bird has 179, and the default route", "bgp-port", "bgp", bird(`[{"dst":"default","gateway":"10.0.0.1","dev":"eth9","protocol":"bird"},{"dst":"default","protocol":"186","nexthops":[{"via":{"family":"inet6","host":"fe80::1"},"dev":"e1"},{"gateway":"10.0.0.2","dev":"e2"}]}]`), Fail,
+			"and this host has default via 10.0.0.1 dev eth9 of protocol bird, default via fe80::1 dev e1 via 10.0.0.2 dev e2 of protocol 186",
+			"ip route show default table all proto bird\nip route show default table all proto 186    # if that is its own: give this host another default route first, or the next command may cut it off\nsystemctl disable --now 'bird.service'    # or give", false},
 		{"OK the tunnel's own address, and the nodes' subnet", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dev: "vxlan.netd", OfAddress: true}, {Dev: "ens33", OfAddress: true}}}, OK, "none", "", false},
 		{"bad a link of others in a pool", "foreign-routes", "vxlan", recorded{routes: []object.Held{{Dst: netip.MustParsePrefix("10.10.9.0/24"), Dev: "br0", Table: 254, Who: "protocol kernel (2)", OfAddress: true}}}, Fail, "route 10.10.9.0/24 dev br0 of protocol kernel (2)", "ip route del 10.10.9.0/24 dev br0 table 254", false},
 		{"OK no networkd", "networkd", "vxlan", recorded{}, OK, "does not run", "", false},
@@ -417,6 +445,11 @@ func TestChecks(t *testing.T) {
 			return f.Level == x.level && strings.Contains(f.Evidence, x.says) && strings.Contains(f.Fix, x.fix) && f.Safe == x.safe
 		})
 		for _, f := range found {
+			for _, program := range programs(f.Fix) {
+				if f.Level != OK && !strings.Contains(Checks[i].Fix, program) {
+					t.Errorf("%s: the documentation's fix is %q, and nothing of %s in %s", x.name, Checks[i].Fix, program, f.Fix)
+				}
+			}
 			if f.Level != OK && (f.Safe && Checks[i].Safe == "none" || !f.Safe && Checks[i].Safe == "all") {
 				t.Errorf("%s: safe is %v, and the documentation says %s", x.name, f.Safe, Checks[i].Safe)
 			}

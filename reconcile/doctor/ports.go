@@ -103,7 +103,36 @@ func udpPort(_ context.Context, s *Site) (out []Finding) {
 	return out
 }
 
-func bgpPort(_ context.Context, s *Site) []Finding {
+// settled are the protocols of routes that nobody's end takes along: the kernel's, the host's own and netd's.
+var settled = []string{"unspec", "0", "redirect", "1", "kernel", "2", "boot", "3", "static", "4", "ra", "9", "dhcp", "16", "netd", "142"}
+
+// learned are the default routes of a routing program, each with the command that shows it.
+func (s *Site) learned(ctx context.Context) (words, commands []string) {
+	for _, v6 := range []bool{false, true} {
+		for _, r := range s.defaultRoutes(ctx, v6) {
+			if slices.Contains(settled, r.Protocol) {
+				continue
+			}
+			way := ""
+			for _, hop := range append([]hop{r.hop}, r.Nexthops...) {
+				if gateway := hop.Gateway + hop.Via.Host; gateway != "" {
+					way += " via " + gateway
+				}
+				if hop.Dev != "" {
+					way += " dev " + hop.Dev
+				}
+			}
+			words = append(words, fmt.Sprintf("default%s of protocol %s", way, r.Protocol))
+			command := "ip " + map[bool]string{true: "-6 "}[v6] + "route show default table all proto " + word(r.Protocol)
+			if !slices.Contains(commands, command) {
+				commands = append(commands, command)
+			}
+		}
+	}
+	return words, commands
+}
+
+func bgpPort(ctx context.Context, s *Site) []Finding {
 	if !s.uses(config.ModeBGP) && len(s.Config.Peers) == 0 {
 		return well("no BGP")
 	}
@@ -111,6 +140,12 @@ func bgpPort(_ context.Context, s *Site) []Finding {
 	out := s.taken("tcp", port, func(command string) bool { return slices.Contains(strings.Fields(command), "speaker") })
 	if len(out) == 0 {
 		return well("port %d is free, or the speaker's", port)
+	}
+	if words, commands := s.learned(ctx); len(words) > 0 {
+		for i := range out {
+			out[i].Evidence += "; with a routing program go the routes that it gave the kernel, and this host has " + strings.Join(words, ", ")
+			out[i].Fix = strings.Join(commands, "\n") + "    # if that is its own: give this host another default route first, or the next command may cut it off\n" + out[i].Fix
+		}
 	}
 	return out
 }

@@ -36,7 +36,10 @@ type defaultRoute struct {
 	Nexthops []hop
 }
 
-type hop struct{ Dev, Gateway string }
+type hop struct {
+	Dev, Gateway string
+	Via          struct{ Host string } // a gateway of the other family
+}
 
 // defaultRoutes are those of a family, of all tables; none where they cannot be looked at.
 func (s *Site) defaultRoutes(ctx context.Context, v6 bool) (out []defaultRoute) {
