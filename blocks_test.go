@@ -26,7 +26,7 @@ var unrun = map[string]string{
 	"docs/reference-bgp.md, Several next hops, text":                            "how the kernel prints routes; TestSpread makes them, with addresses of its own",
 	"docs/how-to/attach-containers.md, nerdctl, sh":                             "no distribution has nerdctl: TestNerdctl (make nerdctl) runs it",
 	"docs/how-to/attach-containers.md, Nomad, nomad":                            "a part of a job: no distribution has Nomad",
-	"docs/how-to/install.md, Install netd on a host, sh":                        "dpkg and systemd change the machine: make packages takes a Debian guest through these steps, with paths of its own",
+	"docs/how-to/install.md, Install netd on a host, sh":                        "dpkg and systemd change the machine: make packages types each line in a Debian guest, but for make deb, which is before",
 	"docs/how-to/rack-with-two-switches.md, A rack with two ToR switches, frr":  "TestRackPage runs a switch with it",
 	"docs/how-to/rack-with-two-switches.md, A rack with two ToR switches, bird": "TestRackPage runs a switch with it",
 	"docs/reference.md, netd completion SHELL, sh":                              "zsh and fish are not here, and it writes where the machine's shells look",

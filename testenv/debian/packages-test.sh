@@ -3,14 +3,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 testenv/debian/image.sh bin/debian
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+folder=$(mktemp -d) again=$(mktemp -d)
+trap 'rm -rf "$folder" "$again"' EXIT
 for kind in deb rpm; do
 	NETD_VERSION=0.0.1~old DIST=$folder/old packaging/build.sh $kind
 	NETD_VERSION=0.0.2~new DIST=$folder/new packaging/build.sh $kind
+	NETD_VERSION=0.0.2~new DIST=$again/new packaging/build.sh $kind
 done
+diff -r "$folder/new" "$again/new" && echo "ok    two builds are equal byte by byte"
+(cd "$folder/new" && sha256sum --quiet -c SHA256SUMS) && echo "ok    the checksums are theirs"
 cp testenv/debian/checks.sh "$folder/checks.sh"
 sed 's/"vxlan"/"MODE"/;' docs/walkthrough.hcl | sed 's#/run/netns/nginx-master#/run/netns/c1#; s#/run/netns/nginx-node#/run/netns/c2#' >"$folder/netd.hcl"
+# What the page has one type, a line each.
+awk '/^```/ { inside = $0 == "```sh"; next } inside { sub(/ +#.*/, ""); print }' docs/how-to/install.md >"$folder/page"
 for script in ${*:-packages rpm}; do
 	cp "testenv/debian/$script.sh" "$folder/test.sh"
 	testenv/debian/run.sh bin/debian "$folder"

@@ -10,6 +10,10 @@ old=$(ls /mnt/test/old/*.deb) new=$(ls /mnt/test/new/*.deb)
 reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
 in_sync() { netd status; }
+known() { grep -qxF -- "$1" /mnt/test/page && echo "$1" >>$state/typed || { echo "docs/how-to/install.md has no line $1"; false; }; }
+page() { known "$1" && (cd /root/checkout && PATH=/root/checkout/bin:$PATH && eval "$1"); } # a line of that page, typed as it stands there, in a checkout
+confirmed() { known "$1" && echo y | script -qec "$1" /dev/null; }                          # one that asks, on a terminal
+untyped() { grep -vxF -e 'make deb' /mnt/test/page | grep -vxFf $state/typed; }
 other() { ip netns exec other /usr/local/sbin/netd-other -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
 activates() { # as dockerd calls it first
 	perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/run/docker/plugins/netd.sock") or die "$!";
@@ -64,11 +68,19 @@ END
 case $(cat $state/phase 2>/dev/null || echo install) in
 install)
 	say "# Install"
-	check "the package installs" dpkg -i "$old"
+	mkdir -p /root/checkout/bin
+	ln -s /mnt/test/old /root/checkout/dist
+	printf '#!/bin/sh\nsed s/MODE/bgp/ /mnt/test/netd.hcl >"$1"\n' >/root/checkout/bin/editor
+	chmod 755 /root/checkout/bin/editor
+	check "the package installs" page 'dpkg -i dist/netd_*.deb'
 	check "nothing was applied" empty nft list tables
 	check "no daemon runs" absent systemctl is-active netd
 	check "no configuration was made" absent test -e /etc/netd.hcl
 	check "the manual" sh -c 'man netd >/dev/null && man netd.hcl >/dev/null'
+	check "the completions" sh -c 'bash -c ". /usr/share/bash-completion/completions/netd && complete -p netd" && grep -q "^#compdef netd" /usr/share/zsh/vendor-completions/_netd && grep -q "complete -c netd" /usr/share/fish/vendor_completions.d/netd.fish'
+	check "what it is made of" grep -q '"name": "github.com/osrg/gobgp/v3"' /usr/share/doc/netd/sbom.cdx.json
+	check "the examples are sound" sh -c 'netd validate /usr/share/doc/netd/examples/netd.hcl && netd validate /usr/share/doc/netd/examples/reference.hcl'
+	check "netd starts before Docker and containerd" sh -c 'b=" $(systemctl show -P Before netd.service) " && case $b in *" docker.service "*) ;; *) false ;; esac && case $b in *" containerd.service "*) ;; *) false ;; esac'
 	check "the name of the protocol" sh -c 'ip route add blackhole 203.0.113.0/24 proto 142 && ip route show 203.0.113.0/24 | grep -q "proto netd" && ip route del 203.0.113.0/24'
 	check "netd.service is hardened to 4.0" systemd-analyze security --threshold=40 --no-pager netd.service
 	check "netd-speaker.service is hardened to 2.0" systemd-analyze security --threshold=20 --no-pager netd-speaker.service
@@ -80,8 +92,10 @@ install)
 	systemctl start wire
 	systemctl restart systemd-networkd
 	eventually "the wire's address" sh -c 'ip addr show dev ens33 | grep -q 192.168.170.137'
-	mode bgp
-	check "the daemon starts" systemctl enable -q --now netd
+	check "the example is the configuration" page 'cp /usr/share/doc/netd/examples/netd.hcl /etc/netd.hcl'
+	check "which is edited" page 'editor /etc/netd.hcl'
+	check "the plan" page 'netd plan'
+	check "the daemon starts" page 'systemctl enable --now netd'
 	check "the other host" systemctl start other
 	eventually "in sync" in_sync
 	eventually "mode bgp: from container to container" reach
@@ -130,6 +144,19 @@ install)
 	kill -9 "$pid"
 	eventually "a killed daemon comes back" sh -c "systemctl is-active netd && [ \"\$(systemctl show -P MainPID netd)\" != $pid ]"
 	eventually "in sync" in_sync
+	mkdir -p /run/systemd/system/netd.service.d # as a minute and a half of the unit's own would be
+	printf '[Service]\nWatchdogSec=10\nTimeoutAbortSec=1\n' >/run/systemd/system/netd.service.d/soon.conf
+	check "the watchdog is on" sh -c '[ "$(systemctl show -P WatchdogUSec netd)" = 1min ]'
+	systemctl daemon-reload
+	systemctl restart netd
+	eventually "in sync" in_sync
+	pid=$(systemctl show -P MainPID netd)
+	kill -STOP "$pid"
+	eventually "a daemon that hangs is started anew" sh -c "[ \"\$(systemctl show -P MainPID netd)\" != $pid ] && systemctl is-active netd"
+	rm -r /run/systemd/system/netd.service.d
+	systemctl daemon-reload
+	systemctl restart netd
+	eventually "in sync" in_sync
 	echo boot >$state/phase
 	[ "$failed" = 0 ] || finish
 	say "# Boot"
@@ -140,16 +167,19 @@ boot)
 	eventually "after the boot: the daemon" systemctl is-active netd
 	eventually "in sync" in_sync
 	eventually "from container to container" reach
+	check "the modules of modules-load.d are there" sh -c 'lsmod | grep -q ^vxlan && lsmod | grep -q ^nf_tables' # vxlan: nothing else asked for it since
 
 	say "# Remove, and come back"
-	check "the package is removed" dpkg -r netd
+	check "the package is removed, and says what stays" sh -c 'dpkg -r netd >/tmp/said 2>&1 && grep "run netd destroy before" /tmp/said'
 	check "the network stays" reach
 	check "the configuration stays" test -s /etc/netd.hcl
 	check "and is installed again" dpkg -i "$new"
-	check "the network goes" netd destroy -y
+	check "the network goes" confirmed 'netd destroy'
 	check "the other host's, with its speaker, too" other destroy -y
 	systemctl stop other
-	check "the package is purged, and has nothing to say of a network" sh -c 'dpkg -P netd >/tmp/said && ! grep "network stays" /tmp/said'
+	purged() { page 'dpkg -P netd' >/tmp/said && ! grep "network stays" /tmp/said; }
+	check "the package is purged, and has nothing to say of a network" purged
+	check "every line of docs/how-to/install.md was typed" empty untyped
 	check "no table is left" empty nft list tables
 	check "no link is left" empty ip -br link show group 142
 	check "no route is left" empty ip route show proto 142
