@@ -126,6 +126,11 @@ func TestUnderlayChanges(t *testing.T) {
 				return ""
 			})
 
+			// That route by another link instead: the underlay's stays as it is.
+			a.Run(t, "ip route replace default via 192.168.1.2 dev eth1")
+			both("an answer with another default route", 1000)
+			a.has("sysctl net.ipv4.conf.eth1.forwarding", "= 1")
+
 			// Another address than the file's: said, with what is there instead; nothing is changed by half.
 			l.settled()
 			routes := a.Run(t, "ip route show proto 142")
