@@ -247,9 +247,18 @@ protocol bgp peer2 from clients { neighbor 192.168.170.138 as 64512; }
 	}
 	sessions()
 	streams := l.streams(c, d)
-	for _, r := range []*router.Router{first, second} {
+	for i, r := range []*router.Router{first, second} {
+		silent := []*host{rr1, rr2}[i]
 		r.Freeze()
-		l.wait("one to notice", func() string { return missing(one.degraded("status"), "hold timer expired") })
+		l.wait("one to notice", func() string { // why, TestSilence asks
+			s := one.status()
+			for _, p := range s.Peers {
+				if p.Addr == silent.addr && p.State != "established" {
+					return ""
+				}
+			}
+			return fmt.Sprintf("%+v", s)
+		})
 		if out := right(); out != "" {
 			t.Error(out)
 		}
