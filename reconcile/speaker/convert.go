@@ -53,7 +53,8 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 		description = describeDials
 	}
 	out := &api.Peer{
-		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up, ReplacePeerAsn: p.Loops},
+		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up,
+			ReplacePeerAsn: p.Loops, AllowOwnAsn: ownASMost},
 		Timers: &api.Timers{Config: &api.TimersConfig{
 			ConnectRetry: 1, HoldTime: uint64(p.HoldTime / time.Second), KeepaliveInterval: uint64(p.Keepalive / time.Second),
 			IdleHoldTimeAfterReset: 1, // hurry leaves IDLE after this
@@ -87,6 +88,12 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 	}
 	return out
 }
+
+// ownASMost is how often a path may have this host's AS in it for gobgp to ask the import policy, which refuses it and so takes
+// away what the neighbour told before. Of a path that gobgp refuses itself it looks no further (handleUpdate in its
+// pkg/server/peer.go): what was told before stayed, in the kernel too. Of two equal ways to a prefix, one by a router whose own
+// had come to lead back here, that one kept half of the flows, which went round. More than this it cannot.
+const ownASMost = 255
 
 // ownDeferral is how long a speaker that restarts waits for what others tell before it tells a node its own blocks, which
 // depend on nobody. gobgp looks whether it has heard all only when a neighbour tells its last that was there when it began to

@@ -249,7 +249,7 @@ func (r Route) Attributes() string {
 // Counts are how many prefixes a neighbour told and is told.
 type Counts struct {
 	Received   int `json:"received"`
-	Loops      int `json:"loops"` // of those; one does not take the place of what was told of that prefix before (gobgp)
+	Loops      int `json:"loops"` // of those: what gobgp refuses since this host is its originator, which takes no other's place
 	Advertised int `json:"advertised"`
 }
 

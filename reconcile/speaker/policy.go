@@ -16,6 +16,7 @@ import (
 // statement is about is in its name; the first that matches decides.
 //
 //	import  netd own                          a path of this host's own is taken (a default of "reject" rejects these too)
+//	        netd came back                    one that has this host's AS in it is refused
 //	        netd 192.168.170.1 except         from that neighbour, a prefix of the set of that name is refused
 //	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list and its AS path right
 //	        …                                 anything else is refused (RFC 8212)
@@ -34,7 +35,8 @@ import (
 // nothing. Own paths are told by mark (mark.go), since gobgp does not withdraw what a stricter policy no longer lets out:
 // a path that is announced anew with another mark it does withdraw. Nor does it withdraw what it told, once the way leads
 // through the neighbour's own AS (isASLoop in its pkg/server/server.go): each such AS is replaced by this host's, and a policy
-// does withdraw what has that twice. No path is learned that has it at all.
+// does withdraw what has that twice. No path is learned that has it at all: that too is for a policy to refuse (ownASMost), since
+// gobgp itself leaves what the neighbour told of the prefix before where it was.
 const (
 	importPolicy   = "netd"
 	exportPolicy   = "netd export"
@@ -46,6 +48,7 @@ const (
 	reflectedName  = "netd reflected"
 	clientsSet     = "netd clients"
 	loopsName      = "netd loops"
+	cameBack       = "netd came back"
 	globalTable    = "global"
 )
 
@@ -109,7 +112,9 @@ func writePolicies(ctx context.Context, gobgp api.GobgpApiClient, of map[netip.A
 // compose writes the policies down.
 func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	t := &policyText{asn: asn}
-	t.importing = []*api.Statement{{Name: ownStatement, Conditions: local(), Actions: act(api.RouteAction_ACCEPT)}}
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: cameBack, List: []string{fmt.Sprintf("%[2]s%[1]d%[2]s", asn, between)}})
+	t.importing = []*api.Statement{{Name: ownStatement, Conditions: local(), Actions: act(api.RouteAction_ACCEPT)},
+		{Name: cameBack, Conditions: &api.Conditions{AsPathSet: anyOf(cameBack)}, Actions: act(api.RouteAction_REJECT)}}
 	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
 		p := of[addr]
 		if err := t.imports(p); err != nil {
@@ -135,14 +140,17 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 		return nil, err
 	}
 	if len(t.transit) > 0 {
-		// gobgp gives an underscore in such an expression back as what it stands for, which is this.
-		twice := fmt.Sprintf("^%[1]d%[2]s(.*%[2]s)?%[1]d%[2]s", asn, "(^|[,{}() ]|$)")
+		twice := fmt.Sprintf("^%[1]d%[2]s(.*%[2]s)?%[1]d%[2]s", asn, between)
 		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: loopsName, List: []string{twice}})
 		t.exporting = append(t.exporting, &api.Statement{Name: loopsName, Conditions: &api.Conditions{AsPathSet: anyOf(loopsName)}, Actions: act(api.RouteAction_REJECT)})
 	}
 	t.exporting = append(t.exporting, t.transit...)
 	return t, nil
 }
+
+// between is what is between two AS of a path, which has sets and confederations too. It is what gobgp gives an underscore back
+// as, and unlike "_64512_", for which gobgp looks at sequences alone, it finds an AS wherever it is.
+const between = "(^|[,{}() ]|$)"
 
 func local() *api.Conditions {
 	return &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}

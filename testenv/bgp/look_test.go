@@ -122,6 +122,16 @@ func TestLook(t *testing.T) {
 	if got := strings.TrimSpace(one.Run(t, "ip route show proto 142 type unicast")); strings.Count(got, "via") != 1 {
 		t.Errorf("the kernel has more than one route by a next hop:\n%s", got)
 	}
+	// A loop takes the place of what was told of that prefix before: it is the way that the neighbour has now. One is in a set.
+	for _, loop := range [][]byte{router.ASPath(65001, 64512), router.Attribute(router.Transitive, 2, 1, 1, 0, 0, 0xfc, 0)} {
+		l.say(r, router.Update(nil, slices.Concat(router.Origin(), loop, router.NextHop(two.addr), router.LocalPref(100)), prefixes("10.10.194.128/26")...))
+		l.wait("the route of a way that came back to go", func() string { return one.routes("10.10.194.128/26") })
+		if out := one.must("show", "peers", "two", "--routes", "rejected"); missing(out, "10.10.194.128/26") != "" || strings.Count(out, "a loop: this node's AS 64512 is in its path") != 2 {
+			t.Errorf("rejected after %v:\n%s", loop, out)
+		}
+		l.say(r, router.Announce(two.addr, nil, prefixes("10.10.194.128/26")...))
+		l.wait("the route of a way that does not", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
+	}
 }
 
 // TestWords has sessions that cannot come up, each for a reason, which status and show peers name.
