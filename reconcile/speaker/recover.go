@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -83,6 +84,41 @@ func (s *sessions) expired(addr netip.Addr) {
 	s.api.Lock()
 	defer s.api.Unlock()
 	s.renew(addr)
+}
+
+// returned takes the stale routes of a neighbour away that came back and does not restart gracefully any more, or not in a family
+// in which it did: they are not to be kept (RFC 4724 §4.2). gobgp would keep them until the End-of-RIB of each family in which the
+// neighbour ever restarted gracefully, which does not come then, and so for good. It takes another session.
+func (s *sessions) returned(addr netip.Addr) {
+	s.api.RLock()
+	p := s.look(addr)
+	s.api.RUnlock()
+	if !staleForGood(p) {
+		return
+	}
+	s.api.Lock()
+	defer s.api.Unlock()
+	if staleForGood(s.look(addr)) {
+		s.renew(addr)
+	}
+}
+
+func staleForGood(p *api.Peer) bool {
+	if p.GetState().GetSessionState() != api.PeerState_ESTABLISHED || !p.GetGracefulRestart().GetPeerRestarting() {
+		return false
+	}
+	restarts := map[string]bool{}
+	for _, c := range p.GetState().GetRemoteCap() {
+		var gr api.GracefulRestartCapability
+		if c.MessageIs(&gr) && c.UnmarshalTo(&gr) == nil {
+			for _, t := range gr.GetTuples() {
+				restarts[familyText([]*api.Family{t.GetFamily()})] = true
+			}
+		}
+	}
+	return slices.ContainsFunc(p.GetAfiSafis(), func(f *api.AfiSafi) bool {
+		return f.GetMpGracefulRestart().GetState().GetReceived() && !restarts[familyText([]*api.Family{f.GetConfig().GetFamily()})]
+	})
 }
 
 // renew takes a neighbour out and puts it back as it was. s.api is held for writing.

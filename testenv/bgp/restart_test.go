@@ -233,6 +233,23 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestRestartNoMore has a router come back with less than it had and without graceful restart, which was switched off: it never
+// says End-of-RIB, and what it had goes all the same.
+func TestRestartNoMore(t *testing.T) {
+	l := newLab(t, strings.Replace(twoNodes, `["10.10.194.128/26"]`, `["10.10.194.128/26", "10.10.195.0/26"]`, 1))
+	one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
+	l.container("web")
+	one.start()
+	other := router.New(t, router.BIRD, two.NS, nodeTwo(120, "10.10.195.0/26").conf(router.BIRD))
+	one.up(1)
+	l.wait("the route that is to go", func() string { return missing(one.routes("10.10.195.0/26"), "via") })
+	other.Kill()
+	other.Write(nodeTwo(0).conf(router.BIRD))
+	other.Start()
+	l.within(90*time.Second, "the end of the stale route", func() string { return one.routes("10.10.195.0/26") })
+	l.wait("the route that was announced again", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
+}
+
 // TestNoEndOfRIB has a speaker restart beside a router that knows no graceful restart and never says that it has told
 // everything. RFC 4724 does not wait for such a one; here its routes stay until it has told them again, or 20 s: that costs
 // no packet of what it tells again, and what it does not tell goes late. What is new is taken at once.
