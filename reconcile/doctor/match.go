@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"netd/reconcile/object"
 )
 
 // packet is one that others' rules are asked about, the first of its connection. What is not set of it is not known.
@@ -123,7 +125,7 @@ func (c *condition) values(raw json.RawMessage, sets map[string]json.RawMessage)
 			return false
 		}
 		p := netip.PrefixFrom(a, x.Prefix.Len)
-		c.ranges = append(c.ranges, [2]netip.Addr{p.Masked().Addr(), last(p)})
+		c.ranges = append(c.ranges, [2]netip.Addr{p.Masked().Addr(), object.Last(p)})
 		return p.IsValid()
 	case x.Range != nil:
 		var addrs [2]netip.Addr
@@ -147,16 +149,6 @@ func (c *condition) all(list json.RawMessage, sets map[string]json.RawMessage) b
 		return c.values(list, nil)
 	}
 	return !slices.ContainsFunc(elems, func(e json.RawMessage) bool { return !c.values(e, sets) })
-}
-
-// last is the last address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := max(p.Bits(), 0); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // holds reports whether a packet has what a condition asks for; known is false where that cannot be told.

@@ -35,7 +35,7 @@ func elemKey(typ, elem string) (key, end []byte, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		return p.Addr().AsSlice(), last(p).Next().AsSlice(), nil
+		return p.Addr().AsSlice(), object.Last(p).Next().AsSlice(), nil
 	}
 	types, values := strings.Split(typ, " . "), strings.Split(elem, " . ")
 	if len(types) != len(values) || len(types) < 2 {
@@ -117,21 +117,11 @@ func elemText(typ string, key []byte) string {
 	return fmt.Sprintf("0x%x", key)
 }
 
-// last is the last address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
 // rangeText spells the addresses from first to end, which is invalid where it is the last there is.
 func rangeText(first, end netip.Addr) string {
 	for bits := first.BitLen(); bits >= 0; bits-- {
 		p := netip.PrefixFrom(first, bits)
-		l := last(p)
+		l := object.Last(p)
 		if p.Masked() != p || end.IsValid() && end.Less(l) {
 			break
 		}
@@ -149,7 +139,7 @@ func addrOrLast(first, end netip.Addr) netip.Addr {
 	if end.IsValid() {
 		return end
 	}
-	return last(netip.PrefixFrom(first, 0))
+	return object.Last(netip.PrefixFrom(first, 0))
 }
 
 // isMap is between what a map leads from and what it leads to, in its type and in its elements.

@@ -124,18 +124,17 @@ func (e NftElem) Span() (set reconcile.Key, first, last netip.Addr, ok bool) {
 	if err != nil {
 		return set, first, last, false
 	}
-	return set, p.Masked().Addr(), lastOf(p), true
+	return set, p.Masked().Addr(), Last(p), true
 }
 
-func lastOf(p netip.Prefix) netip.Addr {
+// Last is the last address of a prefix; of an invalid one there is none.
+func Last(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
-	for i := range b {
-		if free := min(8, max(0, 8*(i+1)-p.Bits())); free > 0 {
-			b[i] |= 1<<free - 1
-		}
+	for i := max(p.Bits(), 0); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
 	}
-	last, _ := netip.AddrFromSlice(b)
-	return last
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // Replaces: an element has nothing that could be changed.

@@ -111,18 +111,8 @@ func skip(a netip.Addr, never []netip.Prefix) netip.Addr {
 		if i < 0 {
 			return a
 		}
-		a = last(never[i]).Next()
+		a = object.Last(never[i]).Next()
 	}
-	return a
-}
-
-// last is the highest address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
 	return a
 }
 
