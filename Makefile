@@ -55,9 +55,8 @@ old-kernel: guest ## the labs of all three modes on Linux 5.10, in a guest kerne
 # is options of bin/vm, the fourth another guest's kernel. What fails is run again, once, as other labs are.
 space := $(subst ,, )
 comma := ,
-guest = set -- env CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -count=1 -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m $(3) -boot $(CURDIR)/$(or $(4),bin/guest) -must $(subst $(space),$(comma),$(2))" \
-	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1); \
-	"$$@" || { echo "=== that failed, and is run once more" >&2; "$$@"; }
+guest = testenv/vm/twice.sh env CGO_ENABLED=0 NETD_GUEST=1 $(GO) test -count=1 -v -timeout 20m -exec "$(CURDIR)/bin/vm -limit 15m $(3) -boot $(CURDIR)/$(or $(4),bin/guest) -must $(subst $(space),$(comma),$(2))" \
+	-run '^($(subst $(space),|,$(subst /ipip,,$(2))))$$$(if $(findstring /ipip,$(2)),/^ipip$$)' $(1)
 
 .PHONY: deb rpm
 deb rpm: deps ## a package in dist/, the same bytes from the same commit
@@ -115,7 +114,7 @@ docker-nftables: deps ## Docker 29 that guards by nftables, beside netd; builds 
 
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
-	export NETD_SOAK=1; $(call guest,./cmd/netd,TestKilled/ipip)
+	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping|TestTooMany)$$' ./testenv/bgp
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm)$$' ./cmd/netd
 
