@@ -95,9 +95,7 @@ func (h *host) attachedNow(c *config.Config, node config.Node) (attachedView, er
 		if w.Name == "" {
 			w.Name = e.Container
 		}
-		for _, p := range e.Ports {
-			w.Ports = append(w.Ports, p.String())
-		}
+		w.Ports = texts(e.Ports)
 		if err := add(w); err != nil {
 			return v, err
 		}

@@ -87,7 +87,7 @@ func (c *Client) Told(ctx context.Context, by netip.Addr, most int, take func(Ro
 	return nil
 }
 
-var unicast = []*api.Family{{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, {Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}}
+var unicast = []*api.Family{ipv4, ipv6}
 
 // walk goes through a table, in no order.
 func (c *Client) walk(ctx context.Context, t Table, of netip.Addr, take func(Route) error) error {
