@@ -14,7 +14,7 @@ import (
 func TestPeerBlock(t *testing.T) {
 	tor := netip.MustParseAddr("192.168.170.1")
 	plain := object.Peer{Addr: tor, ASN: 65101, Local: netip.MustParseAddr("192.168.170.137"), Port: 179, Opens: object.Dials, Family: object.Dual,
-		HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, GracefulRestart: 2 * time.Minute, MaxPrefixes: 1000, Up: true, Outside: true, Loops: true,
+		HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, GracefulRestart: 2 * time.Minute, MaxPrefixes: 1000, Up: true, Outside: true, UntellLoops: true,
 		Self: netip.MustParseAddr("192.168.170.137"), Self6: netip.MustParseAddr("2001:db8:170::137")}
 	for _, x := range []struct {
 		attribute string

@@ -146,7 +146,7 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 		Addr: n.addr, ASN: n.asn, Local: n.local, Port: x.Port, Opens: opens, Password: b.password(x.PasswordFile), TTLSecurity: x.TTLSecurity,
 		Multihop: uint8(x.Multihop), HoldTime: x.HoldTime.Truncate(time.Second), Keepalive: (x.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), MaxPrefixes: uint32(x.MaxPrefixes), Up: true,
-		Outside: true, Loops: !in.ibgp, KeepNextHop: !x.NextHopSelf, Prepend: uint8(x.Prepend),
+		Outside: true, UntellLoops: !in.ibgp, KeepNextHop: !x.NextHopSelf, Prepend: uint8(x.Prepend),
 	}
 	if in.ibgp {
 		p.Multihop = 0 // within an AS hops are not counted

@@ -106,7 +106,7 @@ type Peer struct {
 
 	Outside     bool       // a router outside the file
 	Transit     string     // PrefixRanges of what others told that it is told too
-	Loops       bool       // of another AS: what was told is withdrawn once the way leads through its AS (RFC 4271 §9.1.3)
+	UntellLoops bool       // of another AS: what was told is withdrawn once the way leads through its AS (RFC 4271 §9.1.3)
 	Self        netip.Addr // next hop of IPv4 prefixes that it is told
 	Self6       netip.Addr // of IPv6 prefixes
 	KeepNextHop bool       // what others told keeps its next hop
@@ -130,7 +130,7 @@ func (p Peer) Fields() []reconcile.Field {
 		field("max prefixes", zeroOr(uint64(p.MaxPrefixes), "any")), field("state", upDown(p.Up)),
 		field("import", textOr(p.Import, "nothing")), field("except", textOr(p.Except, "nothing")), field("next hops", textOr(p.NextHops, "any")),
 		field("first as", zeroOr(uint64(p.FirstAS), "any")), field("local pref", textOr(p.LocalPref, "as it comes")),
-		field("client", textOr(clusterText(p.Cluster), "no")), field("reflected", onOff(p.Reflected)), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")), field("loops", onOff(p.Loops)),
+		field("client", textOr(clusterText(p.Cluster), "no")), field("reflected", onOff(p.Reflected)), field("outside", onOff(p.Outside)), field("transit", textOr(p.Transit, "nothing")), field("untell loops", onOff(p.UntellLoops)),
 		field("self", addrText(p.Self)), field("self6", addrText(p.Self6)), field("keep next hop", onOff(p.KeepNextHop)),
 		field("communities", textOr(p.Communities, "none")), field("prepend", strconv.Itoa(int(p.Prepend))),
 	}

@@ -30,7 +30,7 @@ func TestPeerReplaces(t *testing.T) {
 		{"import", func(p *Peer) { p.Import = "" }, false},
 		{"TTL", func(p *Peer) { p.TTLSecurity = false }, false},
 		{"shut down", func(p *Peer) { p.Up = false }, false},
-		{"loops", func(p *Peer) { p.Loops = true }, true},
+		{"loops", func(p *Peer) { p.UntellLoops = true }, true},
 		{"no more reflected", func(p *Peer) { p.Reflected = false }, true},
 		{"reflected", func(p *Peer) { p.Reflected = true }, false},
 		{"families", func(p *Peer) { p.Family = Dual }, true},

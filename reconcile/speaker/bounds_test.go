@@ -204,7 +204,7 @@ func TestTakenWords(t *testing.T) {
 	legible("a state", neighbours[0].State)
 	legible("an error", neighbours[0].Error)
 	// What it says of a neighbour's session is compared, and shown where it differs.
-	p, err := peerOf(&api.Peer{Conf: &api.PeerConf{NeighborAddress: "10.0.0.1", Description: text}, Transport: &api.Transport{PassiveMode: true}}, func(string) string { return "" })
+	p, err := peerOf(&api.Peer{Conf: &api.PeerConf{NeighborAddress: "10.0.0.1", Description: text, AllowOwnAsn: ownASMost}, Transport: &api.Transport{PassiveMode: true}}, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 	}
 	out := &api.Peer{
 		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up,
-			ReplacePeerAsn: p.Loops, AllowOwnAsn: ownASMost},
+			ReplacePeerAsn: p.UntellLoops, AllowOwnAsn: ownASMost},
 		Timers: &api.Timers{Config: &api.TimersConfig{
 			ConnectRetry: 1, HoldTime: uint64(p.HoldTime / time.Second), KeepaliveInterval: uint64(p.Keepalive / time.Second),
 			IdleHoldTimeAfterReset: 1, // hurry leaves IDLE after this
@@ -115,8 +115,8 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 		Opens: object.Opens("as " + strconv.Quote(printable(conf.GetDescription()))), Password: fingerprint(conf.GetAuthPassword()),
 		TTLSecurity: p.GetTtlSecurity().GetEnabled() && p.GetTtlSecurity().GetTtlMin() == 255,
 		HoldTime:    time.Duration(timers.GetHoldTime()) * time.Second, Keepalive: time.Duration(timers.GetKeepaliveInterval()) * time.Second,
-		Up:    p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand
-		Loops: conf.GetReplacePeerAsn(),
+		Up:          p.GetState().GetAdminState() != api.PeerState_DOWN, // closed by max_prefixes is not shut down by hand
+		UntellLoops: conf.GetReplacePeerAsn(),
 	}
 	if h := p.GetEbgpMultihop(); h.GetEnabled() {
 		out.Multihop = uint8(h.GetMultihopTtl())
@@ -128,6 +128,8 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 		out.Local = netip.IPv6Unspecified().WithZone(addr.Zone())
 	}
 	switch {
+	case conf.GetAllowOwnAsn() != ownASMost:
+		out.Opens = "leaves what came back to gobgp"
 	case !transport.GetPassiveMode():
 		out.Opens = "dials by gobgp"
 	case conf.GetDescription() == describeDials:

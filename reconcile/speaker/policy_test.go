@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
 
 	"netd/reconcile/object"
 )
@@ -43,6 +46,32 @@ func TestPoliciesReadBack(t *testing.T) {
 	again, err := compose(64512, got)
 	if err != nil || again.String() != text.String() {
 		t.Errorf("written again it differs: %v", err)
+	}
+}
+
+// TestPeerReadBack: what gobgp is given of a neighbour beside its policies is read back, and who changes it is seen.
+func TestPeerReadBack(t *testing.T) {
+	want := object.Peer{Addr: netip.MustParseAddr("192.168.170.1"), ASN: 65101, Local: netip.MustParseAddr("192.168.170.137"), Port: 179, Opens: object.Dials, Family: object.IPv4,
+		HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, GracefulRestart: 2 * time.Minute, Up: true, UntellLoops: true}
+	for _, x := range []struct {
+		what   string
+		change func(*api.PeerConf)
+		same   bool
+	}{
+		{"nothing", func(*api.PeerConf) {}, true},
+		{"its own AS in what it is told", func(c *api.PeerConf) { c.ReplacePeerAsn = false }, false},
+		{"this host's AS in what it tells", func(c *api.PeerConf) { c.AllowOwnAsn = 0 }, false},
+		{"who dials", func(c *api.PeerConf) { c.Description = "" }, false},
+	} {
+		p := apiPeer(want, "", false)
+		x.change(p.Conf)
+		have, err := peerOf(p, func(string) string { return "" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (have == want) != x.same {
+			t.Errorf("%s is changed: %s", x.what, diffText(have, want))
+		}
 	}
 }
 

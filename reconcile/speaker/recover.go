@@ -38,10 +38,7 @@ func (s *sessions) hurry(addr netip.Addr) {
 	// gobgp has room for one such order and loses the next without a word, which would leave the neighbour shut down: also where
 	// the stop is carried out so late that it is still seen up and taken to be up again.
 	down := s.until(addr, 5*time.Second, func(p *api.Peer) bool { return p.GetState().GetAdminState() == api.PeerState_DOWN })
-	for range 10 {
-		if !down {
-			break
-		}
+	for tries := 0; down && tries < 10; tries++ {
 		if err := s.bgp.EnablePeer(s.ctx, &api.EnablePeerRequest{Address: name}); err != nil {
 			break
 		}
