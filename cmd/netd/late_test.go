@@ -40,6 +40,9 @@ func TestNotNow(t *testing.T) {
 	h.stop(9)
 	h.start()
 	told("after a restart")
+	if log := h.log.String(); strings.Contains(log, "waiting for the node's address") { // which is there: nobody is to wait until the daemon is ready
+		t.Errorf("it waits:\n%s", log)
+	}
 	h.Run(t, "ip link add later0 type veth peer name later1")
 	h.Run(t, "ip link set later1 up")
 	h.Run(t, "ip link set later0 up")

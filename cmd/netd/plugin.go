@@ -63,6 +63,9 @@ func (d *daemonState) settleHanded(ctx context.Context) {
 	if err != nil {
 		d.log.Error("containers of Docker", zap.Error(err))
 	}
+	if len(settled) > 0 {
+		d.inherited.Set()
+	}
 	for _, e := range settled {
 		d.unnamed.Set()
 		d.log.Debug("in its namespace", zap.String("workload", string(e.ID)), zap.String("interface", e.Interface), zap.Bool("beside", e.Beside))
@@ -86,6 +89,8 @@ func (d *daemonState) settler(ctx context.Context) {
 					d.settleHanded(ctx)
 				}
 			})
+		case <-d.inherited:
+			d.inherit(ctx)
 		case <-d.rerouted:
 			if later == nil {
 				later = time.After(quiet)
@@ -114,32 +119,57 @@ func (d *daemonState) namer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.unnamed:
+			d.names(ctx, client, func(e store.Endpoint) bool { return e.Name == "" })
+		case <-d.renamed:
+			d.names(ctx, client, func(store.Endpoint) bool { return true })
 		}
-		networks := map[string][]string{} // endpoints, by Docker's network
+	}
+}
+
+// names asks for the names of those containers of Docker's that which chooses.
+func (d *daemonState) names(ctx context.Context, client *docker.Client, which func(store.Endpoint) bool) {
+	networks := map[string][]string{} // endpoints, by Docker's network
+	_ = d.call(ctx, func(context.Context) {
+		for _, e := range d.host.core.All() {
+			if id, ok := strings.CutPrefix(string(e.ID), "docker/"); ok && which(e) {
+				networks[e.Group] = append(networks[e.Group], id)
+			}
+		}
+	})
+	for network, ids := range networks {
+		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+		found, err := client.Endpoints(ask, network)
+		cancel()
+		if err != nil {
+			d.log.Debug("names of containers", zap.Error(err))
+			continue
+		}
 		_ = d.call(ctx, func(context.Context) {
-			for _, e := range d.host.core.All() {
-				if id, ok := strings.CutPrefix(string(e.ID), "docker/"); ok && e.Name == "" {
-					networks[e.Group] = append(networks[e.Group], id)
+			for _, id := range ids {
+				if c, ok := found[id]; ok {
+					if e, _ := d.host.core.Known(object.Place("docker/" + id)); e.Name != "" && e.Name != c.Name {
+						d.pokes.Whole() // what is wanted says for whom
+					}
+					if err := d.host.core.Name(object.Place("docker/"+id), c.ID, c.Name); err != nil {
+						d.log.Warn("names of containers", zap.Error(err))
+					}
 				}
 			}
 		})
-		for network, ids := range networks {
-			ask, cancel := context.WithTimeout(ctx, 10*time.Second)
-			found, err := client.Endpoints(ask, network)
-			cancel()
-			if err != nil {
-				d.log.Debug("names of containers", zap.Error(err))
-				continue
-			}
-			_ = d.call(ctx, func(context.Context) {
-				for _, id := range ids {
-					if c, ok := found[id]; ok {
-						if err := d.host.core.Name(object.Place("docker/"+id), c.ID, c.Name); err != nil {
-							d.log.Warn("names of containers", zap.Error(err))
-						}
-					}
-				}
-			})
+	}
+}
+
+// renamer hears of containers that get another name. What was renamed while nobody listened is asked for when Docker listens.
+func (d *daemonState) renamer(ctx context.Context) {
+	client := docker.Open(docker.Socket)
+	defer client.Close()
+	for {
+		err := client.Events(ctx, []string{"rename"}, d.renamed.Set, func(docker.Event) { d.renamed.Set() })
+		d.log.Debug("events of Docker", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Second):
 		}
 	}
 }

@@ -156,6 +156,25 @@ func vacant(p object.Port) error {
 	return held.Close()
 }
 
+// inherit has a container's ports published by the endpoint that has its default route, where Docker does not say so: it knows of no
+// gateway by one that came second, and has the ports of the first taken back when that leaves.
+func (d *daemonState) inherit(ctx context.Context) {
+	var es []store.Endpoint
+	_ = d.call(ctx, func(context.Context) { es = d.host.core.All() })
+	for _, e := range es {
+		if !e.Second {
+			continue
+		}
+		ports := e.Asked
+		if e.Beside {
+			ports = nil
+		}
+		if err := (pluginAttacher{d}).Publish(ctx, e.ID, ports); err != nil {
+			d.log.Error("ports of a container whose default route is another network's now", zap.String("workload", string(e.ID)), zap.Error(err))
+		}
+	}
+}
+
 // Leave takes back first what is published still: Docker says so before, but not twice where it got no answer.
 func (p pluginAttacher) Leave(ctx context.Context, id object.Place) (err error) {
 	published := false
@@ -170,6 +189,12 @@ func (p pluginAttacher) Leave(ctx context.Context, id object.Place) (err error) 
 			p.d.log.Warn("ports of a container that leaves; the next pass takes them away", zap.String("workload", string(id)), zap.Error(err))
 		}
 	}
-	cerr := p.d.call(ctx, func(context.Context) { err = p.d.host.core.Leave(id) })
+	cerr := p.d.call(ctx, func(context.Context) {
+		was, _ := p.d.host.core.Known(id)
+		err = p.d.host.core.Leave(id)
+		if slices.ContainsFunc(p.d.host.core.All(), func(o store.Endpoint) bool { return was.Netns != "" && o.Netns == was.Netns }) {
+			time.AfterFunc(quiet, p.d.rerouted.Set) // when Docker has taken the end out, of which nothing is told
+		}
+	})
 	return errors.Join(err, cerr)
 }

@@ -95,7 +95,7 @@ type daemonState struct {
 	fileChanged news
 	reading     sync.Mutex
 	last        reading     // what was read last; reading is held
-	homeless    *reading    // a good configuration that has no place for this host yet
+	homeless    *reading    // a good configuration that has no place for this host yet, or cannot be carried out yet
 	refusal     error       // of the configuration that was read last
 	retry       *time.Timer // has the file read again that was refused
 	pokes       *reconcile.Pokes
@@ -107,6 +107,8 @@ type daemonState struct {
 	since       time.Time // when the daemon started
 	able        news      // a whole pass went well
 	unnamed     news      // whose an endpoint of Docker is is not known
+	inherited   news      // the default route of a container of Docker's may have gone to another of its endpoints
+	renamed     news      // a container of Docker's may have another name
 	rerouted    news      // Docker changed a route of a container
 	otherPaths  news      // paths is another list
 	otherNetns  news      // netns is
@@ -150,6 +152,8 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	d.attachments = &attachments{d: d}
 	d.freed.wake, d.moved, d.unnamed, d.otherPaths = make(news, 1), make(news, 1), make(news, 1), make(news, 1)
 	d.able, d.rerouted, d.otherNetns, d.leaving = make(news, 1), make(news, 1), make(news, 1), make(news, 1)
+	d.renamed, d.inherited = make(news, 1), make(news, 1)
+	d.inherited.Set()
 	d.leaving.Set() // a daemon before may have ended over it
 	h.wired, h.unwired, h.left, h.core.Freed = d.wired, d.unwired, d.left, d.freed.add
 	h.moved = d.pokes.Whole
@@ -213,6 +217,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	if plugin != nil {
 		task(func() { d.settler(ctx) })
 		task(func() { d.namer(ctx) })
+		task(func() { d.renamer(ctx) })
 		task(func() { d.reviver(ctx) })
 	}
 	task(func() { d.follow(ctx) })
@@ -274,7 +279,7 @@ var addressWait = 30 * time.Second
 
 // waits reports whether this host has no place in the configuration for want of its address. It runs on the loop's goroutine.
 func (d *daemonState) waits(err error) bool {
-	return d.homeless != nil || errors.Is(err, desired.ErrNoAddress)
+	return d.homeless != nil && !d.named || errors.Is(err, desired.ErrNoAddress)
 }
 
 // watched reads a list of paths that the loop writes.

@@ -18,7 +18,7 @@ func Attached(c *config.Config, self config.Node, f Facts, e object.Endpoint) (r
 	}
 	n, ok := b.home(e)
 	if !ok {
-		return reconcile.Want{}, fmt.Errorf("workload %s: the file has no network %q", e.ID, e.Network)
+		return reconcile.Want{}, fmt.Errorf("workload %s: the file has no network %q", e.Who(), e.Network)
 	}
 	b.workload(e, n)
 	firewallBuilder{b, reconcile.Cause{Text: "guards"}}.endpoint(e)
@@ -59,7 +59,7 @@ func (b *builder) home(e object.Endpoint) (config.Network, bool) {
 // stranded notes what the file no longer has room for and is attached all the same.
 func (b *builder) stranded(e object.Endpoint) {
 	if _, ok := b.networkNamed(e.Network); !ok {
-		b.note("workload %s is attached to network %q, which the file has no more", e.ID, e.Network)
+		b.note("workload %s is attached to network %q, which the file has no more", e.Who(), e.Network)
 	}
 	for _, a := range e.Addrs() {
 		held := false
@@ -67,7 +67,7 @@ func (b *builder) stranded(e object.Endpoint) {
 			held = held || block.Contains(a)
 		}
 		if !held {
-			b.note("workload %s keeps %s, which is in no block of node %q any more: it stays attached, and the address is not handed out again", e.ID, a, b.self.Name)
+			b.note("workload %s keeps %s, which is in no block of node %q any more: it stays attached, and the address is not handed out again", e.Who(), a, b.self.Name)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (b *builder) overheard() {
 			for _, l := range listeners {
 				if l.port.Meets(p) {
 					b.note("workload %s has %s published, a port at which netd itself listens for %s: nothing comes to the container by it; publish another one, or change %s in the file",
-						e.ID, p, l.what, l.by)
+						e.Who(), p, l.what, l.by)
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -28,7 +29,11 @@ func (b *builder) workloads() error {
 		b.stranded(e)
 		n, ok := b.home(e)
 		if !ok {
-			return fmt.Errorf("workload %s: the file has no network %q and no pool with its address; detach it or put the network back", e.ID, e.Network)
+			how := ""
+			if e.Handed {
+				how = fmt.Sprintf(" (docker network disconnect %s %s)", e.Network, cmp.Or(e.Name, "CONTAINER"))
+			}
+			return fmt.Errorf("workload %s: the file has no network %q and no pool with its address; detach it%s or put the network back", e.Who(), e.Network, how)
 		}
 		b.workload(e, n)
 	}
@@ -92,6 +97,10 @@ func (b *builder) workload(e object.Endpoint, n config.Network) {
 	}
 }
 
+// secondMetric is that of a default route that netd puts where its container's runtime knows of none: the runtime's, if it ever puts
+// one, has another place and is the better one.
+const secondMetric = 2048
+
 // networkOf is the network whose pool holds an address; n where none does any more.
 func (b *builder) networkOf(a netip.Addr, n config.Network) config.Network {
 	if of, ok := b.c.NetworkOf(host(a)); ok {
@@ -126,8 +135,11 @@ func (b *builder) reach(e object.Endpoint, a netip.Addr, n config.Network, why r
 	// There is one place for a default route, and one for the route to its gateway. Who comes second has routes to its own
 	// network's pools.
 	if !e.Beside {
-		b.put(object.Route{In: e.ID, Dst: netip.PrefixFrom(gateway, 0).Masked(), Table: object.MainTable, Type: object.Unicast,
-			Via: gateway, Dev: e.Interface}, why)
+		r := object.Route{In: e.ID, Dst: netip.PrefixFrom(gateway, 0).Masked(), Table: object.MainTable, Type: object.Unicast, Via: gateway, Dev: e.Interface}
+		if e.Second {
+			r.Metric = secondMetric
+		}
+		b.put(r, why)
 		return
 	}
 	for _, p := range f.of(n.Pools) {
@@ -142,7 +154,7 @@ func (b *builder) workloadCause(e object.Endpoint) reconcile.Cause {
 			return cause("workload "+w.Name, w.Pos)
 		}
 	}
-	return reconcile.Cause{Text: "workload " + string(e.ID)}
+	return reconcile.Cause{Text: "workload " + e.Who()}
 }
 
 // WorkloadID is the identity of a workload declared in the file.

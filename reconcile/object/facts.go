@@ -64,6 +64,7 @@ type Way struct {
 // Endpoint is a container that is attached to the network on this host, or is to be.
 type Endpoint struct {
 	ID        Place  // "file/<workload>", "cni/<container id>/<interface>", "docker/<endpoint id>"
+	Name      string // what people call the container, where its runtime says so
 	Netns     string // path of its network namespace, which was there when it was looked at
 	Interface string // in the container
 	IPv4      netip.Addr
@@ -71,10 +72,14 @@ type Endpoint struct {
 	MAC       MAC
 	MTU       int    // at most; 0: the network's
 	Beside    bool   // another endpoint has the default route of its namespace
+	Second    bool   // its runtime knows of no gateway by it: a default route is netd's own, and gives way to the runtime's
 	Handed    bool   // its runtime takes the container's end from the host's namespace and puts address and routes on it
 	Network   string // whose MTU it has, and whose mode an address that lies in no pool any more
 	Ports     []Port // that this host publishes for it
 }
+
+// Who is the container in words.
+func (e Endpoint) Who() string { return e.ID.Called(e.Name) }
 
 // Port is a port of a container that a host publishes at its own addresses.
 type Port struct {

@@ -138,6 +138,18 @@ func (p Place) In(name string) string {
 	return "@" + string(p) + "/" + name
 }
 
+// Called is the place with what people call it: "web (docker/588062e674a9)". Ids of Docker's are shortened as it does itself.
+func (p Place) Called(name string) string {
+	id := string(p)
+	if hex, ok := strings.CutPrefix(id, "docker/"); ok && len(hex) > 12 {
+		id = "docker/" + hex[:12]
+	}
+	if name == "" {
+		return id
+	}
+	return name + " (" + id + ")"
+}
+
 // Split is the inverse of In for a name in which nothing follows a further "/" (links) or where rest may hold one:
 // workload ids have exactly one "/" (file/NAME) or two (cni/ID/IFACE); the id itself is found by known.
 func SplitPlace(name string, known func(id string) bool) (Place, string, bool) {

@@ -36,8 +36,10 @@ type Endpoint struct {
 	MTU       int           `json:"mtu,omitempty"` // at most; 0: the network's
 	Network   string        `json:"network"`
 	Beside    bool          `json:"beside,omitempty"` // its namespace has a default route by another endpoint already
+	Second    bool          `json:"second,omitempty"` // its runtime was told of no gateway by it, since another endpoint had that
 	Since     time.Time     `json:"since"`
 	Ports     []object.Port `json:"ports,omitempty"`   // that this host publishes for it
+	Asked     []object.Port `json:"asked,omitempty"`   // that its container is to have published, by whichever endpoint has the default route
 	Leaving   bool          `json:"leaving,omitempty"` // detached for its runtime; what is left of it has its addresses
 }
 
@@ -47,7 +49,7 @@ func (e Endpoint) Addrs() []netip.Addr { return e.Object().Addrs() }
 // Object is the endpoint as the desired state takes it.
 func (e Endpoint) Object() object.Endpoint {
 	mac, _ := object.ParseMAC(e.MAC)
-	return object.Endpoint{ID: e.ID, Netns: e.Netns, Interface: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: mac, MTU: e.MTU, Network: e.Network, Beside: e.Beside,
+	return object.Endpoint{ID: e.ID, Name: e.Name, Netns: e.Netns, Interface: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: mac, MTU: e.MTU, Network: e.Network, Beside: e.Beside, Second: e.Second,
 		Handed: e.Owner == "docker", Ports: e.Ports}
 }
 

@@ -35,7 +35,7 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 		return e, nil, nil
 	}
 	if !was {
-		e = store.Endpoint{ID: r.ID, Owner: r.Owner, Container: r.Container, Sticky: r.Sticky, Interface: r.Interface, Network: n.Name, Since: c.now().UTC()}
+		e = store.Endpoint{ID: r.ID, Owner: r.Owner, Container: r.Container, Sticky: r.Sticky, Interface: r.Interface, Network: n.Name, Since: c.now().UTC(), Asked: r.Ports}
 		if e.Sticky == "" {
 			e.Sticky = string(r.ID)
 		}
@@ -55,14 +55,19 @@ func (c *Core) admit(tx store.Tx, s Site, known map[object.Place]store.Endpoint,
 		}
 		if o.ID != e.ID && same {
 			if o.Interface == e.Interface && !r.Handed {
-				return e, nil, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID)
+				return e, nil, problem(Invalid, "%s of this namespace is %s's", e.Interface, o.ID.Called(o.Name))
 			}
 			if o.Network == e.Network { // its answers would leave by the other's link, as another's
-				return e, nil, problem(Invalid, "this container is in network %q already, by %s of %s", e.Network, o.Interface, o.ID)
+				how := ""
+				if r.Handed { // Docker remembers what was refused (20.10), and the container does not start any more
+					how = "; where it does not start for that, docker network disconnect -f NETWORK CONTAINER takes it out of one"
+				}
+				return e, nil, problem(Invalid, "this container is in network %q already, by %s of %s%s", e.Network, o.Interface, o.ID.Called(o.Name), how)
 			}
 			e.Beside = e.Beside || !o.Beside
 		}
 	}
+	e.Second = r.Handed && e.Beside
 	for _, a := range e.Addrs() {
 		if old, ok, err := tx.Address(a); err != nil {
 			return e, nil, err
@@ -127,7 +132,11 @@ func (s Site) grant(tx store.Tx, n config.Network, fixed []netip.Prefix, a netip
 	case within(a, fixed):
 		return problem(Invalid, "the address %s is the tunnel's", a)
 	case held.Holder != "" && held.Holder != to:
-		return problem(Invalid, "the address %s is %s's", a, held.Holder)
+		e, _, err := tx.Endpoint(held.Holder)
+		if err != nil {
+			return err
+		}
+		return problem(Invalid, "the address %s is %s's", a, held.Holder.Called(e.Name))
 	}
 	return nil
 }

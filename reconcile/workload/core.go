@@ -35,6 +35,8 @@ type Request struct {
 	// Handed says that the runtime moves the container's end itself, into the namespace that comes to be at Netns; empty:
 	// into none now. Open and Interface are not known then.
 	Handed bool
+	// Ports are those that the container is to have published, if it comes to that. They are heeded the first time.
+	Ports []object.Port
 }
 
 // Host is what the core needs of the host's engine. Errors are one for each endpoint, nil where it succeeded.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"netd/reconcile/object"
@@ -135,7 +136,14 @@ func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, er
 		if err != nil {
 			return nil, err
 		}
-		if !done || e.Identity == identity && e.Interface == name && e.Beside == elsewhere {
+		if !done {
+			if name == "" || e.Identity == "" || !e.Second || slices.ContainsFunc(c.All(), func(o store.Endpoint) bool { return o.ID != e.ID && o.Netns == e.Netns && takes(o) }) ||
+				slices.ContainsFunc(changed, func(o store.Endpoint) bool { return o.Netns == e.Netns }) {
+				continue
+			}
+			elsewhere = false // who had the default route is gone, and nobody else is to have it
+		}
+		if e.Identity == identity && e.Interface == name && e.Beside == elsewhere {
 			continue
 		}
 		e.Identity, e.Interface, e.Beside = identity, name, elsewhere
@@ -164,6 +172,9 @@ func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, er
 	return changed, errors.Join(c.host.Wire(ctx, s, es)...)
 }
 
+// takes reports whether an endpoint has its namespace's default route, or is given it by its runtime when nobody has.
+func takes(e store.Endpoint) bool { return !e.Beside || !e.Second }
+
 // Leave says that a runtime takes the container's end out of its namespace. The endpoint keeps its addresses, and publishes nothing
 // any more.
 func (c *Core) Leave(id object.Place) error {
@@ -172,7 +183,7 @@ func (c *Core) Leave(id object.Place) error {
 		return nil
 	}
 	left := e
-	left.Netns, left.Identity, left.Beside, left.Ports = "", "", false, nil
+	left.Netns, left.Identity, left.Beside, left.Second, left.Ports = "", "", false, false, nil
 	if err := c.db.Update(func(tx store.Tx) error { return tx.Put(left) }); err != nil {
 		return fmt.Errorf("taking %s out: %w", id, problem(Storage, "%w", err))
 	}
@@ -229,11 +240,18 @@ func (s Site) Pool(name string, pool netip.Prefix) (string, error) {
 	}
 	n, ok := s.Config.NetworkOf(pool)
 	if !ok || name != "" && name != n.Name {
-		of := "the file"
+		of, has := "the file", []string(nil)
 		if name != "" {
 			of = fmt.Sprintf("network %q", name)
 		}
-		return "", problem(Invalid, "%s is in no pool of %s", pool, of)
+		for _, n := range s.Config.Networks {
+			for _, p := range n.Pools {
+				if (name == "" || name == n.Name) && p.Addr().Is6() == pool.Addr().Is6() {
+					has = append(has, p.String()+" ("+n.Name+")")
+				}
+			}
+		}
+		return "", problem(Invalid, "%s is in no pool of %s, which has %s", pool, of, cmp.Or(strings.Join(has, ", "), "none of that family"))
 	}
 	blocks := s.blocks(n.Name, pool.Addr().Is6())
 	if !slices.ContainsFunc(blocks, pool.Overlaps) {

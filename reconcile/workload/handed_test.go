@@ -16,10 +16,12 @@ type handedHost struct {
 	*hostModel
 	moved map[object.Place]string // the end's name where it was moved to
 	away  bool                    // another link has a default route there
+	first object.Place            // whose link has it, where it is one of netd's
+	bare  bool                    // no link has
 }
 
 func (h *handedHost) Handed(id object.Place, _ string) (string, bool, bool, error) {
-	return h.moved[id], h.away, h.moved[id] != "", nil
+	return h.moved[id], h.away || h.first != "" && h.first != id, h.moved[id] != "" && !h.bare, nil
 }
 
 // newHanded is a core whose clock stands still, with the namespaces that are there by path.
@@ -262,5 +264,67 @@ func TestHanded(t *testing.T) {
 	}
 	if len(c.All()) != 0 || len(h.wired) != 0 {
 		t.Errorf("left over: %v, %v", c.All(), h.wired)
+	}
+}
+
+// TestSecond: of the endpoints that their runtime knows no gateway by one has the default route when nobody has it or is given it,
+// and gives way to the runtime's.
+func TestSecond(t *testing.T) {
+	text := strings.Replace(file, `"10.10.50.0/29"]`, `"10.10.50.0/29", "10.20.1.0/29", "10.30.1.0/29"]`, 1)
+	for _, n := range []string{"20", "30"} {
+		text += "network \"n" + n + "\" {\n  pools = [\"10." + n + ".0.0/16\"]\n  mode  = \"bgp\"\n}\n"
+	}
+	s, ctx := site(t, text), context.Background()
+	db, err := store.Open(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, h, spaces, _ := newHanded(t, db)
+	spaces["/ns"] = "ns"
+	port := []object.Port{{Proto: "tcp", On: 8080, Port: 80}}
+	for i, addr := range []string{"10.10.40.140", "10.20.1.3", "10.30.1.3"} {
+		id := object.Place("docker/e" + string(rune('0'+i)))
+		for _, netns := range []string{"", "/ns"} {
+			if r := c.Attach(ctx, s, []Request{{ID: id, Owner: "docker", Container: strings.TrimPrefix(string(id), "docker/"), Interface: "eth0", Handed: true, Addrs: []netip.Addr{netip.MustParseAddr(addr)}, Netns: netns, Ports: port}})[0]; r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		h.moved[id], h.first = "eth0", "docker/e0"
+		if settled, err := c.Settle(ctx, s); err != nil || len(settled) != 1 || settled[0].Beside != (i > 0) || settled[0].Second != (i > 0) || len(settled[0].Asked) != 1 {
+			t.Fatalf("%s: %+v, %v", id, settled, err)
+		}
+	}
+	h.first = ""
+	settles := func(when string, want ...string) {
+		t.Helper()
+		es, err := c.Settle(ctx, s)
+		var got []string
+		for _, e := range es {
+			got = append(got, strings.TrimPrefix(string(e.ID), "docker/")+map[bool]string{true: " beside", false: " first"}[e.Beside])
+		}
+		if err != nil || strings.Join(got, ", ") != strings.Join(want, ", ") {
+			t.Errorf("%s: %v, %v; want %v", when, got, err, want)
+		}
+	}
+	h.bare = true
+	settles("while the first has it taken away, which the next pass puts back")
+	h.moved["docker/e0"] = ""
+	if err := c.Leave("docker/e0"); err != nil {
+		t.Fatal(err)
+	}
+	settles("the first has left", "e1 first")
+	settles("and again")
+	h.moved["docker/e1"] = ""
+	if err := c.Leave("docker/e1"); err != nil {
+		t.Fatal(err)
+	}
+	settles("that has left too", "e2 first")
+	h.bare, h.away = false, true
+	settles("the runtime gives it to another", "e2 beside")
+	h.bare, h.away = true, false
+	settles("and takes it from that", "e2 first")
+	if r := c.Attach(ctx, s, []Request{{ID: "docker/e0", Owner: "docker", Container: "e0", Interface: "eth0", Handed: true, Addrs: []netip.Addr{netip.MustParseAddr("10.10.40.140")}, Netns: "/ns"}})[0]; r.Err != nil || !r.Endpoint.Second {
+		t.Errorf("one that comes back: %+v, %v", r.Endpoint, r.Err)
 	}
 }

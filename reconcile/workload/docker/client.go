@@ -170,11 +170,14 @@ func (e Event) of(name string) bool {
 	return name == a.Name || name == strings.TrimPrefix(a.OldName, "/") || strings.HasPrefix(e.Actor.ID, name)
 }
 
-// Events calls each with every start, end and renaming of a container. It calls listening when Docker listens: what happens
-// from then on is told. It returns when the stream ends.
-func (c *Client) Events(ctx context.Context, listening func(), each func(Event)) error {
-	filters := `{"type":["container"],"event":["start","die","rename","destroy"]}`
-	body, err := c.get(ctx, "/events?filters="+url.QueryEscape(filters))
+// Events calls each with what becomes of containers: those of the actions ("start", "die", "rename", "destroy"). It calls
+// listening when Docker listens: what happens from then on is told. It returns when the stream ends.
+func (c *Client) Events(ctx context.Context, actions []string, listening func(), each func(Event)) error {
+	filters, err := json.Marshal(map[string][]string{"type": {"container"}, "event": actions})
+	if err != nil {
+		return err
+	}
+	body, err := c.get(ctx, "/events?filters="+url.QueryEscape(string(filters)))
 	if err != nil {
 		return fmt.Errorf("asking Docker for its events: %w", err)
 	}

@@ -145,7 +145,7 @@ func (f *Follower) listen(ctx context.Context) {
 		defer f.mu.Unlock()
 		f.heard, f.hurry, f.mute = heard, hurry, nil
 	}
-	_ = f.client.Events(ctx, func() {
+	_ = f.client.Events(ctx, []string{"start", "die", "rename", "destroy"}, func() {
 		state(true, cancel)
 		f.renew(ctx, func(string) bool { return true })
 	}, func(e Event) { f.renew(ctx, e.of) })

@@ -39,7 +39,7 @@ func (w willing) Promise(_ context.Context, _ string, in netip.Prefix, wanted ne
 
 func (w willing) Publish(_ context.Context, id object.Place, ports []object.Port) error {
 	for _, p := range ports {
-		if p.On == 0 || p.Port == 0 || p.Proto != "tcp" && p.Proto != "udp" || p.At.IsUnspecified() {
+		if p.On == 0 || p.Port == 0 || p.Proto != "tcp" && p.Proto != "udp" || p.At.Zone() != "" || p.At.Is4In6() {
 			w.t.Errorf("%s is asked to publish %+v", id, p)
 		}
 	}
@@ -116,7 +116,7 @@ func FuzzCall(f *testing.F) {
 		`{"NetworkID":"n1","IPv4Data":[{"AddressSpace":"netd","Pool":"10.10.0.0/16","Gateway":"169.254.1.1/32"}],"Options":{"com.docker.network.generic":{"network":"lab"}}}`,
 		`{"NetworkID":"n1","IPv4Data":[],"Options":{"com.docker.network.generic":{"network":"lab"}}}`,
 		`{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.150/32","AddressIPv6":"fd00::2/128","MacAddress":"02:11:22:33:44:55"},"Options":{"com.docker.network.portmap":[{"Port":80}]}}`,
-		`{"EndpointID":"e1","Options":{"com.docker.network.portmap":[{"Proto":6,"IP":"","Port":80,"HostIP":"","HostPort":8080,"HostPortEnd":8080},{"Proto":17,"Port":53,"HostIP":"::ffff:10.0.0.1","HostPort":53}]}}`,
+		`{"EndpointID":"e1","Options":{"com.docker.network.portmap":[{"Proto":6,"IP":"","Port":80,"HostIP":"","HostPort":8080,"HostPortEnd":8080},{"Proto":17,"Port":53,"HostIP":"::ffff:10.0.0.1","HostPort":53},{"Proto":17,"Port":54,"HostIP":"0.0.0.0","HostPort":54}]}}`,
 		`{"EndpointID":"e1","Options":{"com.docker.network.portmap":[{"Proto":6,"Port":80,"HostIP":"fe80::1%eth0","HostPort":65536}]}}`,
 		`{"NetworkID":"n1","EndpointID":"../e1","Interface":{"Address":"10.10.40.150/32"}}`, `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.150/24"}}`,
 		`{"NetworkID":"n1","EndpointID":"e1","SandboxKey":"/var/run/docker/netns/../../../etc/passwd"}`, `{"EndpointID":"e1","SandboxKey":"netns/x"}`, `{"EndpointID":"e1","SandboxKey":"/x\u0000y"}`,

@@ -152,13 +152,19 @@ func (p Plugin) requestPool(ctx context.Context, in poolRequest) (any, error) {
 	var pool netip.Prefix
 	if in.Pool != "" {
 		var err error
-		if pool, err = netip.ParsePrefix(in.Pool); err != nil || pool != pool.Masked() || pool.Addr().Is6() != in.V6 {
-			return nil, fmt.Errorf("--subnet %q is no subnet of that family", in.Pool)
+		pool, err = netip.ParsePrefix(in.Pool)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("--subnet %q is no subnet", in.Pool)
+		case pool.Addr().Is6() != in.V6:
+			return nil, fmt.Errorf("--subnet %s is not of the family that Docker asks for", pool)
+		case pool != pool.Masked():
+			return nil, fmt.Errorf("--subnet %s is an address in a subnet; the subnet is %s", pool, pool.Masked())
 		}
 	}
 	network, err := p.Attacher.Pool(ctx, in.Options["network"], pool)
 	if err != nil {
-		return nil, fmt.Errorf("%w (--subnet POOL or --ipam-opt network=NAME chooses a network)", err)
+		return nil, fmt.Errorf("%w (--subnet POOL or --ipam-opt network=NAME chooses a network; netd docker install --network NAME does all of this)", err)
 	}
 	if !pool.IsValid() {
 		pool = everything // Docker asks on and on where a pool of the plugin's choice overlaps a route of the host
@@ -285,13 +291,14 @@ func (p Plugin) createEndpoint(ctx context.Context, in endpointRequest) (any, er
 	if err := workload.CheckID("network id", in.NetworkID); err != nil {
 		return nil, err
 	}
-	if _, err := in.ports(); err != nil { // they come again, with publish: this is before anything is made
+	ports, err := in.ports() // they come again, with publish: this is before anything is made
+	if err != nil {
 		return nil, err
 	}
 	if in.Interface == nil || in.Interface.Address == "" {
 		return nil, errors.New("the endpoint has no address: was its network made with --ipam-driver netd?")
 	}
-	r := workload.Request{ID: id, Owner: "docker", Container: in.EndpointID, Group: in.NetworkID, Interface: "eth0", Handed: true}
+	r := workload.Request{ID: id, Owner: "docker", Container: in.EndpointID, Group: in.NetworkID, Interface: "eth0", Handed: true, Ports: ports}
 	for _, text := range []string{in.Interface.Address, in.Interface.AddressIPv6} {
 		if text == "" {
 			continue
