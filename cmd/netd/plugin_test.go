@@ -144,7 +144,7 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		return ""
 	})
 	for _, x := range []struct{ words, args string }{
-		{"10.10.40.150 is docker/", "run --rm --network lab --ip 10.10.40.150"},
+		{"10.10.40.150 is db (docker/", "run --rm --network lab --ip 10.10.40.150"},
 		{"10.10.40.128 is the tunnel's", "run --rm --network lab --ip 10.10.40.128"},
 		{"10.10.194.140 is in no block of node \"baihl-master\"", "run --rm --network lab --ip 10.10.194.140"},
 		{"say which port of the host leads to 80/tcp", "run --rm --network lab -p 80"},

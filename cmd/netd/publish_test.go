@@ -168,10 +168,22 @@ func TestPublished(t *testing.T) {
 			}
 			narrowly()
 
-			// They outlive the daemon and its restart, and move to who has the port next.
+			// They outlive the daemon and its restart, and move to who has the port next. A flow that began while somebody had taken the
+			// translation away comes to the container once it is back.
 			h.stop(syscall.SIGKILL)
 			says(far.NS, "192.168.170.137:8080", "web")
+			h.Run(t, "nft flush chain inet netd publish")
+			h.Run(t, "nft flush chain inet netd publish-output")
+			astray := map[string]*flow{"another host": dials(t, far.NS, "192.168.170.137:5353"), "the host itself": dials(t, h.NS, "127.0.0.1:5353")}
+			for who, f := range astray {
+				if err := f.asks(); err == nil {
+					t.Errorf("%s is answered without the translation", who)
+				}
+			}
 			h.start()
+			for who, f := range astray {
+				answered("the flow of "+who+", which began without the translation", f)
+			}
 			h.taken("3 by docker")
 			d.Docker("rm", "-f", "web")
 			silent(far.NS, "192.168.170.137:8080")

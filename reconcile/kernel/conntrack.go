@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"netd/reconcile"
+	"netd/reconcile/object"
 )
 
 // Messages and attributes of ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
@@ -139,6 +141,25 @@ type translation struct {
 	at   netip.AddrPort // of the host; an address that is invalid: each
 	to   netip.AddrPort // of the container
 	over bool           // it is no more
+}
+
+// redirect has flows that are there go by what changes have made of the translations. Where a chain that translates has come
+// back they are all made anew: flows may have begun without it.
+func (n *nft) redirect(changes []reconcile.Change) error {
+	ts := translations(changes)
+	if slices.ContainsFunc(changes, func(c reconcile.Change) bool {
+		chain, ok := c.Want.(object.NftChain)
+		return ok && chain.Type == "nat" && strings.Contains(chain.Rules, " dnat ")
+	}) {
+		own, err := n.listSets(nftTables[0])
+		if err != nil {
+			return fmt.Errorf("looking for published ports: %w", err)
+		}
+		for _, r := range own {
+			ts = append(ts, translations([]reconcile.Change{{Op: reconcile.Create, Want: r}})...)
+		}
+	}
+	return forgetFlows(ts)
 }
 
 // translations are those that changes make and undo.

@@ -205,10 +205,8 @@ func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 	frame(b, unix.NFNL_MSG_BATCH_END)
 	first := n.c.transact(b)
 	if first.err == nil {
-		if ts := translations(changes); len(ts) > 0 {
-			if err := forgetFlows(ts); err != nil {
-				errs[len(errs)-1] = err
-			}
+		if err := n.redirect(changes); err != nil {
+			errs[len(errs)-1] = err
 		}
 		return errs
 	}
