@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"netd/testenv/docker"
@@ -317,4 +318,6 @@ func TestDockerPluginIPv6(t *testing.T) {
 		t.Errorf("published at 0.0.0.0, and IPv6 gets %s", out)
 	}
 	l.hosts[0].inSync()
+	l.hosts[0].stop(syscall.SIGTERM)
+	l.hosts[0].restored()
 }

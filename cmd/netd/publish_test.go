@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -172,6 +174,7 @@ func TestPublished(t *testing.T) {
 			// translation away comes to the container once it is back.
 			h.stop(syscall.SIGKILL)
 			says(far.NS, "192.168.170.137:8080", "web")
+			h.restored()
 			h.Run(t, "nft flush chain inet netd publish")
 			h.Run(t, "nft flush chain inet netd publish-output")
 			astray := map[string]*flow{"another host": dials(t, far.NS, "192.168.170.137:5353"), "the host itself": dials(t, h.NS, "127.0.0.1:5353")}
@@ -299,4 +302,22 @@ func (h *labHost) spared(t *testing.T, at string) {
 			t.Errorf("%s hears %s", at, from)
 		}
 	})
+}
+
+// restored has nft save netd's tables and load them again, as a host's own service does at its start: netd, which does not run,
+// finds nothing to do.
+func (h *labHost) restored() {
+	t := h.lab.t
+	t.Helper()
+	saved := filepath.Join(h.dir, "saved.nft")
+	for _, table := range []string{"inet netd", "arp netd"} {
+		if err := os.WriteFile(saved, []byte(h.Run(t, "nft list table "+table)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.Run(t, "nft delete table "+table)
+		h.Run(t, "nft -f "+saved)
+	}
+	if out := h.must(0, "plan"); !strings.Contains(out, "No changes.") {
+		t.Errorf("after nft list and nft -f:\n%s", out)
+	}
 }

@@ -337,7 +337,7 @@ func (f firewallBuilder) vxlanGuards() {
 		}
 		forward.add("iifname @veths udp dport %d counter drop", n.Port)
 		forward.add("%s daddr @nodes%s udp dport %d counter drop", outer.ip, outer.six, n.Port)
-		output.add("udp dport %d @th,96,24 %d %s daddr @nodes%s meta skuid >= 0 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, outer.ip, outer.six, MarkBit)
+		output.add("udp dport %d @th,96,24 %d %s daddr @nodes%s meta skuid != 4294967295 meta mark & 0x%08x == 0 counter drop", n.Port, n.VNI, outer.ip, outer.six, MarkBit)
 		mark.add("oifname %s meta mark set meta mark | 0x%08x", quote(VXLANName(n)), MarkBit)
 	}
 	f.chain(inetTable, "vxlan-wire", "filter", "input", prioFilter, wire)

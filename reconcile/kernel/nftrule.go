@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ import (
 //
 //	match      iifname|oifname [!=] "NAME"|@SET      meta nfproto ipv4|ipv6        tcp|udp dport N
 //	           ip|ip6 saddr|daddr [!=] @SET          meta l4proto tcp|udp          @th,96,24 N   (a VXLAN packet's VNI)
-//	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid >= 0
+//	           iifname . ip|ip6 saddr [!=] @SET      ip protocol N                 meta skuid != 4294967295
 //	           iifname . arp saddr ip [!=] @SET      meta mark & X == 0            tcp flags & (syn | rst) == syn
 //	           iifname . oifname [!=] @SET
 //	           icmpv6 type nd-router-advert|nd-redirect                            tcp sport >= N
@@ -296,9 +297,11 @@ func (c *ruleCompiler) matchTerm() (bool, error) {
 		c.compare(expr.CmpOpEq, []byte{byte(n >> 16), byte(n >> 8), byte(n)})
 		return true, err
 	}
-	if _, ok := c.take("meta", "skuid", ">=", "0"); ok { // there is a socket, whoever's
+	// There is a socket, whoever's: the kernel gives no user that number (from_kuid_munged). nft writes a ">= 0", which says the same,
+	// in other bytes than netd when it loads what it listed.
+	if _, ok := c.take("meta", "skuid", "!=", "4294967295"); ok {
 		c.meta(expr.MetaKeySKUID)
-		c.compare(expr.CmpOpGte, make([]byte, 4))
+		c.compare(expr.CmpOpNeq, bytes.Repeat([]byte{0xff}, 4))
 		return true, nil
 	}
 	if args, ok := c.take("meta", "mark", "&", "%", "==", "0"); ok {
