@@ -95,6 +95,16 @@ func (h *Host) end(sig syscall.Signal) {
 	h.daemon = nil
 }
 
+// Off has the host lose its power. Boot and Start start it again.
+func (h *Host) Off() {
+	h.t.Helper()
+	h.Kill()
+	h.Host.Off()
+}
+
+// Boot starts containerd, which a host that was Off has before dockerd.
+func (h *Host) Boot() { h.Host.Start() }
+
 // PID is dockerd's.
 func (h *Host) PID() int { return h.daemon.Process.Pid }
 
