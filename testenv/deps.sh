@@ -9,6 +9,7 @@ want nft nftables
 want ping iputils-ping
 want tcpdump tcpdump
 want ethtool ethtool
+want dnsmasq dnsmasq-base
 want socat socat
 want bird bird2
 [ -x /usr/lib/frr/bgpd ] || need+=(frr)

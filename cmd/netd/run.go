@@ -228,17 +228,18 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 	log.Info("started", zap.String("version", version), zap.String("config", a.config))
 	// A host that boots may get its address later than netd starts: being ready waits for that, for a while.
 	ready := sync.OnceFunc(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
-	waiting := false
+	said := false // what it waits for at its start; later on the pass's own words are said
 	patience := time.AfterFunc(addressWait, ready)
 	defer patience.Stop()
 	d.loop.Report = func(r reconcile.Report) {
 		d.report(r)
 		if !d.waits(r.Err) {
+			said = true
 			ready()
 			return
 		}
-		if !waiting {
-			waiting = true
+		if !said {
+			said = true
 			log.Warn("waiting for the node's address", zap.Duration("at most", addressWait))
 			_, _ = daemon.SdNotify(false, "STATUS=waiting for the node's address")
 		}

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"netd/reconcile/object"
@@ -46,7 +49,8 @@ func TestUnderlayChanges(t *testing.T) {
 				needIPIP(t)
 			}
 			l := newUnderlay(t, fmt.Sprintf(twoSites, x.mode), "a", "b")
-			l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "a eth1")
+			netns.New(t, "dhcp")
+			l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "a eth1", "dhcp lan 192.168.1.253/24")
 			a, b := l.hosts[0], l.hosts[1]
 			a.Run(t, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1") // else either link answers for the other's address
 			for _, h := range l.hosts {
@@ -131,27 +135,108 @@ func TestUnderlayChanges(t *testing.T) {
 			both("an answer with another default route", 1000)
 			a.has("sysctl net.ipv4.conf.eth1.forwarding", "= 1")
 
-			// Another address than the file's: said, with what is there instead; nothing is changed by half.
+			// DHCP, as it is on many hosts: the lease of the file's address is renewed with another, which the client sets. That is
+			// said, with what is there instead, and nothing is changed by half; the right lease mends it.
 			l.settled()
-			routes := a.Run(t, "ip route show proto 142")
-			a.Run(t, "ip addr del 192.168.1.1/24 dev eth1")
-			a.Run(t, "ip addr add 192.168.1.77/24 dev eth1")
+			lease := l.dhcp(a, "eth1")
+			lease("192.168.1.1")
+			b.Run(t, "ip neigh flush dev eth0")
+			both("an answer at the leased address", 1000)
+			held := a.held(x.mode)
+			lease("192.168.1.77")
+			says := "no link of this host holds its address 192.168.1.1 (eth1 has 192.168.1.77/24)"
 			l.wait("the wrong address is said", func() string {
 				out, code := a.netd("status")
-				if code != exitDegraded || !strings.Contains(out, "no link of this host holds its address 192.168.1.1 (eth1 has 192.168.1.77/24)") {
+				if code != exitDegraded || !strings.Contains(out, says) {
 					return fmt.Sprint(code, " ", out)
 				}
 				return ""
 			})
-			if out := a.Run(t, "ip route show proto 142"); x.mode != "bgp" && out != routes { // with the last address the kernel removes a link's routes itself
-				t.Errorf("the routes changed:\n%s\nfrom\n%s", out, routes)
+			if out := a.must(exitFailed, "apply", "-y"); !strings.Contains(out, says) {
+				t.Errorf("apply says:\n%s", out)
 			}
-			a.Run(t, "nft list chain inet netd spoof")
-			a.Run(t, "ip addr del 192.168.1.77/24 dev eth1")
-			a.Run(t, "ip addr add 192.168.1.1/24 dev eth1")
+			if now := a.held(x.mode); now != held {
+				t.Errorf("with the wrong lease there is\n%s\nand was\n%s", now, held)
+			}
+			lease("192.168.1.1")
 			b.Run(t, "ip neigh flush dev eth0")
 			both("an answer with the address back", 1000)
+			if now := a.held(""); x.mode == "bgp" && !strings.Contains(now, "10.10.2.0/24 via 192.168.1.2 dev eth1") {
+				t.Errorf("with the address back there is\n%s", now)
+			}
 		})
+	}
+}
+
+// held is what a host has of netd's, without what packets count. With its last address the kernel removes a link's routes itself:
+// in mode bgp those are left out.
+func (h *labHost) held(mode string) string {
+	h.lab.t.Helper()
+	all := h.Run(h.lab.t, "ip -d -o link show group 142") + h.Run(h.lab.t, "ip addr show group 142") + h.Run(h.lab.t, "ip neigh show nud permanent") + h.Run(h.lab.t, "bridge fdb show") +
+		h.Run(h.lab.t, "nft -s list ruleset") + h.container.Run(h.lab.t, "ip addr show dev eth0") + h.container.Run(h.lab.t, "ip route")
+	if mode != "bgp" {
+		all += h.Run(h.lab.t, "ip route show proto 142")
+	}
+	return all
+}
+
+// dhcp has the address of a host's link leased by dnsmasq, in the namespace dhcp, to busybox's udhcpc. What is returned has the
+// server give the link another address from now on, and the client renew its lease: it is refused and asks anew.
+func (l *twoHosts) dhcp(h *labHost, link string) (lease func(address string)) {
+	t := l.t
+	t.Helper()
+	dir, server := t.TempDir(), netns.Open("/run/netns/dhcp")
+	mac := strings.Fields(h.Run(t, "ip -br link show dev "+link))[2]
+	leases := filepath.Join(dir, "hosts")
+	script := `case $1 in
+deconfig) ip -4 addr flush dev $interface ;;
+bound | renew) ip -4 addr flush dev $interface; ip addr add $ip/$mask dev $interface ;;
+esac`
+	for path, text := range map[string]string{leases: "", filepath.Join(dir, "set"): "#!/bin/sh\n" + script + "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(ns *netns.NS, cmd *exec.Cmd) (*exec.Cmd, *said) {
+		log := &said{}
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := ns.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd, log
+	}
+	dnsmasq, served := run(server, exec.Command("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--port=0", "--interface=lan", "--bind-interfaces",
+		"--no-ping", "--dhcp-authoritative", "--dhcp-range=192.168.1.50,static,255.255.255.0,1h", "--dhcp-hostsfile="+leases, "--dhcp-leasefile="+filepath.Join(dir, "leases")))
+	has := func(log *said, n int, text string) func() string {
+		return func() string {
+			if out := log.String(); strings.Count(out, text) < n {
+				return "it says: " + out
+			}
+			return ""
+		}
+	}
+	reads, obtained := 1, map[string]int{}
+	l.wait("dnsmasq to be there", has(served, reads, "read "+leases)) // a signal before that ends it
+	var client *exec.Cmd
+	var asked *said
+	return func(address string) {
+		t.Helper()
+		if err := os.WriteFile(leases, []byte(mac+","+address+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := dnsmasq.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		reads++
+		l.wait("dnsmasq's word that it has read "+leases, has(served, reads, "read "+leases))
+		if client == nil {
+			client, asked = run(h.NS, exec.Command("busybox", "udhcpc", "-f", "-i", link, "-t", "100", "-T", "1", "-s", filepath.Join(dir, "set")))
+		} else if err := client.Process.Signal(syscall.SIGUSR1); err != nil { // renew
+			t.Fatal(err)
+		}
+		obtained[address]++
+		l.wait("the lease of "+address, has(asked, obtained[address], "lease of "+address+" obtained"))
 	}
 }
 

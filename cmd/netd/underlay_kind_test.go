@@ -17,17 +17,20 @@ func TestUnderlayKinds(t *testing.T) {
 		kind, link string
 		mtu        int      // of the underlay
 		up         []string // on each host, whose eth0 is on the wire; N is its number
-		file       func(string) string
+		file       func(file, mode string) string
 	}{
 		{"bridge", "br0", 1500, []string{"ip link add br0 type bridge", "ip link set eth0 master br0", "ip link set br0 up", "ip addr add 192.168.1.N/24 dev br0"}, nil},
 		{"bond", "bond0", 1500, []string{"ip link add bond0 type bond mode active-backup", "ip link set eth0 down", "ip link set eth0 master bond0", "ip link set bond0 up", "ip addr add 192.168.1.N/24 dev bond0"}, nil},
 		{"vlan", "eth0.5", 1500, []string{"ip link add link eth0 name eth0.5 type vlan id 5", "ip link set eth0.5 up", "ip addr add 192.168.1.N/24 dev eth0.5"}, nil},
 		{"lo", "eth0", 1500, []string{"ip addr add 192.168.1.N/32 dev lo", "ip addr add 172.16.0.N/24 dev eth0", "ip route add 192.168.1.0/24 dev eth0 src 192.168.1.N"},
-			func(file string) string {
+			func(file, mode string) string {
+				if mode == "bgp" { // nodes that share no subnet need a router between them
+					return strings.ReplaceAll(file, "/24\"\n  blocks", "/24\"\n  interface = \"eth0\"\n  blocks")
+				}
 				return strings.NewReplacer(`192.168.1.1/24"`, "192.168.1.1/32\"\n  interface = \"eth0\"", `192.168.1.2/24"`, "192.168.1.2/32\"\n  interface = \"eth0\"").Replace(file)
 			}},
 	} {
-		for _, mode := range []string{"vxlan", "ipip"} {
+		for _, mode := range []string{"vxlan", "ipip", "bgp"} {
 			t.Run(x.kind+" "+mode, func(t *testing.T) {
 				if mode == "ipip" {
 					needIPIP(t)
@@ -37,7 +40,7 @@ func TestUnderlayKinds(t *testing.T) {
 				}
 				file := fmt.Sprintf(twoSites, mode)
 				if x.file != nil {
-					file = x.file(file)
+					file = x.file(file, mode)
 				}
 				l := newUnderlay(t, file, "a", "b")
 				l.wire("a eth0", "b eth0")
@@ -46,12 +49,25 @@ func TestUnderlayKinds(t *testing.T) {
 						h.Run(t, strings.ReplaceAll(command, "N", fmt.Sprint(i+1)))
 					}
 				}
-				l.destroyed()
-				l.apply()
 				a, b := l.hosts[0], l.hosts[1]
 				size, dev := x.mtu-50, "vxlan.netd"
 				if mode == "ipip" {
 					size, dev = x.mtu-20, "tunl0"
+				}
+				if mode == "bgp" { // routes are learned by sessions, which daemons hold
+					size, dev = x.mtu, x.link
+					for _, h := range l.hosts {
+						h.start()
+					}
+					for i, h := range l.hosts {
+						l.wait("the learned route", func() string {
+							return h.lacks(fmt.Sprintf("10.10.%[1]d.0/24 via 192.168.1.%[1]d dev %[2]s ", 2-i, x.link))
+						})
+					}
+					l.settled()
+				} else {
+					l.destroyed()
+					l.apply()
 				}
 				l.pings(a.container, "10.10.2.10", size)
 				l.pings(b.container, "10.10.1.10", size)

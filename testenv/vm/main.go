@@ -35,7 +35,7 @@ const broken = 125
 var wanted = []string{"veth", "ipip", "vxlan", "bridge", "bonding", "8021q", "nf_tables", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct", "nft_counter", "nft_fib_inet", "nft_fib_ipv4", "nft_fib_ipv6", "af_packet"}
 
 // tools are the programs that tests call.
-var tools = []string{"ip", "bridge", "nft", "ping", "tcpdump", "socat", "ethtool", "sysctl", "sh", "cat", "sleep", "mkdir", "modprobe", "depmod"}
+var tools = []string{"ip", "bridge", "nft", "ping", "tcpdump", "socat", "ethtool", "sysctl", "sh", "cat", "sleep", "mkdir", "modprobe", "depmod", "busybox", "dnsmasq"}
 
 func main() {
 	if os.Getpid() == 1 {
@@ -190,6 +190,9 @@ func writeImage(image, boot string, later, args []string) error {
 	for _, e := range os.Environ() {
 		if strings.HasPrefix(e, "NETD_") || strings.HasPrefix(e, "CI=") {
 			env = append(env, e)
+		}
+		if program, ok := strings.CutPrefix(e, "NETD_BENCH_PROGRAM="); ok {
+			c.file(strings.TrimPrefix(program, "/"), program)
 		}
 	}
 	c.entry("etc/passwd", unix.S_IFREG|0o644, []byte("root:x:0:0:root:/:/bin/sh\n"))
