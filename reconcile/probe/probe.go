@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -49,7 +50,8 @@ func smallest(a netip.Addr) int {
 // ways is how many sizes are tried at once: 3 rounds of 15 find one of 4,096.
 const ways = 15
 
-// Ping asks all targets at once. The error is of this host: results are whole or not there.
+// Ping asks all targets at once, each at its own pace: that of one which loses packets is nobody else's. The error is of this
+// host: results are whole or not there.
 func Ping(ctx context.Context, targets []Target, o Options) ([]Result, error) {
 	o.Count, o.Interval, o.Wait = cmp.Or(o.Count, 5), cmp.Or(o.Interval, 50*time.Millisecond), cmp.Or(o.Wait, time.Second)
 	s, err := open(targets)
@@ -58,95 +60,85 @@ func Ping(ctx context.Context, targets []Target, o Options) ([]Result, error) {
 	}
 	defer s.close()
 	results := make([]Result, len(targets))
+	var asked sync.WaitGroup
+	for i, t := range targets {
+		asked.Go(func() { results[i] = s.ask(ctx, i, t, o) })
+	}
+	asked.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return results, nil
+}
+
+// ask asks one target whether it answers, and then what its path carries. It ends early where ctx does.
+func (s *socket) ask(ctx context.Context, i int, t Target, o Options) (r Result) {
 	var sent []echo
 	for round := range o.Count {
 		if round > 0 && !sleep(ctx, o.Interval) {
-			return nil, context.Cause(ctx)
+			return r
 		}
-		for i, t := range targets {
-			sent = append(sent, s.send(i, t, 0))
-			results[i].Sent++
-		}
+		sent = append(sent, s.send(i, t, 0))
+		r.Sent++
 	}
-	if err := s.answers(ctx, sent, o.Wait); err != nil {
-		return nil, err
-	}
-	var total = make([]time.Duration, len(targets))
-	slowest := time.Duration(0)
+	s.answers(ctx, sent, o.Wait)
+	var total, slowest time.Duration
 	for _, e := range sent {
-		r := &results[e.target]
 		switch rtt, err := s.outcome(e); {
 		case err != nil:
 			r.Err = err
 		case rtt > 0:
 			r.Received++
-			total[e.target] += rtt
+			total += rtt
 			slowest = max(slowest, rtt)
 		}
 	}
-	for i := range results {
-		if n := results[i].Received; n > 0 {
-			results[i].RTT = total[i] / time.Duration(n)
-		}
+	if r.Received == 0 {
+		return r
 	}
-	// A reply takes as long as before, and a busy host some time more.
-	return results, s.sizes(ctx, targets, results, min(3*slowest+400*time.Millisecond, o.Wait))
+	r.RTT = total / time.Duration(r.Received)
+	if t.MTU > 0 {
+		copies := 2 // of which one gets through
+		if r.Received < r.Sent {
+			copies = 6
+		}
+		// A reply takes as long as before, and a busy host some time more.
+		r.MTU = s.pathMTU(ctx, i, t, copies, min(3*slowest+400*time.Millisecond, o.Wait))
+	}
+	return r
 }
 
-// sizes finds the path MTU of those that answer.
-func (s *socket) sizes(ctx context.Context, targets []Target, results []Result, wait time.Duration) error {
-	type span struct{ passed, lost int } // passed < MTU < lost
-	open := map[int]span{}
-	for i, t := range targets {
-		if t.MTU > 0 && results[i].Received > 0 {
-			open[i] = span{min(smallest(t.Addr), t.MTU) - 1, t.MTU + 1}
-		}
-	}
-	for first := true; len(open) > 0; first = false {
+// pathMTU is the largest packet that a target answers, in bytes; 0 where it is none that each link has to carry.
+func (s *socket) pathMTU(ctx context.Context, i int, t Target, copies int, wait time.Duration) int {
+	passed, lost := min(smallest(t.Addr), t.MTU)-1, t.MTU+1 // passed < MTU < lost
+	for first := true; lost-passed > 1 && ctx.Err() == nil; first = false {
 		var sent []echo
-		for i, in := range open {
-			copies := 2 // of which one gets through
-			if results[i].Received < results[i].Sent {
-				copies = 6
-			}
-			for _, size := range between(in.passed, in.lost, first) {
-				for range copies {
-					sent = append(sent, s.send(i, targets[i], size))
-				}
+		for _, size := range between(passed, lost, first) {
+			for range copies {
+				sent = append(sent, s.send(i, t, size))
 			}
 		}
-		if err := s.answers(ctx, sent, wait); err != nil {
-			return err
-		}
-		answered := map[int]map[int]bool{}
+		s.answers(ctx, sent, wait)
+		answered := map[int]bool{}
 		for _, e := range sent {
-			if answered[e.target] == nil {
-				answered[e.target] = map[int]bool{}
-			}
 			rtt, _ := s.outcome(e)
-			answered[e.target][e.size] = answered[e.target][e.size] || rtt > 0
+			answered[e.size] = answered[e.size] || rtt > 0
 		}
-		for i, in := range open {
-			var passed, lost []int
-			for size, ok := range answered[i] {
-				if ok {
-					passed = append(passed, size)
-				} else {
-					lost = append(lost, size)
-				}
+		for size, ok := range answered {
+			if ok {
+				passed = max(passed, size)
 			}
-			in.passed = slices.Max(append(passed, in.passed))
-			lost = slices.DeleteFunc(lost, func(n int) bool { return n < in.passed })
-			in.lost = slices.Min(append(lost, in.lost))
-			if open[i] = in; in.lost-in.passed <= 1 {
-				delete(open, i)
-				if in.passed >= smallest(targets[i].Addr) {
-					results[i].MTU = in.passed
-				}
+		}
+		for size, ok := range answered {
+			if !ok && size > passed {
+				lost = min(lost, size)
 			}
 		}
 	}
-	return nil
+	if passed < smallest(t.Addr) {
+		return 0
+	}
+	return passed
 }
 
 // between are the sizes to be tried next: at first the largest alone, since that is the answer nearly always.

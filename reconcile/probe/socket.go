@@ -41,20 +41,27 @@ type echo struct {
 type socket struct {
 	v4, v6 *net.IPConn
 	token  token
-	number uint32
-	wake   chan struct{} // an answer came; has room for one
+	wake   []chan struct{} // of each target: an answer came; has room for one
 	done   sync.WaitGroup
 
-	mu   sync.Mutex
-	sent map[uint32]time.Time
-	rtt  map[uint32]time.Duration
-	errs map[uint32]error
+	mu     sync.Mutex
+	number uint32
+	sent   map[uint32]request
+	rtt    map[uint32]time.Duration
+	errs   map[uint32]error
+}
+
+// request is when an echo request was sent, and to which target.
+type request struct {
+	at     time.Time
+	target int
 }
 
 func open(targets []Target) (*socket, error) {
-	s := &socket{wake: make(chan struct{}, 1), sent: map[uint32]time.Time{}, rtt: map[uint32]time.Duration{}, errs: map[uint32]error{}}
+	s := &socket{sent: map[uint32]request{}, rtt: map[uint32]time.Duration{}, errs: map[uint32]error{}}
 	_, _ = rand.Read(s.token[:])
 	for _, t := range targets {
+		s.wake = append(s.wake, make(chan struct{}, 1))
 		var err error
 		switch {
 		case t.Addr.Is4() && s.v4 == nil:
@@ -115,8 +122,10 @@ func (s *socket) close() {
 
 // send sends an echo request of a size in bytes with its IP header, 0 for a small one that any path carries.
 func (s *socket) send(target int, t Target, size int) echo {
+	s.mu.Lock()
 	s.number++
 	e := echo{s.number, target, size}
+	s.mu.Unlock()
 	data := make([]byte, max(size-header(t.Addr), len(s.token)+4))
 	copy(data, s.token[:])
 	binary.BigEndian.PutUint32(data[len(s.token):], e.number)
@@ -126,7 +135,7 @@ func (s *socket) send(target int, t Target, size int) echo {
 	}
 	b, err := m.Marshal(nil) // the kernel fills in ICMPv6's checksum
 	s.mu.Lock()
-	s.sent[e.number] = time.Now()
+	s.sent[e.number] = request{time.Now(), target}
 	s.mu.Unlock()
 	if err == nil {
 		err = s.write(b, t)
@@ -242,16 +251,18 @@ func (s *socket) answered(data []byte, at time.Time, err error) {
 	}
 	number := binary.BigEndian.Uint32(data[len(s.token):])
 	s.mu.Lock()
-	if sent, ok := s.sent[number]; ok {
-		if err != nil {
-			s.errs[number] = err
-		} else if s.rtt[number] == 0 { // a second answer is a duplicate's
-			s.rtt[number] = max(at.Sub(sent), 1)
-		}
+	defer s.mu.Unlock()
+	sent, ok := s.sent[number]
+	if !ok {
+		return
 	}
-	s.mu.Unlock()
+	if err != nil {
+		s.errs[number] = err
+	} else if s.rtt[number] == 0 { // a second answer is a duplicate's
+		s.rtt[number] = max(at.Sub(sent.at), 1)
+	}
 	select {
-	case s.wake <- struct{}{}:
+	case s.wake[sent.target] <- struct{}{}:
 	default:
 	}
 }
@@ -266,8 +277,8 @@ func (s *socket) outcome(e echo) (time.Duration, error) {
 	return 0, s.errs[e.number]
 }
 
-// answers waits until every request came to something, wait at most.
-func (s *socket) answers(ctx context.Context, sent []echo, wait time.Duration) error {
+// answers waits until every request, all of one target, came to something, wait at most.
+func (s *socket) answers(ctx context.Context, sent []echo, wait time.Duration) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	left := sent
@@ -278,19 +289,19 @@ func (s *socket) answers(ctx context.Context, sent []echo, wait time.Duration) e
 		}
 		s.mu.Unlock()
 		if len(left) == 0 {
-			return nil
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return
 		case <-timeout.C:
 			for _, c := range []*net.IPConn{s.v4, s.v6} {
 				if c != nil {
 					unread(c, func(b []byte, from netip.Addr) { s.take(c, b, from.String(), time.Now()) })
 				}
 			}
-			return nil
-		case <-s.wake:
+			return
+		case <-s.wake[left[0].target]:
 		}
 	}
 }

@@ -179,3 +179,37 @@ func BenchmarkProgram(b *testing.B) {
 	}
 	within("program: plan in sync, 2 nodes", median(plans), 50*time.Millisecond)
 }
+
+// BenchmarkTest is `netd test` of 100 nodes: 20 are behind a path that carries less than the link, and 20 are not there.
+func BenchmarkTest(b *testing.B) {
+	netns.Need(b)
+	const targets = 100
+	file := bytes.ReplaceAll(fileOf(targets+1), []byte(`"vxlan"`), []byte(`"bgp"`)) // one target a node
+	h, far := newHost(b, file), netns.New(b, "far")
+	h.Run(b, "ip link set wire netns far")
+	far.Run(b, "ip link set wire up")
+	for i := 1; i <= 80; i++ {
+		far.Run(b, fmt.Sprintf("ip addr add %s/16 dev wire", nodeAddress(i)))
+	}
+	far.Run(b, "nft add table inet lab")
+	far.Run(b, "nft add chain inet lab in { type filter hook prerouting priority -400 ; }")
+	far.Run(b, fmt.Sprintf("nft add rule inet lab in ip daddr %s-%s ip length gt 1337 drop", nodeAddress(1), nodeAddress(20)))
+	h.Run(b, "ping -q -c 1 -w 10 "+nodeAddress(1).String())
+	var all []time.Duration
+	for range 5 {
+		cmd := h.command(b, "test", "--json")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		began := time.Now()
+		if err := h.Start(cmd); err != nil {
+			b.Fatal(err)
+		}
+		err := cmd.Wait()
+		all = append(all, time.Since(began))
+		found := fmt.Sprint(bytes.Count(out.Bytes(), []byte(`"result": "ok"`)), bytes.Count(out.Bytes(), []byte(`"result": "narrow"`)), bytes.Count(out.Bytes(), []byte(`"result": "lost"`)))
+		if cmd.ProcessState.ExitCode() != 3 || found != "60 20 20" {
+			b.Fatalf("%v, ok, narrow and lost: %s\n%s", err, found, out.Bytes())
+		}
+	}
+	within(fmt.Sprintf("program: test of %d targets, of which 20 are behind a smaller path and 20 are not there", targets), median(all), 3*time.Second)
+}
