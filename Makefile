@@ -87,6 +87,11 @@ lint: ## gofmt, vet, staticcheck
 bench: deps build ## netd beside the field's tools, with the ratio
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 90m ./testenv/bench
 
+.PHONY: bench-ipip
+bench-ipip: guest build ## the packet's part of it in mode ipip, and the others beside it, in a guest kernel under QEMU
+	@CGO_ENABLED=0 NETD_GUEST=1 NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd $(GO) test -exec "$(CURDIR)/bin/vm -limit 30m -boot $(CURDIR)/bin/guest" \
+		-run '^$$' -bench 'Packet/$(or $(BENCH),.)' -benchtime 1x -timeout 30m ./testenv/bench
+
 .PHONY: growth
 growth: deps build ## measures docs/growth.csv anew and draws it; BENCH=nodes, routes or containers measures one curve
 	@NETD_BENCH_PROGRAM=$(CURDIR)/bin/netd NETD_BENCH_GROWTH=$(CURDIR)/docs/growth.csv $(GO) test -run '^$$' -bench 'Growth$(if $(BENCH),/$(BENCH))$$' -benchtime 1x -timeout 60m ./testenv/bench
