@@ -3,14 +3,14 @@
 # Network, processes and mounts are namespaces of their own, so that no bridge of libvirt's shows on this machine; with the first
 # process of them, at the command's end or this script's, everything in them is gone: machines, bridges, what was written.
 set -euo pipefail
+if [ "$(id -u)" -ne 0 ]; then
+	echo "libvirtd runs in network namespaces here: run this as root." >&2
+	exit 77
+fi
 image=$(realpath "$1")
 shift
 tree=$(realpath "$(dirname "$0")/../..")
 if [ -z "${NETD_VAGRANT_INSIDE:-}" ]; then
-	if [ "$(id -u)" -ne 0 ]; then
-		echo "libvirtd runs in network namespaces here: run this as root." >&2
-		exit 77
-	fi
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT TERM
