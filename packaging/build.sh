@@ -25,7 +25,7 @@ put 644 packaging/sysctl.d/zz-netd.conf /usr/lib/sysctl.d/zz-netd.conf
 put 644 packaging/sysusers.d/netd.conf /usr/lib/sysusers.d/netd.conf
 put 644 packaging/networkd/00-netd.network /usr/lib/systemd/network/00-netd.network
 put 644 packaging/networkd/zz-netd.conf /usr/lib/systemd/networkd.conf.d/zz-netd.conf
-put 644 packaging/NetworkManager/zz-netd.conf /usr/lib/NetworkManager/conf.d/zz-netd.conf
+put 644 packaging/NetworkManager/zz-netd.conf /etc/NetworkManager/conf.d/zz-netd.conf
 put 644 packaging/iproute2/netd.conf /etc/iproute2/rt_protos.d/netd.conf
 put 644 docs/walkthrough.hcl /usr/share/doc/netd/examples/netd.hcl
 put 644 config/reference.hcl /usr/share/doc/netd/examples/reference.hcl
@@ -49,7 +49,7 @@ case $kind in
 deb)
 	install -d -m 755 "$root/DEBIAN"
 	for script in postinst prerm postrm; do install -m 755 "packaging/deb/$script" "$root/DEBIAN/$script"; done
-	echo /etc/iproute2/rt_protos.d/netd.conf >"$root/DEBIAN/conffiles"
+	(cd "$root" && find etc -type f -printf '/%p\n' | sort) >"$root/DEBIAN/conffiles"
 	cat >"$root/DEBIAN/control" <<-CONTROL
 		Package: netd
 		Version: $version

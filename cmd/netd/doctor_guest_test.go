@@ -69,7 +69,7 @@ func TestDoctorGuest(t *testing.T) {
 	set(0) // as who keeps it does
 	a.fault("clocks", doctor.OK, "told theirs")
 	set(0x40) // STA_UNSYNC
-	if c := a.fault("clocks", doctor.Warn, "nothing keeps this host's clock"); c.Fix != "timedatectl set-ntp true" {
+	if c := a.fault("clocks", doctor.Warn, "nothing keeps this host's clock"); c.Fix != "apt-get install systemd-timesyncd && timedatectl set-ntp true" {
 		t.Errorf("%+v", c)
 	}
 	set(0)

@@ -33,7 +33,7 @@ var doctorLabs = map[string]struct{ tests, not string }{
 	"raw-drops":         {"TestDoctor", ""},
 	"legacy-iptables":   {"TestDoctor", "`update-alternatives`: it changes the machine"},
 	"duplicate-address": {"TestDoctor TestDoctor6", ""},
-	"clocks":            {"TestDoctorClocks TestDoctorGuest (make vm)", "`timedatectl`: the labs have no systemd and no time server"},
+	"clocks":            {"TestDoctorClocks TestDoctorGuest (make vm)", "`timedatectl`, `apt-get`: the labs have no systemd and no time server"},
 	"path-mtu":          {"TestDoctor TestDoctor6", ""},
 	"checksum-offload":  {"TestDoctorChecksum TestDoctor TestDoctor6 TestDoctorLinkFile (make firewalls)", ""},
 }

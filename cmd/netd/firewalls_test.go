@@ -221,58 +221,83 @@ func TestDoctorNetworkManager(t *testing.T) {
 			return ""
 		})
 	}
+	const taken = "NetworkManager has taken "
 	state("connected (externally)")
+	inside(func() { a.fault("networkmanager", doctor.Fail, taken) })
 	f.sh("nmcli device disconnect vxlan.netd")
 	if out := a.must(0, "plan"); !strings.Contains(out, "+ addr") {
 		t.Errorf("NetworkManager left netd's link as it was: there is no fault to be found\n%s", out)
 	}
-	inside(func() {
-		a.fault("networkmanager", doctor.Fail, "NetworkManager runs and takes netd's links for its own")
-		if c := a.fault("networkmanager", doctor.OK, "/etc/NetworkManager/conf.d/zz-netd.conf keeps it off netd's links", "--fix"); c.Fixed != "done" {
-			t.Errorf("%+v", c)
+	mended := func(by string) {
+		t.Helper()
+		inside(func() {
+			if c := a.fault("networkmanager", doctor.OK, by+" keeps it off netd's links", "--fix"); c.Fixed != "done" {
+				t.Errorf("%+v", c)
+			}
+		})
+		state("unmanaged")
+		a.must(0, "apply", "-y")
+		if out, err := f.outputOf(f.within("nmcli", "device", "disconnect", "vxlan.netd")); err == nil {
+			t.Errorf("NetworkManager still takes it: %s", out)
 		}
-	})
-	state("unmanaged")
-	a.must(0, "apply", "-y")
-	if out, err := f.outputOf(f.within("nmcli", "device", "disconnect", "vxlan.netd")); err == nil {
-		t.Errorf("NetworkManager still takes it: %s", out)
+		if out := a.must(0, "plan"); !strings.Contains(out, "No changes.") {
+			t.Errorf("after the fix:\n%s", out)
+		}
 	}
+	mended("/etc/NetworkManager/conf.d/zzz-netd.conf")
 
-	// So does the package's file alone, which is read before all of the host's own: of these one gives the list anew.
+	// anew starts it with files of the host's and of netd's, after a boot: what it was told of links that are there is forgotten.
+	anew := func(files string) {
+		t.Helper()
+		_ = manager.Process.Signal(syscall.SIGTERM)
+		_ = manager.Wait()
+		f.sh("rm -rf /run/NetworkManager/devices /etc/NetworkManager/conf.d/*\nmkdir -p /usr/lib/NetworkManager/conf.d\n" + files)
+		manager = f.within("NetworkManager", "--no-daemon")
+		f.runs(manager)
+	}
+	const ownList = "printf '[keyfile]\\nunmanaged-devices=interface-name:none\\n' >/etc/NetworkManager/conf.d/10-own.conf\n"
 	packaged, err := os.ReadFile("../../packaging/NetworkManager/zz-netd.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := func() { // what a section says of a link takes effect when NetworkManager first sees it
-		_ = manager.Process.Signal(syscall.SIGTERM)
-		_ = manager.Wait()
-		f.sh("rm -rf /run/NetworkManager/devices") // what it was told of links that are there, which a boot forgets
-		manager = f.within("NetworkManager", "--no-daemon")
-		f.runs(manager)
-	}
-	f.sh("rm /etc/NetworkManager/conf.d/zz-netd.conf\nmkdir -p /usr/lib/NetworkManager/conf.d\nprintf '[keyfile]\\nunmanaged-devices=interface-name:none\\n' >/etc/NetworkManager/conf.d/10-own.conf\n" +
-		"printf '[keyfile]\\nunmanaged-devices+=interface-name:netd*;interface-name:vxlan.netd\\n' >/usr/lib/NetworkManager/conf.d/90-netd.conf")
-	again()
-	l.wait("NetworkManager has vxlan.netd again", func() string {
-		out, _ := f.outputOf(f.within("nmcli", "-t", "-f", "DEVICE,STATE", "device"))
-		if !strings.Contains("\n"+out, "\nvxlan.netd:") || strings.Contains("\n"+out, "\nvxlan.netd:unmanaged\n") {
-			return out
-		}
-		return ""
-	})
+	install := "cat >/etc/NetworkManager/conf.d/zz-netd.conf <<'end'\n" + string(packaged) + "end\n"
+
+	// Beside a list of the host's own the package's file is enough from the start, and for one that runs when it reads it. Until
+	// then the link is what NetworkManager says that it is, whatever the file says.
+	anew(ownList)
+	state("connected (externally)")
+	f.sh(install)
 	inside(func() {
-		a.fault("networkmanager", doctor.Fail, "NetworkManager runs and takes netd's links for its own")
+		c := a.fault("networkmanager", doctor.Fail, "zz-netd.conf says otherwise")
+		if strings.Contains(c.Fix, "printf") {
+			t.Errorf("the file is there already: %s", c.Fix)
+		}
 	})
-	f.sh("rm /usr/lib/NetworkManager/conf.d/90-netd.conf\ncat >/usr/lib/NetworkManager/conf.d/zz-netd.conf <<'end'\n" + string(packaged) + "end")
-	again()
+	mended("/etc/NetworkManager/conf.d/zz-netd.conf")
+	anew(ownList + install)
 	state("unmanaged")
 	inside(func() {
-		a.fault("networkmanager", doctor.OK, "/usr/lib/NetworkManager/conf.d/zz-netd.conf keeps it off netd's links")
+		a.fault("networkmanager", doctor.OK, "/etc/NetworkManager/conf.d/zz-netd.conf keeps it off netd's links")
 	})
-	a.must(0, "apply", "-y")
-	if out := a.must(0, "plan"); !strings.Contains(out, "No changes.") {
-		t.Errorf("after the fix:\n%s", out)
+
+	// A section does not hold for a link that NetworkManager has already, over a reload of its files.
+	anew(ownList)
+	state("connected (externally)")
+	f.sh("printf '[device-netd]\\nmatch-device=interface-name:netd*;interface-name:vxlan.netd\\nmanaged=0\\n' >/usr/lib/NetworkManager/conf.d/zz-section.conf\nnmcli general reload")
+	state("connected (externally)")
+	inside(func() { a.fault("networkmanager", doctor.Fail, taken) })
+	mended("/usr/lib/NetworkManager/conf.d/zz-section.conf")
+	f.sh("rm /usr/lib/NetworkManager/conf.d/zz-section.conf")
+
+	// What it was told of a link does not hold for the next one.
+	anew("")
+	state("connected (externally)")
+	for _, link := range []string{"vxlan.netd", vethOfMaster} {
+		f.sh("nmcli device set " + link + " managed no")
 	}
+	state("unmanaged")
+	inside(func() { a.fault("networkmanager", doctor.Fail, "NetworkManager will take netd's links") })
+	mended("/etc/NetworkManager/conf.d/zzz-netd.conf")
 }
 
 // TestDoctorLinkFile has udev read the file of doctor's command about checksums, as it does when a link is made: the VXLAN device

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path"
@@ -166,6 +167,12 @@ func strict(hook, expr string) string {
 	return out
 }
 
+// tooOften is a chain that drops what comes too often, and accepts the rest.
+func tooOften(hook string, prio int) string {
+	return fmt.Sprintf(`{"chain":{"family":"inet","table":"often","name":"x","hook":%q,"prio":%d,"policy":"accept"}},
+{"rule":{"family":"inet","table":"often","chain":"x","handle":3,"expr":[{"limit":{"rate":400,"per":"second","inv":true}},{"drop":null}]}}`, hook, prio)
+}
+
 func from(value string) string {
 	return `{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":` + value + `}}`
 }
@@ -203,6 +210,7 @@ func routes(objects string) map[string]string {
 
 // Modes with more of the file behind them.
 const (
+	six    = "vxlan\"\n}\nnetwork \"six\" {\n  pools = [\"2001:db8:10::/48\"]\n  vxlan {\n    vni = 7\n  }\n  mode  = \"vxlan"
 	routed = "bgp\"\n}\npeer \"tor\" {\n  address = \"192.168.170.1\"\n  asn = 65000\n  import = [\"172.20.0.0/14 le 24\"]\n}\nbgp {\n  asn = 64512 # "
 	third  = "vxlan\"\n}\nnode \"c\" {\n  address = \"192.168.170.150/24\"\n  blocks = [\"10.10.3.0/24\"] # "
 	many   = "vxlan\"\n}\nlocals {\n  all = range(40)\n}\ndynamic \"node\" {\n  for_each = { for i in local.all : format(\"n%d\", i) => i }\n  labels = [node.key]\n  content {\n    address = \"${cidrhost(\"192.168.170.0/24\", 2 * node.value + 1)}/24\"\n    blocks = []\n  }\n}\nlocals { # "
@@ -220,19 +228,19 @@ func packaged(name string) string {
 // TestPackaged: what doctor writes against those who manage links is what the package has, but for the comments.
 func TestPackaged(t *testing.T) {
 	files := map[string]string{"/run/systemd/netif/state": "x", "/sys/class/net/netd1/ifindex": "7\n", "/run/systemd/netif/links/7": "NETWORK_FILE=/x/50.network\n", "/run/NetworkManager/devices/1": ""}
-	s := site(t, "vxlan", recorded{files: files})
+	s := site(t, "vxlan", recorded{files: files, programs: nmHost("").programs})
 	var typed string
 	for _, f := range append(networkd(context.Background(), s), networkManager(context.Background(), s)...) {
 		typed += f.Fix + "\n"
 	}
-	for name, at := range map[string]string{"networkd/zz-netd.conf": "/etc/systemd/networkd.conf.d/", "networkd/00-netd.network": "/etc/systemd/network/", "NetworkManager/zz-netd.conf": "/etc/NetworkManager/conf.d/"} {
+	for name, at := range map[string]string{"networkd/zz-netd.conf": "/etc/systemd/networkd.conf.d/zz-netd.conf", "networkd/00-netd.network": "/etc/systemd/network/00-netd.network", "NetworkManager/zz-netd.conf": "/etc/NetworkManager/conf.d/zzz-netd.conf"} {
 		var lines []string
 		for line := range strings.Lines(packaged(name)) {
 			if !strings.HasPrefix(line, "#") {
 				lines = append(lines, line)
 			}
 		}
-		if want := put(at+path.Base(name), strings.Join(lines, "")); !strings.Contains(typed, want+"\n") {
+		if want := put(at, strings.Join(lines, "")); !strings.Contains(typed, want+"\n") {
 			t.Errorf("%s: no command is\n%s\nof\n%s", name, want, typed)
 		}
 	}
@@ -245,6 +253,18 @@ func sysctls(names ...string) recorded {
 		files[names[i]] = names[i+1]
 	}
 	return recorded{files: files}
+}
+
+// nmHost is a host whose NetworkManager has these links, with files of its own.
+func nmHost(links string, names ...string) recorded {
+	r := sysctls(append(names, "/run/NetworkManager/devices/1", "")...)
+	var said strings.Builder
+	for line := range strings.Lines(links) {
+		name, state, _ := strings.Cut(strings.TrimSpace(line), ":")
+		said.WriteString("GENERAL.DEVICE:" + name + "\nGENERAL.STATE:" + state + "\n\n")
+	}
+	r.programs = map[string]string{"nmcli -t -f GENERAL.DEVICE,GENERAL.STATE device show": said.String()}
+	return r
 }
 
 // held is a host whose process 9 has the VXLAN port open.
@@ -371,16 +391,23 @@ func TestChecks(t *testing.T) {
 		{"bad networkd manages our link", "networkd", "vxlan", recorded{files: map[string]string{"/run/systemd/netif/state": "x", "/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=no\n",
 			"/sys/class/net/vxlan.netd/ifindex": "7\n", "/run/systemd/netif/links/7": "ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/all.network\n"}}, Fail, "manages vxlan.netd by /etc/systemd/network/all.network", "00-netd.network", false},
 		{"OK no NetworkManager", "networkmanager", "vxlan", recorded{}, OK, "does not run", "", false},
-		{"bad NetworkManager takes our links", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Fail, "NetworkManager runs", "> /etc/NetworkManager/conf.d/zz-netd.conf", true},
-		{"OK NetworkManager is told", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zz-netd.conf": packaged("NetworkManager/zz-netd.conf")}}, OK, "", "", false},
-		{"OK its list is given anew, and the section is there", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zz-netd.conf": packaged("NetworkManager/zz-netd.conf"),
-			"/etc/NetworkManager/NetworkManager.conf": "[keyfile]\nunmanaged-devices=none\n"}}, OK, "zz-netd.conf keeps it off", "", false},
-		{"bad its list is given anew", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/90-netd.conf": "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
-			"/etc/NetworkManager/conf.d/10-own.conf": "[keyfile]\nunmanaged-devices=interface-name:eth9\n"}}, Fail, "NetworkManager runs", "> /etc/NetworkManager/conf.d/zz-netd.conf", true},
-		{"bad its list is given anew after all others", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/zzzz.conf": "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
-			"/etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices -= interface-name:netd*\n"}}, Fail, "NetworkManager runs", "> '/etc/NetworkManager/conf.d/~zz-netd.conf'", true},
-		{"OK its list is added to", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": "", "/usr/lib/NetworkManager/conf.d/10.conf": "[keyfile]\nunmanaged-devices=interface-name:netd*\n",
-			"/etc/NetworkManager/conf.d/10-own.conf": "[keyfile]\nunmanaged-devices+=interface-name:eth9\n"}}, OK, "/usr/lib/NetworkManager/conf.d/10.conf keeps", "", false},
+		{"bad NetworkManager takes our links", "networkmanager", "vxlan", nmHost("netd12:100 (connected (externally))"), Fail, "NetworkManager has taken netd12 (connected (externally)): it runs DHCP", "> /etc/NetworkManager/conf.d/zzz-netd.conf\nnmcli general reload conf\nnmcli device set netd12 managed no", true},
+		{"OK NetworkManager is told", "networkmanager", "vxlan", nmHost("netd12:10 (unmanaged)\neth0:100 (connected)", "/etc/NetworkManager/conf.d/zz-netd.conf", packaged("NetworkManager/zz-netd.conf")), OK, "zz-netd.conf keeps it off", "", false},
+		{"bad it was told, and did not read it", "networkmanager", "vxlan", nmHost("vxlan.netd:70 (connecting (getting IP configuration))", "/etc/NetworkManager/conf.d/zz-netd.conf", packaged("NetworkManager/zz-netd.conf")), Fail, "has taken vxlan.netd (connecting (getting IP configuration)), though /etc/NetworkManager/conf.d/zz-netd.conf says otherwise", "nmcli general reload conf\nnmcli device set vxlan.netd managed no", true},
+		{"bad it lets go of these links and will take the next", "networkmanager", "vxlan", nmHost("netd12:10 (nicht verwaltet)"), Fail, "will take netd's links when they are made anew", "> /etc/NetworkManager/conf.d/zzz-netd.conf\nnmcli general reload conf", true},
+		{"bad nothing to ask it with", "networkmanager", "vxlan", recorded{files: map[string]string{"/run/NetworkManager/devices/1": ""}}, Warn, "nmcli is not installed", "nmcli general status    # ", false},
+		{"OK its list is given anew, and the section is there", "networkmanager", "vxlan", nmHost("", "/usr/lib/NetworkManager/conf.d/zz-netd.conf", packaged("NetworkManager/zz-netd.conf"),
+			"/etc/NetworkManager/NetworkManager.conf", "[keyfile]\nunmanaged-devices=none\n"), OK, "zz-netd.conf keeps it off", "", false},
+		{"bad its list is given anew", "networkmanager", "vxlan", nmHost("", "/usr/lib/NetworkManager/conf.d/90-netd.conf", "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/10-own.conf", "[keyfile]\nunmanaged-devices=interface-name:eth9\n"), Fail, "NetworkManager will take", "> /etc/NetworkManager/conf.d/zzz-netd.conf", true},
+		{"bad its list is given anew after all others", "networkmanager", "vxlan", nmHost("", "/usr/lib/NetworkManager/conf.d/zzzz.conf", "[keyfile]\nunmanaged-devices+=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/zzzz.conf", "[keyfile]\nunmanaged-devices -= interface-name:netd*\n"), Fail, "NetworkManager will take", "> '/etc/NetworkManager/conf.d/~zzz-netd.conf'", true},
+		{"OK its list is added to", "networkmanager", "vxlan", nmHost("", "/usr/lib/NetworkManager/conf.d/10.conf", "[keyfile]\nunmanaged-devices=interface-name:netd*\n",
+			"/etc/NetworkManager/conf.d/10-own.conf", "[keyfile]\nunmanaged-devices+=interface-name:eth9\n"), OK, "/usr/lib/NetworkManager/conf.d/10.conf keeps", "", false},
+		{"OK a bridge's own chain, beside pools of IPv6", "firewall", six, recorded{programs: nft(strings.ReplaceAll(strict("forward", ""), "inet", "bridge"))}, OK, "", "", false},
+		{"OK a drop of what comes too often", "firewall", "vxlan", recorded{programs: nft(tooOften("forward", 0))}, OK, "", "", false},
+		{"OK and raw", "raw-drops", "vxlan", recorded{programs: nft(tooOften("prerouting", -300))}, OK, "none concerns", "", false},
+		{"OK a port of whatever protocol", "firewall", "vxlan", recorded{programs: nft(strict("input", `{"match":{"op":"==","left":{"payload":{"protocol":"th","field":"dport"}},"right":{"set":[179,4789]}}}`))}, OK, "", "", false},
 		{"bad no nft", "firewall", "vxlan", recorded{}, Warn, "nft is not installed", "apt-get install nftables", false},
 		{"bad firewalld rejects what is forwarded", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "inet firewalld filter_FORWARD rejects what is forwarded by its rule inet firewalld filter_FORWARD handle 31 (reject)", "firewall-cmd --permanent --zone=netd --set-target=ACCEPT", false},
 		{"bad firewalld lets no tunnel in", "firewall", "ipip", recorded{programs: nft(firewalld)}, Fail, "accepts protocol 4 of the other nodes", "\nfirewall-cmd --permanent --zone=\"$zone\" --add-rich-rule='rule family=ipv4 source address=192.168.170.138 protocol value=4 accept'\nfirewall-cmd --reload", false},
@@ -417,6 +444,7 @@ func TestChecks(t *testing.T) {
 		{"OK an input that lets protocol 4 in by its name", "firewall", "ipip", recorded{programs: nft(`{"chain":{"family":"inet","table":"strict","name":"i","hook":"input","prio":0,"policy":"drop"}},{"rule":{"family":"inet","table":"strict","chain":"i","handle":3,"expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":"ipencap"}},{"accept":null}]}}`)}, OK, "no chain", "", false},
 		{"OK no legacy tables", "legacy-iptables", "vxlan", recorded{}, OK, "none", "", false},
 		{"bad legacy tables", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\nnat\n"}}, Warn, "iptables-legacy has the tables filter, nat", "update-alternatives", false},
+		{"bad legacy tables of IPv6", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip6_tables_names": "filter\n"}}, Warn, "ip6tables-legacy has the tables filter", "update-alternatives --set ip6tables /usr/sbin/ip6tables-nft", false},
 		{"bad legacy drops", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\n"}, programs: map[string]string{"iptables-legacy -S FORWARD": "-P FORWARD DROP\n"}}, Fail, "the FORWARD policy of iptables-legacy is DROP", "iptables-legacy -I FORWARD -s 10.10.0.0/16 -d 10.10.0.0/16 -i netd+ -o netd+ -j ACCEPT\n", false},
 		{"OK clocks agree", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): time.Second}}, "", "", "", false},
 		{"bad a clock is ahead", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): 90 * time.Second}}, Warn, "the clock of node b (192.168.170.138) is 1m30s ahead of this one's", "timedatectl", false},

@@ -46,9 +46,11 @@ func namesLinks(x rule) bool {
 	})
 }
 
-// family reports whether the file has pools of it.
+// family reports whether packets of the pools pass a table of a family: bridge, arp and netdev see others.
 func (s *Site) family(name string) bool {
-	return name == "inet" || slices.ContainsFunc(s.pools(), func(p netip.Prefix) bool { return p.Addr().Is4() == (name == "ip") })
+	return name == "inet" || slices.ContainsFunc(s.pools(), func(p netip.Prefix) bool {
+		return name == "ip" && p.Addr().Is4() || name == "ip6" && p.Addr().Is6()
+	})
 }
 
 func firewall(ctx context.Context, s *Site) (out []Finding) {
@@ -261,20 +263,20 @@ func (s *Site) meetsPool(x rule) (string, bool) {
 			return "packets " + map[string]string{"daddr": "to ", "saddr": "from "}[m.Left.Payload.Field] + p.String(), true
 		}
 	}
-	if !asks && x.always() {
+	if !asks && len(x.conds) == 0 {
 		return "every packet", true
 	}
 	return "", false
 }
 
 func legacyIPTables(ctx context.Context, s *Site) (out []Finding) {
-	for _, x := range [][2]string{{"/proc/net/ip_tables_names", "iptables-legacy"}, {"/proc/net/ip6_tables_names", "ip6tables-legacy"}} {
+	for _, x := range [][3]string{{"/proc/net/ip_tables_names", "iptables-legacy", "iptables"}, {"/proc/net/ip6_tables_names", "ip6tables-legacy", "ip6tables"}} {
 		tables := strings.Fields(s.file(x[0]))
 		if len(tables) == 0 {
 			continue
 		}
 		f := Finding{Warn, fmt.Sprintf("%s has the tables %s, which nft does not show and which decide besides its own; netd hears of no change of them", x[1], strings.Join(tables, ", ")),
-			"update-alternatives --set iptables /usr/sbin/iptables-nft    # and restart what wrote them (dockerd)", false}
+			fmt.Sprintf("update-alternatives --set %s /usr/sbin/%[1]s-nft    # and restart what wrote them (dockerd); they go with the next boot", x[2]), false}
 		if text, err := s.Run(ctx, x[1], "-S", "FORWARD"); err == nil && strings.Contains(text, "-P FORWARD DROP") {
 			if fix := s.legacyFix(ctx, x[1], text); fix != "" {
 				f.Level, f.Evidence, f.Fix = Fail, fmt.Sprintf("the FORWARD policy of %s is DROP, which netd does not see, and no rule there accepts all between its links and pools", x[1]), fix+again

@@ -20,7 +20,7 @@ type packet struct {
 
 // condition is one that a rule asks for.
 type condition struct {
-	key    string // "saddr", "daddr", "iifname", "oifname", "nfproto", "l4proto", "udp dport", "tcp dport", "ct state"; empty: not known here
+	key    string // "saddr", "daddr", "iifname", "oifname", "nfproto", "l4proto", "udp dport", "tcp dport", "th dport", "ct state"; empty: not known here
 	not    bool
 	words  []string
 	ranges [][2]netip.Addr
@@ -66,7 +66,7 @@ func read(match json.RawMessage, sets map[string]json.RawMessage) (c condition) 
 	switch field := m.Left.Payload.Field; {
 	case field == "saddr", field == "daddr":
 		c.key = field
-	case field == "dport" && (m.Left.Payload.Protocol == "udp" || m.Left.Payload.Protocol == "tcp"):
+	case field == "dport" && slices.Contains([]string{"udp", "tcp", "th"}, m.Left.Payload.Protocol): // th: of any that has ports
 		c.key = m.Left.Payload.Protocol + " dport"
 	case field == "protocol", field == "nexthdr", m.Left.Meta.Key == "l4proto":
 		c.key = "l4proto"
@@ -181,6 +181,8 @@ func (c condition) holds(p packet) (hit, known bool) {
 		hit = slices.Contains(c.words, p.proto) || p.proto == "4" && (slices.Contains(c.words, "ipencap") || slices.Contains(c.words, "ipv4")) // /etc/protocols has either
 	case "ct state":
 		hit, known = slices.Contains(c.words, "new"), true
+	case "th dport":
+		hit = port(p.proto) && p.port > 0
 	case "udp dport":
 		hit = port("udp")
 	case "tcp dport":

@@ -105,19 +105,6 @@ func (r rule) verdict() (word, to string) {
 	return "", ""
 }
 
-// always reports whether a rule asks nothing.
-func (r rule) always() bool {
-	for _, e := range r.Expr {
-		for k, v := range e {
-			var t struct{ Type string }
-			if k == "match" || k == "xt" && json.Unmarshal(v, &t) == nil && t.Type == "match" {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 func (r rule) text() string {
 	b, _ := json.Marshal(r.Expr)
 	return string(b)
@@ -135,7 +122,7 @@ func (r ruleset) closes(c chain) (how string) {
 		seen[name] = true
 		for _, x := range r.of(c, name) {
 			word, to := x.verdict()
-			if !x.always() {
+			if len(x.conds) > 0 {
 				continue
 			}
 			switch word {

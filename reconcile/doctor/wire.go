@@ -70,7 +70,7 @@ const apart = 2 * time.Second
 func clocks(ctx context.Context, s *Site) (out []Finding) {
 	var t unix.Timex
 	if state, err := unix.Adjtimex(&t); err == nil && state == unix.TIME_ERROR {
-		out = append(out, Finding{Warn, "nothing keeps this host's clock (adjtimex: not synchronised)", "timedatectl set-ntp true", false})
+		out = append(out, Finding{Warn, "nothing keeps this host's clock (adjtimex: not synchronised)", s.keeper() + "timedatectl set-ntp true", false})
 	}
 	names, others := s.others()
 	all := len(others)
@@ -92,6 +92,19 @@ func clocks(ctx context.Context, s *Site) (out []Finding) {
 		return well("%d nodes told theirs", len(ahead))
 	}
 	return out
+}
+
+// keeper is the command that installs a program for timedatectl to switch on, where there is none (systemd-timedated.service(8)).
+func (s *Site) keeper() string {
+	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"} {
+		if s.has(dir + "/systemd/ntp-units.d/*.list") {
+			return ""
+		}
+	}
+	if s.has("/usr/bin/dnf") {
+		return "dnf install chrony && "
+	}
+	return "apt-get install systemd-timesyncd && "
 }
 
 func pathMTU(ctx context.Context, s *Site) (out []Finding) {
