@@ -115,7 +115,7 @@ firewalls: deps ## Debian's firewalld and ufw close a host, NetworkManager empti
 .PHONY: docker-nftables
 docker-nftables: deps ## Docker 29 that guards by nftables, beside netd; builds dockerd first, which takes minutes
 	@testenv/docker29.sh bin/dockerd
-	NETD_DOCKERD=$(CURDIR)/bin/dockerd $(GO) test -count=1 -v -run '^TestDockerNftables$$' ./cmd/netd
+	NETD_DOCKERD=$(CURDIR)/bin/dockerd $(GO) test -count=1 -v -run '^TestDockerNftables' ./cmd/netd
 
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, ipip killed at every step
