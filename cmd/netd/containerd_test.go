@@ -227,6 +227,15 @@ func TestNerdctl(t *testing.T) {
 	run(1, "exec", "two", "/bin/ping", "-c", "3", "-W", "1", "10.10.40.150")
 	run(0, "rm", "-f", "one")
 	run(1, "rm", "-f", "two")
+
+	// The page, with images of its names that sleep.
+	run(0, "run", "--name", "made", "--net", "none", containerd.Image, "/bin/sleep", "0")
+	for _, image := range []string{"nginx", "postgres"} {
+		run(0, "commit", "--change", `CMD ["/bin/sleep", "1000"]`, "made", image)
+	}
+	l.hosts[0].typesNerdctl(hosts[0], nerdctl)
+	run(0, "exec", "web", "/bin/ping", "-c", "1", "-W", "5", "10.10.40.150")
+	run(0, "rm", "-f", "web", "db", "made")
 	l.wait("no container holds an address", func() string {
 		for _, h := range l.hosts {
 			if out := h.must(0, "show", "blocks"); strings.Contains(out, "by cni") {

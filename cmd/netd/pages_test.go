@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"netd/testenv/console"
+	"netd/testenv/containerd"
 	"netd/testenv/docker"
 )
 
 // shell types the commands of a page on a host that has dockerd and containerd, as root, with this netd and its file at /etc/netd.hcl.
 // Who types them is asked by apply and destroy, and says yes; looks at status -w for some seconds, and ends a daemon, or a speaker, once
 // it answers.
-func (h *labHost) shell(d *docker.Host) console.Shell {
+func (h *labHost) shell(d *containerd.Host) console.Shell {
 	h.lab.t.Helper()
 	dir := h.lab.t.TempDir()
 	for name, text := range map[string]string{
@@ -56,7 +57,7 @@ func TestPages(t *testing.T) {
 	h, d := l.hosts[0], hosts[0]
 	h.installCNI(d.Host)
 	d.Run("ln", "-s", filepath.Join(h.dir, "run"), "/run/netd") // the plugin is told no folders
-	shell := h.shell(d)
+	shell := h.shell(d.Host)
 	reads := func(file string) { // the host's file is this from now on
 		t.Helper()
 		for _, path := range []string{filepath.Join(shell.Dir, "netd.hcl"), filepath.Join(shell.Dir, "draft.hcl")} {
@@ -144,4 +145,15 @@ func TestPages(t *testing.T) {
 		return ""
 	})
 	shell.Check(t, *update, "docs/reference.md", "netd destroy [flags]")
+}
+
+// typesNerdctl types what the page has of nerdctl on a host with containerd.
+func (h *labHost) typesNerdctl(c *containerd.Host, program string) {
+	t := h.lab.t
+	t.Helper()
+	shell := h.shell(c)
+	if err := os.WriteFile(filepath.Join(shell.Dir, "nerdctl"), []byte("#!/bin/sh\nexec "+program+" --cgroup-manager cgroupfs \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	shell.Check(t, *update, "docs/how-to/attach-containers.md", "nerdctl")
 }
