@@ -3,11 +3,14 @@ package bgp
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"netd/testenv/netns"
 	"netd/testenv/router"
+	"netd/testenv/stream"
 )
 
 // rack is a host with a container below ToR switches, which all lead to a world beyond: 172.30.0.0/24, where 172.30.0.9
@@ -82,7 +85,8 @@ func (l *lab) attach(ns *netns.NS, bridge, name, address string) {
 // TestRack is a rack with two ToR switches, of other programs and in other AS: what both announce is one route with two next
 // hops, containers are reached by both, and with one switch gone by the other.
 func TestRack(t *testing.T) {
-	for _, programs := range [][]router.Program{{router.BIRD, router.FRR}, {router.FRR, router.BIRD}} {
+	const hold = 9 * time.Second // the default of both ends
+	for i, programs := range [][]router.Program{{router.BIRD, router.FRR}, {router.FRR, router.BIRD}} {
 		t.Run(string(programs[0])+"+"+string(programs[1]), func(t *testing.T) {
 			r := newRack(t, programs, `
 peer "tor-a" {
@@ -98,9 +102,9 @@ peer "tor-b" {
 			r.node.up(2)
 			both := "172.30.0.0/24 \n\tnexthop via 192.168.170.1 dev eth0 weight 1 \n\tnexthop via 192.168.170.2 dev eth0 weight 1"
 			r.wait("a route with two next hops", func() string { return differs(r.node.routes("172.30.0.0/24"), both) })
-			for i, p := range r.routers {
+			for j, p := range r.routers {
 				r.wait("the block at "+string(p.Program), func() string {
-					return missing(r.tors[i].NS.Run(t, "ip route show 10.10.40.128/26"), "via 192.168.170.137")
+					return missing(r.tors[j].NS.Run(t, "ip route show 10.10.40.128/26"), "via 192.168.170.137")
 				})
 			}
 			if out := r.node.must("plan"); !strings.Contains(out, "No changes.") {
@@ -109,23 +113,98 @@ peer "tor-b" {
 			if got := strings.TrimSpace(r.node.Run(t, "sysctl -n net.ipv4.fib_multipath_hash_policy")); got != "1" {
 				t.Errorf("flows are spread by policy %s, want 1: ports too", got)
 			}
-			web := netns.Open("/run/netns/" + r.id + "-web")
-			web.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
+			c := netns.Open("/run/netns/" + r.id + "-web")
+			c.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
 			r.world.Run(t, "ping -q -c 3 -i 0.05 -w20 10.10.40.129")
 
-			// One switch dies without a word; the other carries everything after the hold time.
-			r.tors[0].Run(t, "ip link set eth0 down")
+			// One switch dies without a word, its link or all but its link: its flows are lost for the hold time at most, though it
+			// may restart gracefully, and those by the other switch lose nothing, nor when it comes back.
+			flows := r.flows(c)
+			by := r.seenBy()
+			if i == 0 {
+				r.tors[0].Run(t, "ip link set eth0 down")
+			} else {
+				r.tors[0].Run(t, "nft add table ip dead")
+				for _, hook := range []string{"input", "output", "forward"} {
+					r.tors[0].Run(t, "nft add chain ip dead "+hook+" { type filter hook "+hook+" priority -10; policy drop; }")
+				}
+			}
 			r.routers[0].Kill()
 			r.wait("the route by the other switch", func() string {
 				return differs(r.node.routes("172.30.0.0/24"), "172.30.0.0/24 via 192.168.170.2 dev eth0")
 			})
 			r.world.Run(t, "ip route replace 10.10.0.0/16 via 172.30.0.2 dev up0")
-			web.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
-			r.tors[0].Run(t, "ip link set eth0 up")
+			c.Run(t, "ping -q -c 3 -i 0.05 -w20 172.30.0.9")
+			if i == 0 {
+				r.tors[0].Run(t, "ip link set eth0 up")
+			} else {
+				r.tors[0].Run(t, "nft delete table ip dead")
+			}
 			r.routers[0].Start()
 			r.wait("both again", func() string { return differs(r.node.routes("172.30.0.0/24"), both) })
+			lost, least, most := [2]int{}, time.Hour, time.Duration(0)
+			for to, s := range flows {
+				got := s.Stop()
+				switch tor := by[to]; tor {
+				case 0:
+					lost[0]++
+					least, most = min(least, time.Duration(got.Lost)*flowEvery), max(most, time.Duration(got.Lost)*flowEvery)
+				case 1:
+					lost[1]++
+					if got.Lost != 0 {
+						t.Errorf("the flow to %s, by the switch that lives: %s", to, got)
+					}
+				default:
+					t.Errorf("no switch has seen the flow to %s", to)
+				}
+			}
+			t.Logf("%d flows by the switch that died: lost for %s to %s; %d by the other", lost[0], least, most, lost[1])
+			if lost[0] == 0 || lost[1] == 0 {
+				t.Error("all flows went by one switch")
+			}
+			if most > hold+hold/9 { // and what it takes to notice and to write a route
+				t.Errorf("flows were lost for %s; the hold time is %s", most, hold)
+			}
 		})
 	}
+}
+
+// flowEvery is how often a flow of a rack sends.
+const flowEvery = 5 * time.Millisecond
+
+// flows are streams from a container to so many addresses of the world that some go by each switch.
+func (r *rack) flows(from *netns.NS) map[string]*stream.Stream {
+	r.t.Helper()
+	for _, tor := range r.tors {
+		tor.Run(r.t, "nft add table ip flows")
+		tor.Run(r.t, "nft add set ip flows seen { type ipv4_addr; flags dynamic; size 65535; }")
+		tor.Run(r.t, "nft add chain ip flows pass { type filter hook forward priority 0; }")
+		tor.Run(r.t, "nft add rule ip flows pass iifname eth0 udp dport 9 add @seen { ip daddr }")
+	}
+	out := map[string]*stream.Stream{}
+	for i := range 16 {
+		to := netip.AddrFrom4([4]byte{172, 30, 0, byte(100 + i)})
+		r.world.Run(r.t, "ip addr add "+to.String()+"/24 dev up0")
+		s := stream.Start(r.t, from, web, r.world.NS, to, flowEvery)
+		s.Flowing(r.t)
+		out[to.String()] = s
+	}
+	return out
+}
+
+// seenBy is the switch that forwards each flow, by where it goes.
+func (r *rack) seenBy() map[string]int {
+	r.t.Helper()
+	by := map[string]int{}
+	for i, tor := range r.tors {
+		for _, to := range regexp.MustCompile(`172\.30\.0\.1[0-9][0-9]`).FindAllString(tor.Run(r.t, "nft list set ip flows seen"), -1) {
+			if _, twice := by[to]; twice {
+				r.t.Fatalf("the flow to %s goes by both switches", to)
+			}
+			by[to] = i
+		}
+	}
+	return by
 }
 
 // differs is what is wrong where a text is not as wanted, blanks at the ends of lines aside.
