@@ -263,13 +263,13 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 	case in.node != nil, whose != nil:
 		return "", whose
 	}
+	if prefix.Bits() == 0 && !in.named(prefix) {
+		return "a default route, and default_route is off", nil
+	}
 	for _, pool := range a.pools {
 		if prefix.Bits() <= pool.Bits() && prefix.Contains(pool.Addr()) && !in.named(prefix) {
 			return fmt.Sprintf("it covers the pool %s, and the import list does not name it itself", pool), nil
 		}
-	}
-	if prefix.Bits() == 0 && !in.named(prefix) {
-		return "a default route, and default_route is off", nil
 	}
 	for _, p := range a.subnets() {
 		if p.Bits() <= prefix.Bits() && p.Contains(prefix.Addr()) && !in.within(p) {

@@ -131,7 +131,7 @@ peer "inside" {
 		{lists, "8.8.8.0/24", lists, ""},
 		{lists, "10.10.0.0/16", lists, ""},
 		{lists, "10.0.0.0/8", lists, "covers the pool"},
-		{lists, "0.0.0.0/0", lists, "covers the pool"},
+		{lists, "0.0.0.0/0", lists, "a default route, and default_route is off"},
 		{lists, "127.0.0.0/8", lists, "127.0.0.0/8, which is special"},
 		{lists, "224.0.0.0/8", lists, "224.0.0.0/4, which is special"},
 		{lists, "169.254.1.1/32", lists, "169.254.0.0/16, which is special"},
