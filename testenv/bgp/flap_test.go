@@ -177,16 +177,20 @@ func TestFlapping(t *testing.T) {
 	after := memory(pids)
 	slices.Sort(took)
 	p50, worst := took[len(took)/2], took[len(took)-1]
-	t.Logf("%d s of 1,000 changes a second: %.0f %% of a core; memory %d MB, then %d MB; a prefix of the other router after %s (p50), %s (most), of which ip route show is a part",
-		seconds, 100*load, before>>20, after>>20, p50.Round(time.Millisecond), worst.Round(time.Millisecond))
+	t.Logf("%d s of 1,000 changes a second: %.0f %% of a core; memory %d MB, then %d MB; a prefix of the other router after %s (p50), %s (p99), %s (most), of which ip route show is a part",
+		seconds, 100*load, before>>20, after>>20, p50.Round(time.Millisecond), took[len(took)*99/100].Round(time.Millisecond), worst.Round(time.Millisecond))
 	if load > 1.5 {
 		t.Errorf("the processors: %.0f %%", 100*load)
 	}
 	if after > before+before/2+(32<<20) {
 		t.Errorf("memory grew from %d to %d MB", before>>20, after>>20)
 	}
-	if soak() && p50 > 100*time.Millisecond { // beside other tests it is these that are measured
-		t.Errorf("the other router waits: %s (p50)", p50)
+	late := p50 // beside other tests it is these that are measured, too
+	if soak() {
+		late = took[len(took)*99/100]
+	}
+	if late > 100*time.Millisecond {
+		t.Errorf("the other router waits: %s (p50), %s (p99)", p50, took[len(took)*99/100])
 	}
 	if out := node.must("status"); missing(out, "In sync") != "" {
 		t.Errorf("status:\n%s", out)
