@@ -30,6 +30,7 @@ type crossing struct {
 	role            role
 	v6              bool
 	md5, gtsm, back bool // back: graceful restart
+	netdFirst       bool
 }
 
 func (x crossing) String() string {
@@ -37,9 +38,9 @@ func (x crossing) String() string {
 	if x.v6 {
 		words[2] = "IPv6"
 	}
-	for i, on := range []bool{x.md5, x.gtsm, x.back} {
+	for i, on := range []bool{x.md5, x.gtsm, x.back, x.netdFirst} {
 		if on {
-			words = append(words, []string{"MD5", "GTSM", "GR"}[i])
+			words = append(words, []string{"MD5", "GTSM", "GR", "netd first"}[i])
 		}
 	}
 	return strings.Join(words, " ")
@@ -185,24 +186,24 @@ func (x crossing) conf(password string) string {
 	return b.String() + unicast + " exit-address-family\n"
 }
 
-// TestCross has netd beside BIRD and FRR in each role and over either family, with and without MD5, GTSM and graceful restart, in
-// combinations that have every pair of these. Everyone learns what the others have, each by way of its own host. Then netd's
+// TestCross has netd beside BIRD and FRR in each role and over either family, with and without MD5, GTSM and graceful restart, either
+// end first, in combinations that have every pair of these. Everyone learns what the others have, each by way of its own host. Then netd's
 // speaker is killed and the router is: everything is back, and with graceful restart no route was gone in between.
 func TestCross(t *testing.T) {
 	netns.Need(t)
 	for _, x := range []crossing{
-		{router.BIRD, asToR, true, true, true, true},
-		{router.BIRD, asToR, false, false, true, false},
-		{router.BIRD, asClient, true, true, false, false},
-		{router.BIRD, asClient, false, false, true, true},
-		{router.BIRD, asReflector, true, false, true, false},
-		{router.BIRD, asReflector, false, true, false, true},
-		{router.FRR, asToR, true, true, false, false},
-		{router.FRR, asToR, true, false, true, true},
-		{router.FRR, asClient, true, false, true, true},
-		{router.FRR, asClient, false, true, false, false},
-		{router.FRR, asReflector, true, true, false, true},
-		{router.FRR, asReflector, false, false, true, false},
+		{router.BIRD, asToR, true, true, true, true, true},
+		{router.BIRD, asToR, false, false, true, false, false},
+		{router.BIRD, asClient, true, true, false, false, true},
+		{router.BIRD, asClient, false, false, true, true, false},
+		{router.BIRD, asReflector, true, false, true, false, false},
+		{router.BIRD, asReflector, false, true, false, true, true},
+		{router.FRR, asToR, true, true, false, false, false},
+		{router.FRR, asToR, true, false, true, true, true},
+		{router.FRR, asClient, true, false, true, true, true},
+		{router.FRR, asClient, false, false, false, false, false},
+		{router.FRR, asReflector, true, true, false, true, true},
+		{router.FRR, asReflector, false, false, true, false, false},
 	} {
 		t.Run(strings.ReplaceAll(x.String(), " ", ","), func(t *testing.T) { cross(t, x) })
 	}
@@ -229,9 +230,16 @@ func cross(t *testing.T, x crossing) {
 	if x.role != asToR {
 		netds = append(netds, join("three", numThree))
 	}
-	r := router.New(t, x.program, two.NS, x.conf(password))
+	var r *router.Router
+	begin := func() { r = router.New(t, x.program, two.NS, x.conf(password)) }
+	if !x.netdFirst {
+		begin()
+	}
 	for _, h := range netds {
 		h.start()
+	}
+	if x.netdFirst {
+		begin()
 	}
 	sessions := map[role]int{asToR: 1, asClient: 2, asReflector: 1}[x.role] // of one
 	ip := x.family("ip -4", "ip -6")
