@@ -160,7 +160,11 @@ func (l *looker) own(r speaker.Route) routeView {
 	v.ToldTo = nil
 	for _, to := range r.ToldTo {
 		if a, err := netip.ParseAddr(to); err == nil {
-			to = l.toldName(a)
+			name, up := l.toldName(a)
+			if !up {
+				continue // it will be
+			}
+			to = name
 		}
 		v.ToldTo = append(v.ToldTo, to)
 	}
@@ -176,14 +180,14 @@ func (l *looker) own(r speaker.Route) routeView {
 	return v
 }
 
-// toldName is the name of a neighbour by an address without a zone.
-func (l *looker) toldName(a netip.Addr) string {
+// toldName is the name of a neighbour by an address without a zone, and whether its session is up.
+func (l *looker) toldName(a netip.Addr) (name string, up bool) {
 	for _, n := range l.peers {
 		if n.Addr.WithZone("") == a {
-			return l.nameOf(n.Addr)
+			return l.nameOf(n.Addr), n.Established()
 		}
 	}
-	return a.String()
+	return a.String(), false
 }
 
 func (l *looker) nameOf(a netip.Addr) string {
@@ -217,7 +221,10 @@ func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
 	for _, n := range l.peers {
 		c := counts[n.Addr]
 		n.Name = l.nameOf(n.Addr)
-		p := peerView{ASN: asnOf(l.config, n.Addr), Neighbour: n, Received: c.Received, Accepted: accepted[n.Addr], Advertised: c.Advertised}
+		p := peerView{ASN: asnOf(l.config, n.Addr), Neighbour: n, Received: c.Received, Accepted: accepted[n.Addr]}
+		if n.Established() { // else it is what the speaker would tell
+			p.Advertised = c.Advertised
+		}
 		p.Rejected = max(c.Received-p.Accepted, 0)
 		v.Peers = append(v.Peers, p)
 	}
@@ -265,6 +272,9 @@ func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
 	}
 	v.Peer = l.nameOf(n.Addr)
 	if r.Which == "advertised" {
+		if !n.Established() {
+			return v, nil
+		}
 		table, err := l.client.Routes(ctx, speaker.AdjOut, n.Addr)
 		for _, x := range table {
 			v.Routes = append(v.Routes, l.view(x))
@@ -289,14 +299,22 @@ func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
 
 // find is the neighbour of a name or an address.
 func (l *looker) find(name string) (speaker.Neighbour, error) {
-	var names []string
+	var all []peerView
 	for _, n := range l.peers {
-		if n.Addr.String() == name || l.nameOf(n.Addr) == name {
+		if n.Name = l.nameOf(n.Addr); n.Addr.String() == name || n.Name == name {
 			return n, nil
 		}
-		names = append(names, l.nameOf(n.Addr))
+		all = append(all, peerView{Neighbour: n})
 	}
-	return speaker.Neighbour{}, fail(exitUsage, "no BGP session with %q; there are %s", name, strings.Join(names, ", "))
+	return speaker.Neighbour{}, noSession(name, all)
+}
+
+func noSession(with string, all []peerView) error {
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Name)
+	}
+	return fail(exitUsage, "no BGP session with %q; there are %s", with, strings.Join(names, ", "))
 }
 
 // showPeersCmd is `show peers [NAME --routes …]`.
@@ -350,7 +368,7 @@ func (a *app) showPeers(ctx context.Context, name string, asJSON bool) error {
 	if name != "" {
 		kept := slices.DeleteFunc(slices.Clone(v.Peers), func(p peerView) bool { return p.Name != name && p.Addr.String() != name })
 		if len(kept) == 0 {
-			return fail(exitUsage, "no BGP session with %q", name)
+			return noSession(name, v.Peers)
 		}
 		v.Peers = kept
 	}

@@ -73,19 +73,20 @@ peer "tor" {
 	}
 }
 
-// TestToldTo: what is said of this host's own routes is whom they are told to, by name; the marks that the speaker has for that
+// TestToldTo: what is said of this host's own routes is whom they are told to now, by name; the marks that the speaker has for that
 // mean nothing to anyone.
 func TestToldTo(t *testing.T) {
-	tor, fabric := netip.MustParseAddr("192.168.170.1"), netip.MustParseAddr("fe80::1%eth0")
-	l := &looker{config: &config.Config{Peers: []config.Peer{{Name: "tor", Address: tor}, {Name: "fabric", Address: fabric.WithZone("")}}},
-		peers: []speaker.Neighbour{{Addr: tor}, {Addr: fabric}}}
+	tor, fabric, down := netip.MustParseAddr("192.168.170.1"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("192.168.170.2")
+	l := &looker{config: &config.Config{Peers: []config.Peer{{Name: "tor", Address: tor}, {Name: "fabric", Address: fabric.WithZone("")}, {Name: "down", Address: down}}},
+		peers: []speaker.Neighbour{{Addr: tor, State: "established"}, {Addr: fabric, State: "established"}, {Addr: down, State: "active"}}}
 	for _, x := range []struct {
 		to   []string
 		want string
 	}{
 		{nil, "told to nobody"},
 		{[]string{"192.168.170.1"}, "told to tor"},
-		{[]string{"192.168.170.1", "fe80::1", "nodes"}, "told to fabric, nodes, tor"},
+		{[]string{"192.168.170.2"}, "told to nobody"},
+		{[]string{"192.168.170.1", "192.168.170.2", "fe80::1", "nodes"}, "told to fabric, nodes, tor"},
 	} {
 		if got := l.own(speaker.Route{Origin: "igp", ToldTo: x.to}).Text; got != x.want {
 			t.Errorf("%q, want %q", got, x.want)

@@ -197,7 +197,7 @@ func (t target) explain(err error) error {
 	var timed interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
-		return fmt.Errorf("%s accepts and closes: it does not know %s as a neighbour, or is not ready", at, t.local)
+		return fmt.Errorf("%s accepts and closes: it does not know %s as a neighbour, has it shut down, or is not ready", at, t.local)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return fmt.Errorf("%s refuses: no BGP speaker listens there", at)
 	case errors.Is(err, unix.EADDRNOTAVAIL):

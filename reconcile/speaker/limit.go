@@ -32,7 +32,11 @@ func (s *sessions) limited(addr netip.Addr, x *session, held time.Duration) {
 	for _, f := range x.conf.GetAfiSafis() {
 		most = max(most, f.GetPrefixLimits().GetMaxPrefixes())
 	}
-	s.failed(addr, fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed; tried again after %s", most, pause))
+	words := fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed; tried again after %s", most, pause)
+	s.rib.neighbour(addr, func(n *Neighbour) {
+		n.why.lost = words // in place of gobgp's
+		n.fails(words, false, time.Now())
+	})
 }
 
 // reopened tries a session again that was closed for its prefixes.

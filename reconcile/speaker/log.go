@@ -68,17 +68,6 @@ func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	}
 }
 
-// What is said where nothing better is known. gobgp loses the connection after every other reason too, and keeps to
-// itself what a neighbour says when it refuses an OPEN.
-const (
-	connectionLost = "the connection was lost"
-	closedEarly    = "it closed the session before it was up: it may expect another AS, another router id or other capabilities"
-)
-
-func vague(words string) bool {
-	return words == closedEarly || strings.HasPrefix(words, connectionLost)
-}
-
 // inWords is what a message of gobgp's means for the session that it is about; empty where it is no error.
 func inWords(msg string, f gobgplog.Fields) string {
 	switch msg {
@@ -101,7 +90,7 @@ func inWords(msg string, f gobgplog.Fields) string {
 	case "hold timer expired":
 		return "hold timer expired: nothing was heard from it"
 	case "graceful restart timer expired":
-		return "did not come back within its restart time"
+		return neverBack
 	case "sent notification", "received notification":
 		return notificationInWords(msg, f)
 	case "prefix limit reached":
@@ -135,6 +124,9 @@ func notificationInWords(msg string, f gobgplog.Fields) string {
 		who = "this end closed the session"
 	}
 	if e, ok := f["Data"].(*bgp.MessageError); ok {
+		if e.TypeCode == bgp.BGP_ERROR_HOLD_TIMER_EXPIRED && msg == "sent notification" {
+			return ""
+		}
 		var expected, offered uint32
 		if n, _ := fmt.Sscanf(e.Message, "as number mismatch expected %d, received %d", &expected, &offered); n == 2 {
 			return fmt.Sprintf("AS %d offered, %d expected", offered, expected)
@@ -145,6 +137,9 @@ func notificationInWords(msg string, f gobgplog.Fields) string {
 	sub, ok2 := f["Subcode"].(uint8)
 	if !ok1 || !ok2 {
 		return who
+	}
+	if code == bgp.BGP_ERROR_HOLD_TIMER_EXPIRED && msg == "sent notification" {
+		return "" // of a session that was up it is said by itself, and of one that was not, still knows what was missing
 	}
 	if code == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && sub == bgp.BGP_ERROR_SUB_BAD_PEER_AS {
 		return who + ": it expects another AS than this node's"

@@ -55,7 +55,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		server.GrpcListenAddress("unix://"+apiSocket),
 		server.GrpcOption([]grpc.ServerOption{grpc.UnaryInterceptor(p.sessions.unary), grpc.StreamInterceptor(p.sessions.stream)}),
 		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, heard: func(peer netip.Addr, words string, over bool) {
-			p.sessions.failed(peer, words)
+			p.sessions.failed(peer, words, true)
 			if over {
 				select { // gobgp holds a lock of its own here: this must not wait
 				case expired <- peer:

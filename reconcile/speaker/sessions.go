@@ -189,19 +189,9 @@ func (s *sessions) synced(addr netip.Addr) {
 	s.rib.neighbour(addr, func(n *Neighbour) { n.Synced = true })
 }
 
-// failed notes why a session is not up.
-func (s *sessions) failed(addr netip.Addr, words string) {
-	s.rib.neighbour(addr, func(n *Neighbour) {
-		switch age := time.Since(n.ErrorAt); {
-		case n.Error == words && age < 10*time.Second:
-			return // the same again, while dialling: not worth telling every reader
-		case words == nobodyDials && n.Error != "":
-			return // why it was lost says more
-		case vague(words) && n.Error != "" && !vague(n.Error) && age < time.Second:
-			return // the cause was told a moment ago, and this is what came of it
-		}
-		n.Error, n.ErrorAt = words, time.Now()
-	})
+// failed notes why a session is not up, or what became of it: opening where it failed on its way up, and not for want of a connection.
+func (s *sessions) failed(addr netip.Addr, words string, opening bool) {
+	s.rib.neighbour(addr, func(n *Neighbour) { n.fails(words, opening, time.Now()) })
 }
 
 // moved follows the state machine of a neighbour.
@@ -232,6 +222,7 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 	case api.PeerState_ACTIVE:
 		s.dials(addr, x)
 	case api.PeerState_ESTABLISHED:
+		s.rib.neighbour(addr, (*Neighbour).begins)
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)
 		s.start(func() { s.returned(addr) })
@@ -240,7 +231,7 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 			s.limited(addr, x, held)
 		}
 		if admin == api.PeerState_UP && (before == api.PeerState_OPENSENT || before == api.PeerState_OPENCONFIRM) {
-			s.failed(addr, closedEarly)
+			s.failed(addr, closedEarly, true)
 		}
 		if before == api.PeerState_ESTABLISHED && held > 5*time.Second {
 			x.hurries = 0
@@ -257,6 +248,9 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 func (s *sessions) enter(addr netip.Addr, x *session, state api.PeerState_SessionState) {
 	if x.looked != nil {
 		x.looked.Stop()
+	}
+	if x.state == api.PeerState_ESTABLISHED {
+		s.rib.neighbour(addr, (*Neighbour).ends)
 	}
 	x.state, x.since = state, time.Now()
 	if x.waits() {
@@ -278,14 +272,14 @@ func (s *sessions) dials(addr netip.Addr, x *session) {
 	}
 	var err error
 	if t.local, err = netip.ParseAddr(x.conf.GetTransport().GetLocalAddress()); err != nil {
-		s.failed(addr, "no local address to dial from")
+		s.failed(addr, "no local address to dial from", false)
 		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	x.stopDial = cancel
 	s.start(func() {
 		defer cancel()
-		dial(ctx, t, s.hand, func(err error) { s.failed(addr, err.Error()) })
+		dial(ctx, t, s.hand, func(err error) { s.failed(addr, err.Error(), false) })
 	})
 }
 

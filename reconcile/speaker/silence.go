@@ -22,6 +22,9 @@ const (
 	// other connection of that neighbour meanwhile: one that comes by a router too many, whose packets the kernel drops for
 	// their TTL, or one that hangs, would keep its successor out for as long.
 	stillOpening = 5 * time.Second
+
+	// One that has sent its OPEN and has this end's answers with a KEEPALIVE at once. gobgp waits for the hold time.
+	stillConfirming = 2 * time.Second
 )
 
 // still looks at a session that has not moved for a while.
@@ -48,16 +51,31 @@ func (s *sessions) still(addr netip.Addr, since time.Time) {
 	switch x.state {
 	case api.PeerState_OPENSENT:
 		if hangUp(addr) {
-			s.failed(addr, "it is connected and says nothing: its TTL is too low (ttl_security), or it hangs")
+			s.failed(addr, "it is connected and says nothing: its TTL is too low (ttl_security), or it hangs", true)
 		}
+	case api.PeerState_OPENCONFIRM:
+		s.failed(addr, "it is connected and does not answer this end's OPEN: one end drops the other's packets for their TTL (ttl_security), or it hangs", true)
 	case api.PeerState_ACTIVE:
-		if n := md5Failures(); n > x.md5 {
-			s.failed(addr, fmt.Sprintf("nobody dials: MD5 mismatch or wrong address (the kernel dropped %d segments with a wrong or missing signature)", n-x.md5))
-		} else {
-			s.failed(addr, nobodyDials)
+		switch n := md5Failures() - x.md5; {
+		case n == 0:
+			s.failed(addr, nobodyDials, false)
+		case s.alone(addr):
+			s.failed(addr, fmt.Sprintf("nobody dials: MD5 mismatch or wrong address (the kernel dropped %d segments with a wrong or missing signature)", n), false)
+		default:
+			s.failed(addr, fmt.Sprintf("%s; or its password is another (the kernel dropped %d segments with a wrong or missing signature, of one or more that are not up)", nobodyDials, n), false)
 		}
 	}
 	x.watch(func() { s.still(addr, since) })
+}
+
+// alone reports whether all sessions but a neighbour's are up, so that what the kernel counts for all is of that one. s.mu is held.
+func (s *sessions) alone(addr netip.Addr) bool {
+	for a, x := range s.peers {
+		if a != addr && x.state != api.PeerState_ESTABLISHED {
+			return false
+		}
+	}
+	return true
 }
 
 // watch has a session looked at, if it may stand still in its state for the wrong reason.
@@ -68,6 +86,8 @@ func (x *session) watch(look func()) {
 		after = stillActive
 	case x.state == api.PeerState_OPENSENT:
 		after = stillOpening
+	case x.state == api.PeerState_OPENCONFIRM:
+		after = stillConfirming
 	case x.state != api.PeerState_IDLE:
 		return
 	}

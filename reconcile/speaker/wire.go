@@ -77,6 +77,8 @@ type Neighbour struct {
 	Error   string     `json:"error,omitempty"` // the last one, in words; it may be over
 	ErrorAt time.Time  `json:"error_at,omitzero"`
 	Gone    bool       `json:"gone,omitempty"` // on the wire only: it was removed
+
+	why reasons // the speaker's own
 }
 
 // Established reports whether the session is up.

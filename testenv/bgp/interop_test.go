@@ -54,7 +54,7 @@ func interop(t *testing.T, program router.Program) {
 	l.container("web")
 	node := l.host("node", "192.168.170.137/24")
 	node.Run(t, "ip route add 10.255.0.1 via 192.168.170.17")
-	hosts := make([]*host, len(cases))
+	hosts, routers := make([]*host, len(cases)), make([]*router.Router, len(cases))
 	for i, c := range cases {
 		hosts[i] = l.host(c.name, c.from+"/24")
 		conf := c.session.conf(program)
@@ -66,7 +66,7 @@ func interop(t *testing.T, program router.Program) {
 				conf = strings.Replace(conf, "\n address-family", "\n neighbor 192.168.170.137 ebgp-multihop 2\n neighbor 192.168.170.137 update-source 10.255.0.1\n address-family", 1)
 			}
 		}
-		router.New(t, program, hosts[i].NS, conf)
+		routers[i] = router.New(t, program, hosts[i].NS, conf)
 	}
 	node.start()
 	node.up(len(cases))
@@ -94,6 +94,24 @@ func interop(t *testing.T, program router.Program) {
 	if out := node.must("show", "routes"); !strings.Contains(out, "peer signed") {
 		t.Errorf("show routes does not name the peer:\n%s", out)
 	}
+	// One is shut down by hand. That it was is not hidden by what comes of it, and it is told nothing until it is back.
+	if program == router.BIRD {
+		routers[0].Ask("disable netd")
+	} else {
+		routers[0].Ask("configure terminal", "router bgp 65101", "neighbor 192.168.170.137 shutdown")
+	}
+	l.wait("words", func() string {
+		return missing(node.degraded("status"), "; before that: it closed the session: code 6(cease) subcode 2(administrative shutdown)")
+	})
+	if out := node.must("show", "routes", "--bgp"); missing(out, "told to beyond, dials, own, own-signed, signed, waits") != "" {
+		t.Errorf("the table while other is down:\n%s", out)
+	}
+	if program == router.BIRD {
+		routers[0].Ask("enable netd")
+	} else {
+		routers[0].Ask("configure terminal", "router bgp 65101", "no neighbor 192.168.170.137 shutdown")
+	}
+	node.up(len(cases))
 }
 
 // TestNodesOfTwoAS is two nodes on one link with numbers of their own: the mesh is eBGP.

@@ -147,6 +147,7 @@ func TestWords(t *testing.T) {
 		{"it expects another AS", "", func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
 		{"it has a password", "", func(s *session) { s.password = "secret" }, "MD5 mismatch or wrong address"},
 		{"it has no password", "secret", func(s *session) { s.password = "" }, "MD5 mismatch or wrong address"},
+		{"it sends no TTL of 255", "", func(s *session) { s.ttlSecurity = false }, "one end drops the other's packets for their TTL (ttl_security), or it hangs"},
 		{"it has another password", "secret", func(s *session) { s.password = "other" }, "MD5 mismatch or wrong address"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
