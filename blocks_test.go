@@ -25,6 +25,7 @@ var unrun = map[string]string{
 	"docs/modes.md, On the wire, text":                                          "drawings of packets; TestWalkthrough looks at them on the wire",
 	"docs/reference-bgp.md, Several next hops, text":                            "how the kernel prints routes; TestSpread makes them, with addresses of its own",
 	"docs/how-to/attach-containers.md, Nomad, nomad":                            "a part of a job: no distribution has Nomad; TestNomadJob reads it and does as Nomad would",
+	"docs/how-to/docker.md, Compose, yaml":                                      "TestPages has compose run it",
 	"docs/how-to/install.md, Install netd on a host, sh":                        "dpkg and systemd change the machine: make packages types each line in a Debian guest, but for make deb, which is before",
 	"docs/how-to/rack-with-two-switches.md, A rack with two ToR switches, frr":  "TestRackPage runs a switch with it",
 	"docs/how-to/rack-with-two-switches.md, A rack with two ToR switches, bird": "TestRackPage runs a switch with it",

@@ -87,8 +87,12 @@ func (a *app) dockerInstall(ctx context.Context, network, name string) error {
 		if err := engine.CreateNetwork(ctx, want); err != nil {
 			return fail(exitFailed, "%w", err)
 		}
+	case docker.Away(err):
+		return fail(exitFailed, "Docker does not run here, or listens elsewhere than at %s: start it (systemctl start docker)", docker.Socket)
 	case err != nil:
 		return fail(exitFailed, "%w", err)
+	case slices.Contains([]string{"bridge", "host", "none"}, want.Name):
+		return fail(exitFailed, "Docker has a network %q of its own: choose another name with --name", want.Name)
 	default:
 		if differs := differ(have, want); differs != "" {
 			return fail(exitFailed, "Docker has a network %q already, %s: docker network rm %[1]s, or choose another name with --name", want.Name, differs)

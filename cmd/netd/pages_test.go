@@ -131,6 +131,17 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, composed, _ := strings.Cut(string(page), "```yaml\n")
+	composed, _, _ = strings.Cut(composed, "```")
+	for name, text := range map[string]string{
+		"compose.yaml": composed,
+		"docker":       "#!/bin/sh\n[ \"$1\" != compose ] || { shift; exec docker-compose \"$@\"; }\nexec " + docker.CLI + " \"$@\"\n", // Debian's compose is the one of before
+	} {
+		if err := os.WriteFile(filepath.Join(shell.Dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shell.Check(t, *update, "docs/how-to/docker.md", "Compose")
 	_, workload, _ := strings.Cut(string(page), "```hcl\n")
 	workload, _, _ = strings.Cut(workload, "```")
 	before, _, _ := strings.Cut(file, "workload ")

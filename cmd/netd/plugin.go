@@ -288,7 +288,7 @@ func (p pluginAttacher) ready(ctx context.Context) (workload.Site, error) {
 		if cerr := p.d.call(ctx, func(context.Context) { site, err = p.d.site() }); cerr != nil {
 			return site, cerr
 		}
-		if err == nil || time.Since(p.d.since) > young {
+		if err == nil || time.Since(p.d.since) > young || p.d.host.db.Resting() {
 			return site, err
 		}
 		select {

@@ -138,6 +138,11 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		t.Errorf("--ip gives %s", got)
 	}
 	l.reaches(d, "web-0", "db")
+	told := d.Docker("inspect", "-f", "{{with .NetworkSettings.Networks.lab}}{{.MacAddress}} default via {{.Gateway}} dev{{end}}", "db")
+	mac, gateway, _ := strings.Cut(told, " ")
+	if is := d.Docker("exec", "db", "ip", "-o", "link", "show", "dev", "eth0") + d.Docker("exec", "db", "ip", "route"); !strings.Contains(is, mac) || !strings.Contains(is, gateway) {
+		t.Errorf("inspect tells %s, and it has\n%s", told, is)
+	}
 	l.wait("netd knows names", func() string {
 		if out, _ := h.netd("show", "workloads"); !strings.Contains(out, "\ndb ") || !strings.Contains(out, "\nweb-0 ") {
 			return out
@@ -174,9 +179,14 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 	if again := d.Docker("network", "inspect", "-f", "{{.Id}}", "lab"); again != id {
 		t.Errorf("installing again made another network")
 	}
-	if out := h.must(exitFailed, "docker", "install", "--name", "bridge"); !strings.Contains(out, `Docker has a network "bridge" already, of the driver bridge`) {
+	if out := h.must(exitFailed, "docker", "install", "--name", "bridge"); !strings.Contains(out, `Docker has a network "bridge" of its own: choose another name`) {
 		t.Error(out)
 	}
+	d.Docker("network", "create", "passing")
+	if out := h.must(exitFailed, "docker", "install", "--name", "passing"); !strings.Contains(out, `Docker has a network "passing" already, of the driver bridge: docker network rm passing`) {
+		t.Error(out)
+	}
+	d.Docker("network", "rm", "passing")
 	d.Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "--subnet", "10.10.40.128/26", "part")
 	if out := h.must(exitFailed, "docker", "install", "--name", "part"); !strings.Contains(out, "with the subnets 10.10.40.128/26 where the file has 10.10.0.0/16") {
 		t.Error(out)
@@ -242,6 +252,7 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 
 	// After destroy the containers are there without a network, and Docker is told why it gets none; apply attaches them again.
 	h.must(0, "destroy", "-y")
+	refusedBy(t, d, "netd rests since netd destroy; netd apply ends that\n", "network", "create", "-d", "netd", "--ipam-driver", "netd", "--subnet", "10.10.0.0/16", "refused")
 	refusedBy(t, d, "netd rests since netd destroy", "run", "--rm", "--network", "lab", docker.Image, "/bin/sleep", "0")
 	h.must(0, "apply", "-y")
 	l.reaches(d, "db", "10.10.194.129")

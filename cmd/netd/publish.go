@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"netd/reconcile"
 	"netd/reconcile/desired"
@@ -150,7 +151,10 @@ func vacant(p object.Port) error {
 	} else {
 		held, err = net.Listen("tcp"+family, at)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("-p %s: this host has no address %s", p, p.At)
+	case err != nil:
 		return fmt.Errorf("-p %s: %w", p, err)
 	}
 	return held.Close()

@@ -119,8 +119,8 @@ func TestPublished(t *testing.T) {
 			for _, x := range []struct{ words, args string }{
 				{"port 8080/tcp of this host is published for ", "-p 8080:80"},
 				{"port 8081/tcp of this host is published for ", "-p 8081:80"},
-				{"-p 192.0.2.1:8090->80/tcp: ", "-p 192.0.2.1:8090:80"},
-				{"-p [::2]:8090->80/tcp: ", "-p [::2]:8090:80"},
+				{"-p 192.0.2.1:8090->80/tcp: this host has no address 192.0.2.1", "-p 192.0.2.1:8090:80"},
+				{"-p [::2]:8090->80/tcp: this host has no address ::2", "-p [::2]:8090:80"},
 				{"-p [::]:8090->80/tcp: the container has no address of that family", "-p [::]:8090:80"},
 			} {
 				refusedBy(t, d, x.words, append(append([]string{"run", "--rm", "--network", "lab"}, strings.Fields(x.args)...), docker.Image, "/bin/sleep", "0")...)

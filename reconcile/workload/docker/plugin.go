@@ -163,6 +163,9 @@ func (p Plugin) requestPool(ctx context.Context, in poolRequest) (any, error) {
 		}
 	}
 	network, err := p.Attacher.Pool(ctx, in.Options["network"], pool)
+	if err != nil && workload.KindOf(err) != workload.Invalid {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (--subnet POOL or --ipam-opt network=NAME chooses a network; netd docker install --network NAME does all of this)", err)
 	}
