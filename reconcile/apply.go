@@ -14,6 +14,7 @@ type Event struct {
 	Err     error         // nil where it succeeded
 	Skipped bool          // not tried, for the reason in Err
 	Took    time.Duration // of the batch that the change was part of
+	Made    Resource      // what the host says that it made, where it was asked and does
 	By      string        // who made a repair necessary, where the kernel tells
 }
 
@@ -45,7 +46,12 @@ func (o Outcome) Err() error {
 // Teardown or Build, Leftover does not run, so that nothing is taken away for the sake of something that did not come.
 // on, which may be nil, hears of every change after it was tried.
 func (e *Engine) Apply(ctx context.Context, plan Plan, on func(Event)) Outcome {
-	run := run{engine: e, plan: plan, on: on, bad: map[Key]bool{}}
+	return e.apply(ctx, plan, false, on)
+}
+
+// apply is Apply that, where tell is set, asks those kinds that are Tellers to say what they made.
+func (e *Engine) apply(ctx context.Context, plan Plan, tell bool, on func(Event)) Outcome {
+	run := run{engine: e, plan: plan, tells: tell, on: on, bad: map[Key]bool{}}
 	for i := 0; i < len(plan.Changes); {
 		first, j := plan.Changes[i], i+1
 		kind := e.kind(first.Key.Kind)
@@ -63,6 +69,7 @@ func (e *Engine) Apply(ctx context.Context, plan Plan, on func(Event)) Outcome {
 type run struct {
 	engine *Engine
 	plan   Plan
+	tells  bool
 	on     func(Event)
 	bad    map[Key]bool // failed or skipped
 	failed []Guard      // of which a change in Build failed
@@ -88,10 +95,14 @@ func (r *run) batch(ctx context.Context, kind Kind, changes []Change) {
 		return
 	}
 	began := time.Now()
-	errs := send(ctx, kind, changes)
+	errs, made := r.send(ctx, kind, changes)
 	took := time.Since(began)
 	for i, c := range changes {
-		r.tell(Event{Change: c, Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took})
+		ev := Event{Change: c, Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took}
+		if made != nil && ev.Err == nil {
+			ev.Made = made[i]
+		}
+		r.tell(ev)
 	}
 }
 
@@ -135,20 +146,23 @@ func (r *run) footless(c Change) bool {
 	return false
 }
 
-func send(ctx context.Context, kind Kind, changes []Change) []error {
+func (r *run) send(ctx context.Context, kind Kind, changes []Change) (errs []error, made []Resource) {
+	if t, ok := kind.(Teller); ok && r.tells {
+		return t.Tell(ctx, changes)
+	}
 	if b, ok := kind.(Batcher); ok {
-		return b.Batch(ctx, changes)
+		return b.Batch(ctx, changes), nil
 	}
 	c := changes[0] // it is alone
 	switch {
 	case kind == nil:
-		return []error{fmt.Errorf("no such kind here: %s", c.Key.Kind)}
+		return []error{fmt.Errorf("no such kind here: %s", c.Key.Kind)}, nil
 	case c.Op == Create:
-		return []error{kind.Create(ctx, c.Want)}
+		return []error{kind.Create(ctx, c.Want)}, nil
 	case c.Op == Update:
-		return []error{kind.Update(ctx, c.Have, c.Want)}
+		return []error{kind.Update(ctx, c.Have, c.Want)}, nil
 	}
-	return []error{kind.Delete(ctx, c.Have)}
+	return []error{kind.Delete(ctx, c.Have)}, nil
 }
 
 func (r *run) tell(ev Event) {

@@ -27,7 +27,9 @@
 //
 // What is wanted may change at single places too (Amendment): the routes of some prefixes of a table of 100,000. Such a
 // change costs those places, from what is wanted there to reading it back, and while it is made the next ones become known.
-// Only what the whole state would have at those places may be amended; where it cannot be told, all of it is compiled anew.
+// Only what the whole state would have at those places may be amended; where it cannot be told, all of it is compiled anew. Of a
+// Teller's kind what comes is not read before, since what is there refuses it, nor after, since the kernel answers with what it
+// made; what goes is read after.
 //
 // # What is foreign
 //

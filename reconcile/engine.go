@@ -107,39 +107,53 @@ type Narrow struct {
 // What the places stand on is read too, as far as its kind can read single places: nothing may be built on what is gone or
 // foreign. Kinds that can only be listed have their own events.
 func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []string, before State) (Narrow, error) {
-	return e.planAt(ctx, want, keys, kinds, func(State) State { return before })
+	return e.planAt(ctx, want, keys, kinds, nil, func(State) State { return before })
 }
 
-// planAt is PlanAt that asks what was wanted before at the places that it looks at, given what is wanted there now.
-func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, before func(State) State) (Narrow, error) {
+// planAt is PlanAt that asks what was wanted before at the places that it looks at, given what is wanted there now. What is in those
+// of left it takes for what is there, nil for nothing, and does not read it, as far as a wrong guess shows: where something is
+// created that a Teller refuses, or something is deleted and the place read afterwards.
+func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, left State, before func(State) State) (Narrow, error) {
 	all := want.Above(keys)
 	n := Narrow{Asked: make(map[Key]bool, len(all))}
 	at := map[string][]Key{}
 	part := Want{State: make(State, len(all)), Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
+	var known []Resource
 	look := func(k Key) {
+		w, wanted := want.State[k]
+		if wanted {
+			part.State[k] = w
+		}
+		if was, ok := left[k]; ok && (was == nil || !wanted) {
+			if _, tells := e.kind(k.Kind).(Teller); tells {
+				if was != nil {
+					known = append(known, was)
+				}
+				return
+			}
+		}
 		if at[k.Kind] == nil {
 			at[k.Kind] = make([]Key, 0, len(all))
 		}
 		at[k.Kind] = append(at[k.Kind], k)
-		if w, ok := want.State[k]; ok {
-			part.State[k] = w
-		}
 	}
 	for _, k := range all {
 		n.Asked[k] = true
 		look(k)
 	}
+	asked := all
 	for k, r := range want.State {
 		if len(kinds) == 0 {
 			break
 		}
 		if slices.Contains(kinds, k.Kind) && !n.Asked[k] {
 			n.Asked[k] = true
+			asked = append(asked, k)
 			part.State[k] = r
 		}
 	}
 	under := map[Key]bool{}
-	for _, k := range want.below(slices.Collect(maps.Keys(n.Asked))) {
+	for _, k := range want.below(asked) {
 		if _, single := e.kind(k.Kind).(Getter); single && !n.Asked[k] {
 			under[k] = true
 			look(k)
@@ -148,6 +162,9 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 	have, err := e.read(ctx, listings(part.State, nil), at, kinds)
 	if err != nil {
 		return n, err
+	}
+	for _, r := range known {
+		have.Own[r.Key()] = r
 	}
 	n.Plan = Diff(part, have, e.Order(), before(part.State))
 	for _, c := range n.Changes {

@@ -1,6 +1,9 @@
 package reconcile
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Kind reads and changes all resources of one kind. Implementations live beside what they speak to: the kernel's in
 // reconcile/kernel, the BGP speaker's in reconcile/speaker, the tests' in testenv/fakehost.
@@ -30,6 +33,19 @@ type Batcher interface {
 	// change, nil where it succeeded.
 	Batch(ctx context.Context, changes []Change) []error
 }
+
+// Teller is implemented by kinds whose host answers a creation with what it made, so that nothing has to be read again to know it, and
+// refuses one where anything is, which need not be read before.
+type Teller interface {
+	Batcher
+
+	// Tell is Batch that also returns what each creation made, as the answer tells it: nil where that does not. The error of one
+	// in whose place there is something is ErrTaken.
+	Tell(ctx context.Context, changes []Change) (errs []error, made []Resource)
+}
+
+// ErrTaken is a Teller's error for a creation in whose place there is something.
+var ErrTaken = errors.New("its place is taken")
 
 // Guard is implemented by a kind whose resources guard what later kinds open. Where one of its changes fails in Build, what it
 // guards is not built: a door without its guard is worse than none.

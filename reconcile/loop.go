@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -233,19 +234,21 @@ func (l *Loop) all(ctx context.Context, why string, want Want, by map[Key]string
 	for _, c := range rep.Plan.Conflicts {
 		l.conflicts[c.Key] = c
 	}
-	return l.carryOut(ctx, rep, by, began, func() (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
+	_, err = l.carryOut(ctx, rep, by, began, nil, func(map[Key]bool) (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
+	return err
 }
 
 func (l *Loop) narrow(ctx context.Context, poke Poke) { l.at(ctx, poke, l.want, time.Now()) }
 
 // at leads the places of a poke to what is wanted there, by want.
 func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
-	l.lead(ctx, poke, want, began, func(State) State { return l.want.State }, func() {})
+	l.lead(ctx, poke, want, began, nil, func(State) State { return l.want.State }, func() {})
 }
 
-// lead is at where before is what was wanted until now. undo is called where nothing came of it.
-func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, before func(part State) State, undo func()) {
-	n, err := l.Engine.planAt(ctx, &want, poke.Keys, poke.Kinds, before)
+// lead is at where before is what was wanted until now, and what is in the places of left what the last passes left there, for all that
+// was heard since. undo is called where nothing came of it.
+func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, left State, before func(part State) State, undo func()) {
+	n, err := l.Engine.planAt(ctx, &want, poke.Keys, poke.Kinds, left, before)
 	if err != nil {
 		undo()
 		l.finish(Report{Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
@@ -275,15 +278,26 @@ func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, 
 			l.conflicts[c.Key] = c
 		}
 	}
-	_ = l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, func() (Plan, error) {
-		n, err := l.Engine.PlanAt(ctx, &l.want, poke.Keys, poke.Kinds, l.want.State)
+	taken, _ := l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, left, func(told map[Key]bool) (Plan, error) {
+		keys := poke.Keys
+		if len(told) > 0 {
+			keys = slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return told[k] })
+		}
+		if len(keys)+len(poke.Kinds) == 0 {
+			return Plan{}, nil
+		}
+		n, err := l.Engine.PlanAt(ctx, &l.want, keys, poke.Kinds, l.want.State)
 		return n.Plan, err
 	})
+	if len(taken) > 0 { // something is there after all
+		l.lead(ctx, Poke{Keys: taken, By: poke.By}, l.want, time.Now(), nil, before, func() {})
+	}
 }
 
-// carryOut applies what is not in a fight, verifies what was a change of the wanted state or follows a failure by what left says is still to be
-// done, and reports.
-func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, left func() (Plan, error)) error {
+// carryOut applies what is not in a fight, verifies what was a change of the wanted state or follows a failure by what still says is to be
+// done yet, and reports. Where left is not nil, a change counts as verified whose kind told what it made; still is given these. taken
+// are the places of left that are not empty: what is wanted there is not made.
+func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, left State, still func(told map[Key]bool) (Plan, error)) (taken []Key, err error) {
 	now := time.Now()
 	var after time.Time
 	all := rep.Plan.Changes
@@ -299,25 +313,38 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, bega
 		rep.Plan.Changes = append(rep.Plan.Changes, c)
 	}
 	if len(rep.Plan.Changes) > 0 {
-		rep.Events, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero(), left)
+		rep.Events, taken, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero(), left, still)
 	}
 	rep.Took = time.Since(began)
 	l.finish(rep, after)
-	return rep.Err
+	return taken, rep.Err
 }
 
-// apply carries a plan out under the lock. some says that a part of the plan was put off.
-func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool, left func() (Plan, error)) (events []Event, err error) {
+// apply carries a plan out under the lock. some says that a part of the plan was put off; the rest is carryOut's.
+func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool, left State, still func(told map[Key]bool) (Plan, error)) (events []Event, taken []Key, err error) {
 	if l.Lock != nil {
 		release, err := l.Lock()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer release()
 	}
 	events = make([]Event, 0, len(plan.Changes))
 	built := l.failed // what a failed pass left may look like drift: it is not believed unread either
-	out := l.Engine.Apply(ctx, plan, func(ev Event) {
+	told := map[Key]bool{}
+	var otherwise []Change
+	out := l.Engine.apply(ctx, plan, left != nil, func(ev Event) {
+		if was, ok := left[ev.Change.Key]; ok && was == nil && errors.Is(ev.Err, ErrTaken) {
+			taken = append(taken, ev.Change.Key)
+			told[ev.Change.Key] = true // until it is looked at
+			return
+		}
+		if ev.Made != nil {
+			told[ev.Change.Key] = true
+			if ev.Made != ev.Change.Want {
+				otherwise = append(otherwise, Change{Op: Update, Phase: Build, Key: ev.Change.Key, Have: ev.Made, Want: ev.Change.Want})
+			}
+		}
 		if ev.Change.Drift {
 			ev.By = l.changedBy(ev.Change.Key, by)
 		}
@@ -327,14 +354,15 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 		}
 		built = built || !ev.Change.Drift
 	})
+	out.Trouble = slices.DeleteFunc(out.Trouble, func(ev Event) bool { return told[ev.Change.Key] })
 	if err := out.Err(); err != nil || !built {
-		return events, err
+		return events, taken, err
 	}
-	still, err := left()
-	if err == nil && len(still.Changes) > 0 && !some {
-		err = &Unsettled{Changes: still.Changes}
+	rest, err := still(told)
+	if rest := append(otherwise, rest.Changes...); err == nil && len(rest) > 0 && !some {
+		err = &Unsettled{Changes: rest}
 	}
-	return events, err
+	return events, taken, err
 }
 
 // changedBy is who changed k, or what k stands on: a link takes along what is on it. By tells of the event that led here, or

@@ -57,7 +57,7 @@ func (l *Loop) amend(ctx context.Context, by map[Key]string) {
 		}
 		return s
 	}
-	l.lead(ctx, Poke{Keys: keys, By: by}, l.want, began, before, func() { l.unmerge(was) })
+	l.lead(ctx, Poke{Keys: keys, By: by}, l.want, began, was, before, func() { l.unmerge(was) })
 }
 
 // changed are the keys at which two states differ.

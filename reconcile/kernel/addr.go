@@ -175,7 +175,7 @@ func listAddrs(p place, index int, asked map[reconcile.Key]bool) (own []reconcil
 }
 
 func (s addrs) Batch(_ context.Context, changes []reconcile.Change) []error {
-	return s.k.spread(changes, func(r reconcile.Resource) object.Place { return r.(object.Addr).In }, encodeAddr, unix.EADDRNOTAVAIL, unix.ENODEV)
+	return s.k.spread(changes, func(r reconcile.Resource) object.Place { return r.(object.Addr).In }, encodeAddr, nil, unix.EADDRNOTAVAIL, unix.ENODEV)
 }
 
 func encodeAddr(b *batch, p place, c reconcile.Change) error {

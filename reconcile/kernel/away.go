@@ -59,7 +59,7 @@ func (c *conn) deleteLink(index int) error {
 	native.PutUint32(head[4:], uint32(index))
 	b.raw(head[:]...)
 	b.end()
-	if err := c.run(b)[0]; err != nil && !errors.Is(err, unix.ENODEV) {
+	if err := c.run(b, nil)[0]; err != nil && !errors.Is(err, unix.ENODEV) {
 		return err
 	}
 	return nil

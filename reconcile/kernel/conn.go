@@ -9,14 +9,17 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"netd/reconcile/mmsg"
 )
 
-// conn is a NETLINK_ROUTE socket that sends many requests at a time and reads each one's answer. The library makes one
+// conn is a NETLINK_ROUTE socket that sends many requests at a time and reads what comes of them. The library makes one
 // system call pair a request (73,000 routes a second); batches of 512 reach four times that. It serves one goroutine.
 type conn struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd   int
+	seq  uint32
+	buf  []byte
+	many *mmsg.Reader
 }
 
 // AfterWrite, where it is set, is called after each write to the kernel, which is one send, whatever is in it. Tests that kill
@@ -122,10 +125,11 @@ func (c *conn) portid() uint32 {
 	return 0
 }
 
-// request is one message of a batch: append its payload to it by the methods of encoder.
+// batch is messages: begin one, append its payload by the methods of encoder, end it.
 type batch struct {
 	encoder
 	starts []int
+	asks   bool // and changes nothing
 }
 
 // begin starts a message; end ends it.
@@ -142,12 +146,6 @@ func (b *batch) end() {
 	h.Len = uint32(len(b.b) - start)
 }
 
-// noAck takes the message that was just begun out of those that are answered one by one.
-func (b *batch) noAck() {
-	h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[len(b.starts)-1]]))
-	h.Flags &^= unix.NLM_F_ACK
-}
-
 // failure is the first message of a transaction that the kernel refused, and why.
 type failure struct {
 	at  int
@@ -158,9 +156,13 @@ type failure struct {
 // frame and not answered, unless the frame itself is refused.
 func (c *conn) transact(b *batch) failure {
 	base := c.seq + 1
-	for _, start := range b.starts {
+	for i, start := range b.starts {
 		c.seq++
-		(*unix.NlMsghdr)(unsafe.Pointer(&b.b[start])).Seq = c.seq
+		h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[start]))
+		h.Seq = c.seq
+		if i == 0 || i == len(b.starts)-1 {
+			h.Flags &^= unix.NLM_F_ACK
+		}
 	}
 	if err := unix.Sendto(c.fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return failure{0, fmt.Errorf("sending to the kernel: %w", err)}
@@ -191,11 +193,9 @@ func (c *conn) transact(b *batch) failure {
 	return first
 }
 
-// run sends all messages, many at a time, and returns the kernel's answer to each.
-func (c *conn) run(b *batch) []error { return c.ask(b, nil) }
-
-// ask is run of messages that each are answered by an error or by one object, which found is given.
-func (c *conn) ask(b *batch, found func(i int, body []byte)) []error {
+// run sends all messages, many at a time, and returns the kernel's error of each. found, where it is set, is given the objects with
+// which messages are answered: of a question what was asked for, of a change with NLM_F_ECHO what it made.
+func (c *conn) run(b *batch, found func(i int, body []byte)) []error {
 	errs := make([]error, len(b.starts))
 	for first := 0; first < len(b.starts); {
 		last := first + 1
@@ -215,11 +215,17 @@ func (b *batch) offset(i int) int {
 	return b.starts[i]
 }
 
+// exchange sends messages in one datagram. The kernel takes them one after the other, tells of each that failed, and of the last
+// one in any case: nothing comes after that (net/netlink/af_netlink.c, netlink_rcv_skb).
 func (c *conn) exchange(b *batch, first, last int, errs []error, found func(i int, body []byte)) {
 	base := c.seq + 1
 	for i := first; i < last; i++ {
 		c.seq++
-		(*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[i]])).Seq = c.seq
+		h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[b.starts[i]]))
+		h.Seq = c.seq
+		if i < last-1 {
+			h.Flags &^= unix.NLM_F_ACK
+		}
 	}
 	fail := func(err error) {
 		for i := first; i < last; i++ {
@@ -232,18 +238,17 @@ func (c *conn) exchange(b *batch, first, last int, errs []error, found func(i in
 		fail(fmt.Errorf("sending to the kernel: %w", err))
 		return
 	}
-	if found == nil {
+	if !b.asks {
 		wrote()
 	}
-	for pending := last - first; pending > 0; {
-		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
+	for done := false; !done; {
+		err := c.receiveMany(func(h *unix.NlMsghdr, body []byte) error {
 			switch i := first + int(h.Seq-base); {
 			case h.Seq < base || h.Seq > c.seq:
 			case h.Type == unix.NLMSG_ERROR:
-				pending--
 				errs[i] = answer(h, body)
+				done = done || i == last-1
 			case found != nil:
-				pending--
 				found(i, body)
 			}
 			return nil
@@ -299,6 +304,24 @@ func (c *conn) receive(each func(h *unix.NlMsghdr, body []byte) error) error {
 		}
 		return messages(c.buf[:n], each)
 	}
+}
+
+// receiveMany is receive of as many datagrams as are there, of 2 KiB at most. Longer ones, of an object with very many parts, are not
+// given to each.
+func (c *conn) receiveMany(each func(h *unix.NlMsghdr, body []byte) error) error {
+	if c.many == nil {
+		c.many = mmsg.New(c.buf, nil)
+	}
+	err := c.many.Read(c.fd, func(d mmsg.Datagram) error {
+		if !d.Kernel || d.Long {
+			return nil
+		}
+		return messages(d.Data, each)
+	})
+	if errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	return err
 }
 
 func messages(b []byte, each func(h *unix.NlMsghdr, body []byte) error) error {

@@ -78,7 +78,7 @@ func flush(families []uint8, match func(original, reply tuple) bool) error {
 			return fmt.Errorf("looking for them: %w", err)
 		}
 	}
-	for _, err := range c.run(b) {
+	for _, err := range c.run(b, nil) {
 		if err != nil && !errors.Is(err, unix.ENOENT) { // it ended by itself
 			return fmt.Errorf("forgetting one: %w", err)
 		}

@@ -131,7 +131,7 @@ func byAddress(w object.Route) bool {
 // findRoutes finds the routes of the keys of ws. An answer that is less specific than the route asked for proves that the route is
 // not there; clear is false where the answer leaves open whether it is.
 func findRoutes(c *conn, ws []object.Route, each func(w object.Route, found heldRoute, there, clear bool)) error {
-	var b batch
+	b := batch{asks: true}
 	found := make([]heldRoute, min(len(ws), batchMost))
 	few := len(ws) <= singly
 	for part := range slices.Chunk(ws, batchMost) {
@@ -141,7 +141,7 @@ func findRoutes(c *conn, ws []object.Route, each func(w object.Route, found held
 				b.lookup(w.Dst.Addr())
 			}
 		}
-		errs := c.ask(&b, func(i int, body []byte) { found[i], _ = decodeRoute(body) })
+		errs := c.run(&b, func(i int, body []byte) { found[i], _ = decodeRoute(body) })
 		i := 0
 		for _, w := range part {
 			var h heldRoute
@@ -166,7 +166,6 @@ func findRoutes(c *conn, ws []object.Route, each func(w object.Route, found held
 // lookup asks for the route that packets to an address take.
 func (b *batch) lookup(a netip.Addr) {
 	b.begin(unix.RTM_GETROUTE, 0)
-	b.noAck()
 	var head [unix.SizeofRtMsg]byte
 	head[0], head[1] = unix.AF_INET, 32
 	native.PutUint32(head[8:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)

@@ -177,9 +177,9 @@ func (k *Kernel) everywhere(f func(place) error) error {
 }
 
 // spread sends changes to the namespaces that they are for, keeping their order in each. encode appends the request for
-// one change; absent errors of deletions are success.
+// one change; absent errors of deletions are success. made, which may be nil, is given the objects that answer a change.
 func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resource) object.Place,
-	encode func(b *batch, p place, c reconcile.Change) error, absent ...error) []error {
+	encode func(b *batch, p place, c reconcile.Change) error, made func(i int, p place, body []byte), absent ...error) []error {
 	errs := make([]error, len(changes))
 	var places []object.Place
 	at := map[object.Place]*[]int{}
@@ -204,7 +204,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 	}
 	for _, in := range places {
 		send := func(p place) error {
-			k.sendAt(p, changes, *at[in], errs, encode, absent)
+			k.sendAt(p, changes, *at[in], errs, encode, made, absent)
 			return nil
 		}
 		gone, err := false, error(nil)
@@ -225,7 +225,7 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 }
 
 func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs []error,
-	encode func(b *batch, p place, c reconcile.Change) error, absent []error) {
+	encode func(b *batch, p place, c reconcile.Change) error, made func(i int, p place, body []byte), absent []error) {
 	b := &batch{}
 	sent := make([]int, 0, min(len(which), batchMost))
 	for part := range slices.Chunk(which, batchMost) { // as much as goes in one send, so that memory does not grow with the work
@@ -246,7 +246,11 @@ func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs [
 			}
 			sent = append(sent, i)
 		}
-		for j, err := range p.c.run(b) {
+		var found func(j int, body []byte)
+		if made != nil {
+			found = func(j int, body []byte) { made(sent[j], p, body) }
+		}
+		for j, err := range p.c.run(b, found) {
 			i := sent[j]
 			if changes[i].Op == reconcile.Delete && slices.ContainsFunc(absent, func(a error) bool { return errors.Is(err, a) }) {
 				err = nil

@@ -182,11 +182,11 @@ func (c *conn) set(l link, to setting) error {
 			return err
 		}
 	}
-	if err := c.run(b)[0]; err != nil {
+	if err := c.run(b, nil)[0]; err != nil {
 		return fmt.Errorf("setting up %s: %w", l.name, err)
 	}
 	if neighs != nil {
-		if err := errors.Join(c.run(neighs)...); err != nil {
+		if err := errors.Join(c.run(neighs, nil)...); err != nil {
 			return fmt.Errorf("putting the neighbours of %s back: %w", l.name, err)
 		}
 	}
@@ -345,7 +345,7 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 		b.raw(head[:]...)
 		b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
 		b.end()
-		if err := s.k.c.run(b)[0]; err != nil {
+		if err := s.k.c.run(b, nil)[0]; err != nil {
 			return fmt.Errorf("moving %s: %w", want.Name, err)
 		}
 	}

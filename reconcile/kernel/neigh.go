@@ -120,11 +120,11 @@ func (s fdbs) read(_ []reconcile.Resource, each func(object.FDB)) ([]reconcile.H
 }
 
 func (s neighs) Batch(_ context.Context, changes []reconcile.Change) []error {
-	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNeigh, unix.ENOENT, unix.ENODEV)
+	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNeigh, nil, unix.ENOENT, unix.ENODEV)
 }
 
 func (s fdbs) Batch(_ context.Context, changes []reconcile.Change) []error {
-	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNeigh, unix.ENOENT, unix.ENODEV)
+	return s.k.spread(changes, func(reconcile.Resource) object.Place { return "" }, encodeNeigh, nil, unix.ENOENT, unix.ENODEV)
 }
 
 // encodeNeigh encodes a change of a neighbour or forwarding entry, which are one message with different families.

@@ -121,7 +121,7 @@ func (s nexthops) Batch(ctx context.Context, changes []reconcile.Change) []error
 			return errGone
 		}
 		return encodeNexthop(b, p, c)
-	}, unix.ENOENT)
+	}, nil, unix.ENOENT)
 }
 
 func encodeNexthop(b *batch, p place, c reconcile.Change) error {

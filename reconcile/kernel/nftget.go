@@ -44,7 +44,7 @@ func elemOf(k reconcile.Key) (e object.NftElem, ok bool) {
 func (n *nft) elems(asked []object.NftElem) (own []reconcile.Resource, single bool, err error) {
 	sets := map[reconcile.Key]object.NftSet{}
 	var names []object.NftSet
-	var b batch
+	b := batch{asks: true}
 	for _, e := range asked {
 		if _, known := sets[e.Set.Key()]; known {
 			continue
@@ -52,19 +52,18 @@ func (n *nft) elems(asked []object.NftElem) (own []reconcile.Resource, single bo
 		sets[e.Set.Key()] = object.NftSet{}
 		names = append(names, e.Set)
 		b.begin(nftMsg(unix.NFT_MSG_GETSET), 0)
-		b.noAck()
 		b.raw(nfgenmsg(families[e.Set.Table.Family])...)
 		b.attr(unix.NFTA_SET_TABLE, cString(e.Set.Table.Name))
 		b.attr(unix.NFTA_SET_NAME, cString(e.Set.Name))
 		b.end()
 	}
-	errs := n.c.ask(&b, func(i int, body []byte) { sets[names[i].Key()], _ = decodeSet(names[i].Table, body) })
+	errs := n.c.run(&b, func(i int, body []byte) { sets[names[i].Key()], _ = decodeSet(names[i].Table, body) })
 	for i, err := range errs {
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, false, fmt.Errorf("reading set %s: %w", names[i].Name, err)
 		}
 	}
-	b = batch{}
+	b = batch{asks: true}
 	var sent []object.NftElem
 	for _, e := range asked {
 		s := sets[e.Set.Key()]
@@ -78,7 +77,6 @@ func (n *nft) elems(asked []object.NftElem) (own []reconcile.Resource, single bo
 		e.Set = s
 		sent = append(sent, e)
 		b.begin(nftMsg(unix.NFT_MSG_GETSETELEM), 0)
-		b.noAck()
 		b.raw(nfgenmsg(families[s.Table.Family])...)
 		var list encoder
 		list.elem(key, nil, 0)
@@ -86,7 +84,7 @@ func (n *nft) elems(asked []object.NftElem) (own []reconcile.Resource, single bo
 		b.end()
 	}
 	there := make([]bool, len(sent))
-	errs = n.c.ask(&b, func(i int, body []byte) {
+	errs = n.c.run(&b, func(i int, body []byte) {
 		eachElem(body, func(key, to []byte, _ bool) {
 			there[i] = there[i] || mappedText(sent[i].Set.Type, key, to) == sent[i].Elem
 		})

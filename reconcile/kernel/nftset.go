@@ -225,7 +225,6 @@ func (n *nft) Batch(_ context.Context, changes []reconcile.Change) []error {
 // frame is the first or last message of a transaction.
 func frame(b *batch, typ uint16) {
 	b.begin(typ, 0)
-	b.noAck()
 	b.raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES) // res_id, big endian
 	b.end()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,32 @@ import (
 
 // Batch carries out changes of routes, a step of all of them together.
 func (s routes) Batch(_ context.Context, changes []reconcile.Change) []error {
-	errs := s.send(changes)
+	return s.carry(changes, s.send(changes))
+}
+
+// Tell implements reconcile.Teller. The kernel sends whoever asks with NLM_F_ECHO the notification of what it made, which it writes
+// of its own table (net/ipv4/fib_semantics.c, rtmsg_fib).
+func (s routes) Tell(_ context.Context, changes []reconcile.Change) (errs []error, made []reconcile.Resource) {
+	made = make([]reconcile.Resource, len(changes))
+	errs = s.k.spread(changes, placeOfRoute, func(b *batch, p place, c reconcile.Change) error {
+		start := len(b.b)
+		if err := encodeRoute(b, p, c); err != nil {
+			return err
+		}
+		if r, ok := c.Want.(object.Route); ok && c.Op == reconcile.Create && r.In == "" && r.Dst.Addr().Is4() {
+			(*unix.NlMsghdr)(unsafe.Pointer(&b.b[start])).Flags |= unix.NLM_F_ECHO
+		}
+		return nil
+	}, func(i int, p place, body []byte) {
+		if h, ok := decodeRoute(body); ok && h.protocol == object.Protocol && h.tos == 0 {
+			made[i] = h.value(p.in, p.links)
+		}
+	}, unix.ESRCH, unix.ENODEV)
+	return s.carry(changes, errs), made
+}
+
+// carry goes on with changes of which the first step is sent.
+func (s routes) carry(changes []reconcile.Change, errs []error) []error {
 	var moves []move
 	for i, c := range changes {
 		// EEXIST of IPv4: this very route is behind the old one already. Of IPv6: the stand-in's place is taken, and it goes
@@ -49,7 +75,7 @@ func (s routes) Batch(_ context.Context, changes []reconcile.Change) []error {
 	}
 	for i, err := range errs {
 		if errors.Is(err, unix.EEXIST) {
-			errs[i] = fmt.Errorf("another program's route came there meanwhile, and is left alone: %w", err)
+			errs[i] = fmt.Errorf("another program's route came there meanwhile, and is left alone: %w (%w)", reconcile.ErrTaken, err)
 		}
 	}
 	return errs
@@ -109,8 +135,10 @@ func metric6(r object.Route) uint32 {
 }
 
 func (s routes) send(changes []reconcile.Change) []error {
-	return s.k.spread(changes, func(r reconcile.Resource) object.Place { return r.(object.Route).In }, encodeRoute, unix.ESRCH, unix.ENODEV)
+	return s.k.spread(changes, placeOfRoute, encodeRoute, nil, unix.ESRCH, unix.ENODEV)
 }
+
+func placeOfRoute(r reconcile.Resource) object.Place { return r.(object.Route).In }
 
 // encodeRoute encodes a creation, a deletion, or the first step of an update.
 func encodeRoute(b *batch, p place, c reconcile.Change) error {

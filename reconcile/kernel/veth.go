@@ -167,7 +167,7 @@ func (s links) createVeth(w object.Veth) error {
 	b.u32(unix.IFLA_GROUP, object.LinkGroup)
 	b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
 	b.end()
-	err := s.k.c.run(b)[0]
+	err := s.k.c.run(b, nil)[0]
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%s or, in the container, %s exists already: %w", w.Name, name, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netd/reconcile"
+	"netd/reconcile/mmsg"
 	"netd/reconcile/object"
 )
 
@@ -190,42 +191,49 @@ func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcil
 			_ = unix.Close(end[1])
 		}
 	}()
-	buf, control := make([]byte, 1<<16), make([]byte, 256)
+	in := mmsg.New(make([]byte, 1<<18), make([]byte, 64*mmsg.Most))
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(end[0]), Events: unix.POLLIN}}
 	for {
-		n, oobn, _, from, err := unix.Recvmsg(fd, buf, control, 0)
+		err := in.Read(fd, func(d mmsg.Datagram) error {
+			switch {
+			case !d.Kernel: // only the kernel's word counts
+				return nil
+			case d.Long:
+				return errLong
+			}
+			nsid := namespaceOf(d.Control)
+			for b := d.Data; len(b) >= unix.SizeofNlMsghdr; {
+				h := *(*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
+				if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
+					break
+				}
+				// An address is netd's in the host's namespace alone: in another one it may be anyone's.
+				if own := nsid < 0 && slices.Contains(k.Own, h.Pid); !own {
+					if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); !p.Empty() {
+						k.Poke(p)
+					}
+				}
+				b = b[min((int(h.Len)+3)&^3, len(b)):]
+			}
+			return nil
+		})
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
+		case err == nil, errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 				return os.NewSyscallError("poll", err)
 			}
-			continue
-		case err != nil:
-			return os.NewSyscallError("recvmsg", err)
-		}
-		if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 { // only the kernel's word counts
-			continue
-		}
-		nsid := namespaceOf(control[:oobn])
-		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
-			h := *(*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
-			if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
-				break
-			}
-			// An address is netd's in the host's namespace alone: in another one it may be anyone's.
-			if own := nsid < 0 && slices.Contains(k.Own, h.Pid); !own {
-				if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); !p.Empty() {
-					k.Poke(p)
-				}
-			}
-			b = b[min((int(h.Len)+3)&^3, len(b)):]
+		default:
+			return err
 		}
 	}
 }
+
+// errLong is of an event that the buffer has no room for, a route with more than a hundred next hops: what it tells of is found by a
+// look at everything, which follows a subscription that is opened anew.
+var errLong = errors.New("an event of more than 4 KiB")
 
 // namespaceOf is the id of the namespace that a datagram tells of, -1 where that is the socket's own.
 func namespaceOf(control []byte) int {
