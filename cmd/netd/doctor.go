@@ -133,6 +133,15 @@ func (a *app) site() (*doctor.Site, error) {
 			s.Link = holders[p.Addr()]
 		}
 	}
+	for _, l := range links {
+		switch {
+		case l.Name != s.Link:
+		case l.Flags&net.FlagUp == 0:
+			s.Dead = "is down"
+		case l.Flags&net.FlagRunning == 0:
+			s.Dead = "has no carrier"
+		}
+	}
 	return s, nil
 }
 

@@ -103,6 +103,7 @@ func TestDoctor(t *testing.T) {
 		peers()
 	}
 	nothing := func() {}
+	before, _ := a.examined()
 
 	for _, x := range []struct {
 		name, check string
@@ -148,6 +149,20 @@ func TestDoctor(t *testing.T) {
 			}},
 		{"an input that drops", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict i { type filter hook input priority 10 ; policy drop ; }"), doctor.Fail,
 			"inet strict i drops what comes in by its policy (drop), and no rule of it accepts UDP 4789", "fix", func() { a.Run(t, "nft delete table inet strict") }},
+		{"a rule of iptables against the tunnel's port", "firewall", all(a, "iptables -A INPUT -p udp --dport 4789 -j DROP"), doctor.Fail,
+			"ip filter INPUT drops UDP 4789 of the other nodes by its rule ip filter INPUT handle ", "fix", func() { a.Run(t, "nft delete table ip filter"); a.must(0, "apply", "-y") }},
+		{"a rule against the way out", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict o { type filter hook output priority 10 ; }", "nft add rule inet strict o ip daddr 192.168.170.138 drop"), doctor.Fail,
+			"inet strict o drops UDP 4789 to the other nodes by its rule inet strict o handle 2 (drop)", "fix", func() { a.Run(t, "nft delete table inet strict") }},
+		{"a rule against a pool", "firewall", all(a, "nft add table inet strict", "nft add chain inet strict f { type filter hook forward priority 10 ; }", "nft add rule inet strict f ip saddr 10.10.194.0/24 reject"), doctor.Fail,
+			"inet strict f rejects what is forwarded from 10.10.194.129 to 10.10.40.129 by its rule inet strict f handle 2 (reject)", "fix", func() {
+				if out := l.flows(); out != "" {
+					t.Error(out)
+				}
+				a.Run(t, "nft delete table inet strict")
+			}},
+		{"the link is down", "address", all(a, "ip link set ens33 down"), doctor.Fail, "ens33, which holds the node's address, is down: no other node is reached", "fix", nothing},
+		{"the link has no carrier", "address", func() { netns.Run(t, "ip link set "+a.wire+" down") }, doctor.Fail, "ens33, which holds the node's address, has no carrier", "",
+			func() { netns.Run(t, "ip link set "+a.wire+" up") }},
 		{"a raw drop", "raw-drops", all(a, "nft add table ip raw", "nft add chain ip raw PREROUTING { type filter hook prerouting priority -300 ; }", "nft add rule ip raw PREROUTING ip daddr 10.10.40.129 counter drop"),
 			doctor.Fail, "ip raw PREROUTING handle 2 drops packets to 10.10.40.129/32", "fix", nothing},
 		{"iptables-legacy beside nftables", "legacy-iptables", all(a, "iptables-legacy -P FORWARD DROP"), doctor.Fail, "the FORWARD policy of iptables-legacy is DROP, which netd does not see", "", nothing},
@@ -163,8 +178,8 @@ func TestDoctor(t *testing.T) {
 			l.t = t
 			if x.check == "bgp-port" {
 				l.mode("bgp")
+				before, _ = a.examined()
 			}
-			before, _ := a.examined()
 			if c := before[x.check]; c.Level != doctor.OK {
 				t.Fatalf("before: %s: %s %s", x.check, c.Level, c.Evidence)
 			}
@@ -212,13 +227,13 @@ func TestDoctor(t *testing.T) {
 				if out, err := a.Output("sh", "-ec", found.Fix); err != nil {
 					t.Errorf("%v: %s", err, out)
 				}
-				if now, _ := a.examined(); now[x.check].Level != doctor.Warn || !strings.Contains(now[x.check].Evidence, "has the tables filter") {
-					t.Errorf("afterwards: %+v", now[x.check])
+				if before, _ = a.examined(); before[x.check].Level != doctor.Warn || !strings.Contains(before[x.check].Evidence, "has the tables filter") {
+					t.Errorf("afterwards: %+v", before[x.check])
 				}
 				return
 			}
-			if now, _ := a.examined(); now[x.check].Level != doctor.OK {
-				t.Errorf("afterwards: %s %s", now[x.check].Level, now[x.check].Evidence)
+			if before, _ = a.examined(); before[x.check].Level != doctor.OK { // the next one's fault comes after this
+				t.Errorf("afterwards: %s %s", before[x.check].Level, before[x.check].Evidence)
 			}
 		})
 	}

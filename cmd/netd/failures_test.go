@@ -14,6 +14,7 @@ import (
 
 	"netd/reconcile"
 	"netd/reconcile/object"
+	"netd/testenv/netns"
 )
 
 // TestUnderlayDown takes the link below away and gives it back: the daemon says once that routes wait for it, however many
@@ -44,7 +45,7 @@ func TestUnderlayDown(t *testing.T) {
 		return ""
 	})
 	l.wait("the status says it", func() string {
-		if out, code := h.netd("status"); code != exitDegraded || !strings.Contains(out, "wait for it") || !strings.Contains(out, "and 50 more of kind route") {
+		if out, code := h.netd("status"); code != exitDegraded || !strings.Contains(out, "\n  link ens33, by which packets of other nodes come, is down\n") || !strings.Contains(out, "wait for it") || !strings.Contains(out, "and 50 more of kind route") {
 			return out
 		}
 		return ""
@@ -62,6 +63,20 @@ func TestUnderlayDown(t *testing.T) {
 		}
 		return ""
 	})
+	h.synced()
+
+	// The wire itself: nothing on this host waits for it, and no other node is reached.
+	netns.Run(t, "ip link set "+h.wire+" down")
+	l.wait("the status says that too", func() string {
+		if out, code := h.netd("status"); code != exitDegraded || !strings.Contains(out, "\n  link ens33, by which packets of other nodes come, has no carrier: ") {
+			return out
+		}
+		return ""
+	})
+	if out := h.must(0, "plan"); !strings.Contains(out, "Note: link ens33, by which packets of other nodes come, has no carrier") {
+		t.Errorf("the plan:\n%s", out)
+	}
+	netns.Run(t, "ip link set "+h.wire+" up")
 	h.synced()
 }
 

@@ -153,6 +153,7 @@ type compiled struct {
 	pending  []workload.Pending
 	gone     []object.Place // attached, and without a namespace
 	notes    []string
+	down     []string // links without which no other node is reached
 	learning *desired.Learning
 }
 
@@ -190,7 +191,7 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 		return out, &exit{exitFailed, err}
 	}
 	h.lately.keep(r.Leaves, h.moved)
-	out.want, out.learning = r.Want, r.Learning
+	out.want, out.learning, out.down = r.Want, r.Learning, r.Down
 	out.notes = append(out.notes, r.Notes...)
 	if h.speaker == nil {
 		for _, err := range checkPasswords(c, node.Name) {
@@ -284,7 +285,7 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	}
 	v := newPlanView(c, node.Name, p)
 	v.ThisHost = true
-	v.Notes = append(append(v.Notes, now.notes...), resets(p, now.want)...)
+	v.Notes = slices.Concat(v.Notes, now.down, now.notes, resets(p, now.want))
 	outer, err := h.outerSources(ctx, c, node)
 	if err != nil {
 		return now, p, v, err

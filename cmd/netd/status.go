@@ -36,7 +36,8 @@ type statusView struct {
 	Config        string               `json:"config"`
 	ConfigError   string               `json:"config_error,omitempty"`
 	Resting       bool                 `json:"resting"`
-	Error         string               `json:"error,omitempty"` // of the last pass
+	Error         string               `json:"error,omitempty"`      // of the last pass
+	LinksDown     []string             `json:"links_down,omitempty"` // by which the other nodes' packets would come
 	Conflicts     []reconcile.Conflict `json:"conflicts"`
 	Contested     []reconcile.Key      `json:"contested"` // objects that someone else keeps changing
 	Pending       []workload.Pending   `json:"pending"`
@@ -144,6 +145,7 @@ func (v *statusView) judge() {
 	if v.Error != "" {
 		add("%s", v.Error)
 	}
+	v.Reasons = append(v.Reasons, v.LinksDown...)
 	for _, c := range v.Conflicts {
 		add("%s", conflict(c))
 	}

@@ -43,6 +43,7 @@ func (f Facts) FarHops() []netip.Addr {
 type Result struct {
 	Want     reconcile.Want
 	Underlay object.HostLink
+	Down     []string // why no packet of other nodes comes in, a line for each link that holds an address of this node and is down
 	Notes    []string // one line each, for people: what the plan cannot show
 	Leaves   []string // tunnels that a network of mode bgp has left in the file and still needs
 	Learning *Learning
@@ -85,7 +86,7 @@ func (b *builder) compile() (Result, error) {
 	b.onAddresses()
 	firewall(b)
 	sessions(b)
-	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Notes: b.notes, Leaves: b.leaves, Learning: b.learning()}, nil
+	return Result{Want: b.want, Underlay: b.underlay(familyOf(!self.Address.IsValid())), Down: b.down(), Notes: b.notes, Leaves: b.leaves, Learning: b.learning()}, nil
 }
 
 // network puts what a network is made of besides its containers.
@@ -159,6 +160,21 @@ func (b *builder) findUnderlays() error {
 		}
 	}
 	return nil
+}
+
+// down says which of the underlays' links carry nothing.
+func (b *builder) down() (out []string) {
+	for _, f := range families {
+		l := b.underlays[f]
+		text := fmt.Sprintf("link %s, by which packets of other nodes come, is down", l.Name)
+		if l.Up {
+			text = fmt.Sprintf("link %s, by which packets of other nodes come, has no carrier: its wire, what is at the other end, or a bridge's or bond's ports", l.Name)
+		}
+		if l.Name != "" && (!l.Up || l.NoCarrier) && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
 }
 
 // underlay is the link of a family's bare packets, of no name where this node has no address of it.

@@ -87,6 +87,7 @@ type Site struct {
 	Config *config.Config
 	Node   config.Node
 	Link   string                      // that holds the node's address; empty where none does
+	Dead   string                      // what keeps that link from carrying anything: "is down", "has no carrier"; empty: nothing does
 	Held   map[netip.Addr]netip.Prefix // what this host's links hold
 	Holder map[netip.Addr]string       // and which link it is
 }

@@ -179,6 +179,17 @@ func from(value string) string {
 
 const udp4789 = `,{"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":4789}}`
 
+// against is a base chain of nftables' that accepts, but for what rules, expressions with their verdict, say.
+func against(hook string, rules ...string) string {
+	out := `{"chain":{"family":"inet","table":"open","name":"x","hook":"` + hook + `","prio":0,"policy":"accept"}}`
+	for i, expr := range rules {
+		out += fmt.Sprintf(`,{"rule":{"family":"inet","table":"open","chain":"x","handle":%d,"expr":[%s]}}`, 7+i, strings.TrimPrefix(expr, ","))
+	}
+	return out
+}
+
+const drop = `,{"drop":null}`
+
 // opened is what a chain has to forward in mode vxlan.
 const opened = `nft insert rule CHAIN iifname '{ "netd*" }' oifname '{ "netd*", "vxlan.netd" }' ip saddr '{ 10.10.0.0/16 }' ip daddr '{ 10.10.0.0/16 }' accept
 nft insert rule CHAIN iifname '{ "vxlan.netd" }' oifname '{ "netd*" }' ip saddr '{ 10.10.0.0/16, 192.168.170.138 }' ip daddr '{ 10.10.0.0/16 }' accept
@@ -451,7 +462,15 @@ func TestChecks(t *testing.T) {
 		{"bad a clock is behind", "clocks", "vxlan", recorded{clocks: map[netip.Addr]time.Duration{addr("192.168.170.138"): -3 * time.Second}}, Warn, "is 3s behind this one's", "timedatectl", false},
 		{"bad TCP is lost in the tunnel", "checksum-offload", "vxlan", recorded{paths: []Path{{MTU: 1450, Link: "vxlan.netd", LinkMTU: 1450}}}, Warn, "answers pings and no TCP", "ethtool -K vxlan.netd tx-checksum-ip-generic off", false},
 		{"bad TCP is lost in the tunnel of another VNI", "checksum-offload", "vxlan\"\n  vxlan {\n    vni = 7\n  } # ", recorded{paths: []Path{{MTU: 1450, Link: "vxlan.netd", LinkMTU: 1450}}}, Warn, "answers pings and no TCP", "ethtool -K netdvx7 tx-checksum-ip-generic off", false},
-		{"OK who does not answer pings is another check's", "checksum-offload", "vxlan", recorded{}, OK, "0 of 1", "", false},
+		{"OK who does not answer pings is another check's", "checksum-offload", "vxlan", recorded{}, OK, "not tried", "", false},
+		{"bad no node answers", "path-mtu", "vxlan", recorded{}, Warn, "none of the 1 addresses of other nodes answers", "netd test", false},
+		{"bad a rule against the port in a chain that accepts", "firewall", "vxlan", recorded{programs: nft(against("input", udp4789+drop))}, Fail, "inet open x drops UDP 4789 of the other nodes by its rule inet open x handle 7 (drop)", "nft insert rule inet open x ip saddr '{ 192.168.170.138 }' udp dport 4789 accept    # until", false},
+		{"bad a rule against one node", "firewall", third, recorded{programs: nft(against("input", from(`"192.168.170.150"`)+drop))}, Fail, "inet open x drops UDP 4789 of node c (192.168.170.150) by its rule", "", false},
+		{"bad a rule against the way out", "firewall", "vxlan", recorded{programs: nft(against("output", udp4789+drop))}, Fail, "inet open x drops UDP 4789 to the other nodes by its rule inet open x handle 7 (drop)", "nft delete rule inet open x handle 7    # and", false},
+		{"bad a rule against the pool", "firewall", "vxlan", recorded{programs: nft(against("forward", meta("==", "oifname", `"netd*"`)+drop))}, Fail, "inet open x rejects what is forwarded from 10.10.194.129 to 10.10.40.129 by its rule", "nft insert rule inet open x", false},
+		{"OK a rule against another's port", "firewall", "vxlan", recorded{programs: nft(against("input", strings.Replace(udp4789, "4789", "8472", 1)+drop))}, OK, "no chain", "", false},
+		{"OK a rule with a limit that is not known here", "firewall", "vxlan", recorded{programs: nft(against("input", udp4789+`,{"limit":{"rate":100}}`+drop))}, OK, "no chain", "", false},
+		{"OK a rule after one that takes the nodes", "firewall", "vxlan", recorded{programs: nft(against("input", from(`"192.168.170.138"`)+`,{"accept":null}`, udp4789+drop))}, OK, "no chain", "", false},
 	} {
 		if x.host.programs == nil && x.check != "firewall" && x.check != "legacy-iptables" {
 			x.host.programs = map[string]string{"nft -j list ruleset": none}

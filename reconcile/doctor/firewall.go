@@ -59,21 +59,25 @@ func firewall(ctx context.Context, s *Site) (out []Finding) {
 		return unseen(err, needNft)
 	}
 	for _, c := range r.chains {
-		if !s.family(c.Family) || c.Hook != "forward" && c.Hook != "input" || c.Hook == "forward" && c.isIPTables() && r.closes(c) == "its policy (drop)" {
+		if !s.family(c.Family) || c.Hook == "forward" && c.isIPTables() && r.closes(c) == "its policy (drop)" {
 			continue // forward-policy has that one
 		}
 		how := r.closes(c)
-		if how == "" {
-			continue
-		}
-		if c.Hook == "input" {
+		switch {
+		case c.Hook == "input":
 			out = append(out, s.closedToNodes(r, c, how)...)
-			continue
+		case c.Hook == "output":
+			out = append(out, s.closedToNodes(r, c, "")...) // what closes it to all closes far more than netd
+		case c.Hook == "forward" && how != "" && !s.opens(r, c):
+			out = append(out, Finding{Fail, fmt.Sprintf("%s rejects what is forwarded by %s, and its rules do not accept all between netd's links and pools", c, how), s.open(ctx, r, c, how), false})
+		case c.Hook == "forward" && how == "":
+			for _, p := range s.forwarded(c) {
+				if x, refused := r.refuses(c, p); refused {
+					out = append(out, Finding{Fail, fmt.Sprintf("%s rejects what is forwarded from %s to %s by %s", c, p.src, p.dst, x.how()), s.open(ctx, r, c, x.how()), false})
+					break
+				}
+			}
 		}
-		if s.opens(r, c) {
-			continue
-		}
-		out = append(out, Finding{Fail, fmt.Sprintf("%s rejects what is forwarded by %s, and its rules do not accept all between netd's links and pools", c, how), s.open(ctx, r, c, how), false})
 	}
 	if len(out) == 0 {
 		return well("no chain of others closes forward or input to netd")
@@ -135,19 +139,25 @@ func (s *Site) sources() string {
 // opens reports whether a chain accepts what netd forwards: a packet each way for each network and link, or, of a node that has
 // nobody to send to, anything by netd's links.
 func (s *Site) opens(r ruleset, c chain) bool {
-	packets := slices.DeleteFunc(s.packets(), func(p packet) bool {
-		return p.out == "" || c.Family == "ip" && p.src.Is6() || c.Family == "ip6" && p.src.Is4()
-	})
-	for _, p := range packets {
-		back := packet{src: p.dst, dst: p.src, in: p.out, out: p.in}
-		if !r.admits(c, p, namesLinks) || !r.admits(c, back, namesLinks) {
-			return false
-		}
+	packets := s.forwarded(c)
+	if slices.ContainsFunc(packets, func(p packet) bool { return !r.admits(c, p, namesLinks) }) {
+		return false
 	}
 	return len(packets) > 0 || slices.ContainsFunc(r.rules, func(x rule) bool { return x.Family == c.Family && x.Table == c.Table && s.accepts(x) })
 }
 
-// closedToNodes looks whether a chain that drops the rest of what comes in lets the other nodes' packets in.
+// forwarded are the packets that a chain is asked about, each way.
+func (s *Site) forwarded(c chain) (out []packet) {
+	for _, p := range s.packets() {
+		if p.out != "" && !(c.Family == "ip" && p.src.Is6() || c.Family == "ip6" && p.src.Is4()) {
+			out = append(out, p, packet{src: p.dst, dst: p.src, in: p.out, out: p.in})
+		}
+	}
+	return out
+}
+
+// closedToNodes looks whether a chain lets the other nodes' packets in, or, of output, this node's to them out: one that drops the
+// rest by how has to accept them, one that does not has to have no rule against them.
 func (s *Site) closedToNodes(r ruleset, c chain, how string) (out []Finding) {
 	needs, from := s.enters()
 	names, _ := s.others()
@@ -164,9 +174,18 @@ func (s *Site) closedToNodes(r ruleset, c chain, how string) (out []Finding) {
 			own = s.Node.Address6.Addr()
 		}
 		var closed []netip.Addr
+		var by rule // the one against them
 		for _, a := range from[i] {
-			if !r.admits(c, packet{src: a, dst: own, in: s.Link, proto: o.proto, port: o.port}, func(x rule) bool { return x.asksFor(key) }) {
+			p := packet{src: a, dst: own, in: s.Link, proto: o.proto, port: o.port}
+			if c.Hook == "output" {
+				p = packet{src: own, dst: a, out: s.Link, proto: o.proto, port: o.port}
+			}
+			x, refused := r.refuses(c, p)
+			switch {
+			case how != "" && !r.admits(c, p, func(x rule) bool { return x.asksFor(key) }):
 				closed = append(closed, a)
+			case how == "" && refused:
+				closed, by = append(closed, a), x
 			}
 		}
 		if len(closed) == 0 {
@@ -181,6 +200,14 @@ func (s *Site) closedToNodes(r ruleset, c chain, how string) (out []Finding) {
 			if more := len(closed) - 1; more > 0 {
 				who += fmt.Sprintf(" and %d more", more)
 			}
+		}
+		if how == "" && c.Hook == "output" {
+			out = append(out, Finding{Fail, fmt.Sprintf("%s drops %s to %s by %s", c, o.what(), who, by.how()), by.remove(), false})
+			continue
+		}
+		if how == "" {
+			out = append(out, Finding{Fail, fmt.Sprintf("%s drops %s of %s by %s", c, o.what(), who, by.how()), s.letIn(c, o, by.how()), false})
+			continue
 		}
 		out = append(out, Finding{Fail, fmt.Sprintf("%s drops what comes in by %s, and no rule of it accepts %s of %s", c, how, o.what(), who), s.letIn(c, o, how), false})
 	}
@@ -217,7 +244,7 @@ func rawDrops(ctx context.Context, s *Site) (out []Finding) {
 			}
 			if to, ok := s.meetsPool(x); ok {
 				out = append(out, Finding{Fail, fmt.Sprintf("%s handle %d drops %s before anything else is asked", c, x.Handle, to),
-					fmt.Sprintf("nft delete rule %s handle %d    # and tell its program", c.words(), x.Handle), false})
+					x.remove(), false})
 			}
 		}
 	}
@@ -225,6 +252,11 @@ func rawDrops(ctx context.Context, s *Site) (out []Finding) {
 		return well("none concerns the pools")
 	}
 	return out
+}
+
+// remove is the command that takes a rule away.
+func (r rule) remove() string {
+	return fmt.Sprintf("nft delete rule %s handle %d    # and tell its program", chain{Family: r.Family, Table: r.Table, Name: r.Chain}.words(), r.Handle)
 }
 
 // meetsPool reports whether a rule's addresses lie in a pool; of one that asks for none, all do.

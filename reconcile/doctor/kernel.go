@@ -113,6 +113,13 @@ func address(ctx context.Context, s *Site) (out []Finding) {
 			sound = append(sound, held.String())
 		}
 	}
+	switch s.Dead {
+	case "is down":
+		out = append(out, Finding{Fail, fmt.Sprintf("%s, which holds the node's address, is down: no other node is reached", s.Link), "ip link set dev " + word(s.Link) + " up", false})
+	case "has no carrier":
+		out = append(out, Finding{Fail, fmt.Sprintf("%s, which holds the node's address, has no carrier: no other node is reached", s.Link),
+			"ip -d link show dev " + word(s.Link) + "    # a wire, a switch's port, or what a bridge or bond is made of: mend it there", false})
+	}
 	if len(out) == 0 {
 		return well("%s", strings.Join(sound, ", "))
 	}

@@ -224,6 +224,43 @@ func (x rule) asksFor(key string) bool {
 	return slices.ContainsFunc(x.conds, func(c condition) bool { return c.key == key })
 }
 
+// refuses finds the rule by which a base chain drops a packet for certain: no rule before it may take the packet.
+func (r ruleset) refuses(c chain, p packet) (rule, bool) {
+	var walk func(name string, depth int) (by *rule, through bool)
+	walk = func(name string, depth int) (by *rule, through bool) {
+		if depth > 16 { // the kernel's own limit
+			return nil, false
+		}
+		for _, x := range r.of(c, name) {
+			m := x.match(p)
+			if m == no {
+				continue
+			}
+			switch word, to := x.verdict(); word {
+			case "drop", "reject":
+				if m == yes {
+					return &x, false
+				}
+			case "accept", "return":
+				return nil, word == "return" && m == yes
+			case "jump", "goto":
+				by, t := walk(to, depth+1)
+				switch {
+				case m == maybe && !t: // it may go there or not
+					return nil, false
+				case m == yes && (word == "goto" || !t):
+					return by, t
+				}
+			}
+		}
+		return nil, true
+	}
+	if by, _ := walk(c.Name, 0); by != nil {
+		return *by, true
+	}
+	return rule{}, false
+}
+
 // admits reports whether a base chain accepts a packet. What cannot be told of a rule is told for it: where names says that
 // it was written for such packets, its conditions are taken to hold.
 func (r ruleset) admits(c chain, p packet, names func(rule) bool) bool {

@@ -110,6 +110,12 @@ func (r rule) text() string {
 	return string(b)
 }
 
+// how says of a rule that drops or rejects which one it is.
+func (r rule) how() string {
+	word, _ := r.verdict()
+	return fmt.Sprintf("its rule %s %s %s handle %d (%s)", r.Family, r.Table, r.Chain, r.Handle, word)
+}
+
 // closes finds what ends a base chain for all that no rule before it took: its policy, or a rule without a condition, there
 // or in a chain that it always goes to.
 func (r ruleset) closes(c chain) (how string) {
@@ -127,7 +133,7 @@ func (r ruleset) closes(c chain) (how string) {
 			}
 			switch word {
 			case "drop", "reject":
-				return fmt.Sprintf("its rule %s %s %s handle %d (%s)", x.Family, x.Table, x.Chain, x.Handle, word)
+				return x.how()
 			case "accept", "return":
 				return ""
 			case "jump", "goto":

@@ -137,6 +137,9 @@ func pathMTU(ctx context.Context, s *Site) (out []Finding) {
 			out = append(out, Finding{Fail, fmt.Sprintf("the way to node %s (%s) carries %d bytes, %s %d: larger packets vanish", names[a], a, p.MTU, p.Link, p.LinkMTU), fix, false})
 		}
 	}
+	if answered == 0 && len(ways) > 0 {
+		return []Finding{{Warn, fmt.Sprintf("none of the %d addresses of other nodes answers: what their paths carry is not known", len(ways)), "netd test", false}}
+	}
 	if len(out) == 0 {
 		return well("%d of %d addresses of nodes answer, each at the link's MTU", answered, len(ways))
 	}
@@ -192,6 +195,9 @@ func checksumOffload(ctx context.Context, s *Site) (out []Finding) {
 	if len(silent) > 0 {
 		return []Finding{{Warn, fmt.Sprintf("through the VXLAN tunnel %s answers pings and no TCP: the link's checksum offload, or a firewall there", strings.Join(silent, ", ")),
 			put("/etc/systemd/network/"+s.firstLink(), "[Match]\nOriginalName=vxlan.netd netdvx* netdx*\n\n[Link]\nTransmitChecksumOffload=no\n") + "    # for whenever they are made anew\n" + strings.Join(fix, "\n"), false}}
+	}
+	if tried == 0 {
+		return well("not tried: none of %d tunnel ends answers a ping (netd test)", len(names))
 	}
 	return well("%d of %d tunnel ends answer TCP", tried, len(names))
 }

@@ -39,7 +39,7 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 		if l.typ == "ipip" {
 			out.Tunnels = append(out.Tunnels, object.HostTunnel{Name: l.name, Local: end(l.tunnel.local), Remote: end(l.tunnel.remote)})
 		}
-		hl := object.HostLink{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up(), Loopback: l.flags&unix.IFF_LOOPBACK != 0}
+		hl := object.HostLink{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up(), NoCarrier: l.noCarrier(), Loopback: l.flags&unix.IFF_LOOPBACK != 0}
 		for _, a := range held {
 			if a.index == l.index {
 				hl.Addrs = append(hl.Addrs, a.prefix)

@@ -44,6 +44,9 @@ type tunnelData struct{ local, remote []byte }
 
 func (l link) up() bool { return l.flags&unix.IFF_UP != 0 }
 
+// noCarrier reports whether a link is up and its wire, its far end or, of a bridge or bond, its ports are not (netdevice(7), IFF_LOWER_UP).
+func (l link) noCarrier() bool { return l.up() && l.flags&unix.IFF_LOWER_UP == 0 }
+
 // isNetdVeth reports whether a link is the host's end of a veth of netd: by its name's pattern and its group.
 func (l link) isNetdVeth() bool {
 	return l.typ == "veth" && l.group == object.LinkGroup && object.IsVethName(l.name)

@@ -33,12 +33,13 @@ type HostTunnel struct {
 
 // HostLink is a link that is not netd's.
 type HostLink struct {
-	Name     string
-	Index    int
-	MTU      int
-	Up       bool
-	Loopback bool
-	Addrs    []netip.Prefix // not masked
+	Name      string
+	Index     int
+	MTU       int
+	Up        bool
+	NoCarrier bool // up, and nothing at its other end
+	Loopback  bool
+	Addrs     []netip.Prefix // not masked
 
 	// As they are without netd, and read of the links that netd might switch only: the IPv4 forwarding switch, and whether
 	// the link heeds IPv6 router advertisements (0 no, 1 while IPv6 forwarding is off, 2 always).
