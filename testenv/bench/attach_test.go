@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -77,9 +78,7 @@ func BenchmarkAttach(b *testing.B) {
 				id := fmt.Sprintf("%s%d", side.name, i)
 				add := timed(b, h.NS, side.p.call("ADD", id, box))
 				del := timed(b, h.NS, side.p.call("DEL", id, box))
-				for _, err := box.Output("ip", "link", "show", "eth0"); err == nil; _, err = box.Output("ip", "link", "show", "eth0") {
-					time.Sleep(time.Millisecond) // netd's link goes after its answer: that is not to be the next one's cost
-				}
+				left(b, box)
 				times[side.name+" ADD"], times[side.name+" DEL"] = append(times[side.name+" ADD"], add), append(times[side.name+" DEL"], del)
 			}
 		}
@@ -173,5 +172,21 @@ func atOnce(b testing.TB, h *host, p plugin, boxes []*netns.NS) (took time.Durat
 	for i, box := range boxes {
 		timed(b, h.NS, p.call("DEL", fmt.Sprintf("many%d", i), box))
 	}
+	for _, box := range boxes {
+		left(b, box)
+	}
 	return took, failed
+}
+
+// left waits until a container's link is gone: netd's goes after its answer, and that is neither to be in the next one's way nor its cost.
+func left(b testing.TB, box *netns.NS) {
+	b.Helper()
+	if err := box.Do(func() error {
+		for _, err := net.InterfaceByName("eth0"); err == nil; _, err = net.InterfaceByName("eth0") {
+			time.Sleep(time.Millisecond)
+		}
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
 }

@@ -188,11 +188,12 @@ func writeImage(image, boot string, later, args []string) error {
 	c.file("test.bin", args[0])
 	var env []string
 	for _, e := range os.Environ() {
+		if program, ok := strings.CutPrefix(e, "NETD_BENCH_PROGRAM="); ok {
+			c.file("program", program)
+			e = "NETD_BENCH_PROGRAM=/program"
+		}
 		if strings.HasPrefix(e, "NETD_") || strings.HasPrefix(e, "CI=") {
 			env = append(env, e)
-		}
-		if program, ok := strings.CutPrefix(e, "NETD_BENCH_PROGRAM="); ok {
-			c.file(strings.TrimPrefix(program, "/"), program)
 		}
 	}
 	c.entry("etc/passwd", unix.S_IFREG|0o644, []byte("root:x:0:0:root:/:/bin/sh\n"))
