@@ -41,6 +41,9 @@ const (
 	runDir   = "/run/netd"
 )
 
+// restart is how long after its end netd is started again on a node, as netd.service has it.
+const restart = time.Second
+
 // Node is a host of a lab, as it is wanted.
 type Node struct {
 	Name      string
@@ -344,20 +347,19 @@ func Hold(name, config, program string, paths []string) error {
 		select {}
 	}
 	<-linked
-	cmd := exec.Command(program, "run", "--config", config, "--node", name, "--state-dir", stateDir, "--run-dir", runDir)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	for { // the first process reaps whatever loses its parent
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
+	for {
+		cmd := exec.Command(program, "run", "--config", config, "--node", name, "--state-dir", stateDir, "--run-dir", runDir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			return err
 		}
-		if err != nil || pid == cmd.Process.Pid {
-			return fmt.Errorf("netd ended: status %d", status.ExitStatus())
+		for pid := 0; pid != cmd.Process.Pid; { // the first process reaps whatever loses its parent
+			var err error
+			if pid, err = unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+				return fmt.Errorf("waiting for netd: %w", err)
+			}
 		}
+		time.Sleep(restart)
 	}
 }
 
