@@ -218,9 +218,12 @@ func TestDoctor(t *testing.T) {
 				if out, err := where.Output("sh", "-ec", found.Fix); err != nil {
 					t.Errorf("%v: %s", err, out)
 				}
-				if now, _ := a.examined(); now[x.check].Level != doctor.OK {
-					t.Errorf("after the fix: %s %s", now[x.check].Level, now[x.check].Evidence)
-				}
+				l.wait("the fault to be gone", func() string { // a link that was set up has its carrier a moment later
+					if now, _ := a.examined(); now[x.check].Level != doctor.OK {
+						return fmt.Sprintf("after the fix: %s %s", now[x.check].Level, now[x.check].Evidence)
+					}
+					return ""
+				})
 			}
 			x.after()
 			if x.check == "legacy-iptables" { // its tables stay for as long as the namespace does: the finding stays, milder
@@ -232,9 +235,12 @@ func TestDoctor(t *testing.T) {
 				}
 				return
 			}
-			if before, _ = a.examined(); before[x.check].Level != doctor.OK { // the next one's fault comes after this
-				t.Errorf("afterwards: %s %s", before[x.check].Level, before[x.check].Evidence)
-			}
+			l.wait("all to be well", func() string {
+				if before, _ = a.examined(); before[x.check].Level != doctor.OK { // the next one's fault comes after this
+					return fmt.Sprintf("afterwards: %s %s", before[x.check].Level, before[x.check].Evidence)
+				}
+				return ""
+			})
 		})
 	}
 	if now, _ := a.examined(); !strings.HasPrefix(now["clocks"].Evidence, "1 nodes told theirs") && now["clocks"].Level != doctor.Warn {
