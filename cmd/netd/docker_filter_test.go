@@ -94,7 +94,11 @@ func TestDockerFilter(t *testing.T) {
 		}},
 	} {
 		x.change()
-		t.Logf("%s: traffic is back after %v", x.what, reach("traffic after "+x.what))
+		took := reach("traffic after " + x.what)
+		t.Logf("%s: traffic is back after %v", x.what, took)
+		if took >= time.Second {
+			t.Errorf("%s: that is a second or more", x.what)
+		}
 		l.hosts[0].inSync()
 		same(x.what)
 	}
