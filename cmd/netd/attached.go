@@ -237,8 +237,11 @@ func (a *app) showWorkloads(ctx context.Context, asJSON bool) error {
 	}
 	for _, w := range list {
 		row := []string{w.Name, w.Node, strings.ReplaceAll(w.Address, ",", ", "), w.Network, w.Container}
-		if w.Container == "" {
+		switch {
+		case w.Container == "":
 			row[4] = w.Netns
+		case w.Runtime == "docker" && len(w.Container) > 12:
+			row[4] = w.Container[:12] // as `docker ps` has it
 		}
 		if known {
 			since, end, sent, received := "", "", "", ""

@@ -149,6 +149,9 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		}
 		return ""
 	})
+	if out, id := h.must(0, "show", "workloads"), d.Docker("ps", "-q", "-f", "name=db"); len(id) != 12 || !strings.Contains(out, " "+id+" ") {
+		t.Errorf("the id of docker ps is %s:\n%s", id, out)
+	}
 	for _, x := range []struct{ words, args string }{
 		{"10.10.40.150 is db (docker/", "run --rm --network lab --ip 10.10.40.150"},
 		{"10.10.40.128 is the tunnel's", "run --rm --network lab --ip 10.10.40.128"},

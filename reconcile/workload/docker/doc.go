@@ -21,7 +21,8 @@
 // before, on the host's side, or given to Docker: it has its network before its first process runs, be the daemon there at
 // that moment or not. What Docker put on the link counts as netd's where netd wants just that (kernel: place.handed), and
 // comes back with netd's mark when somebody takes it away. Which of two networks has the default route is Docker's to say;
-// netd's gives way (object.Endpoint.Beside).
+// netd's gives way (object.Endpoint.Beside). Of several of netd's Docker hears of a gateway by the first alone, there being one place
+// for the route to it; when that leaves, netd gives the default route and the published ports to the next (object.Endpoint.Second).
 //
 // Nothing is remembered of networks and pools: a pool's id says what it is, an address whose network it is of. Docker must not be
 // asked anything within a call, for which it holds locks.
