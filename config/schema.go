@@ -72,7 +72,7 @@ var Schema = []BlockDoc{
 		{Name: "export", Type: "prefix list", Doc: "What may be told. The node's own blocks, of all networks."},
 		{Name: "communities", Type: "list", Doc: "Put on what is exported: \"65000:1\", \"65000:1:2\" or a well-known name."},
 		{Name: "prepend", Type: "number", Default: "0", Doc: "0 to 10 times the own AS, on export."},
-		{Name: "local_pref", Type: "number", Doc: "LOCAL_PREF of what is imported."},
+		{Name: "local_pref", Type: "number", Doc: "LOCAL_PREF of what is imported: 100 from another AS where left out, within one what it has."},
 		{Name: "max_prefixes", Type: "number", Default: "1000", Doc: "A family; more closes the session."},
 		{Name: "next_hop_self", Type: "bool", Default: "true", Doc: "Exported routes have the node as next hop."},
 		{Name: "default_route", Type: "bool", Default: "false", Doc: "Accept 0.0.0.0/0 and ::/0."},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"netd/config"
 	"netd/reconcile/object"
@@ -90,6 +91,18 @@ func (in *inbound) firstAS() uint32 {
 		return 0
 	}
 	return in.asn
+}
+
+// localPref is the preference that what it tells is given: the file's where that is not negative, within an AS the one that it has,
+// and the usual one of what comes from another AS. That may have none of its own (RFC 4271 §5.1.5), and gobgp goes by it.
+func (in *inbound) localPref(file int) string {
+	switch {
+	case file >= 0:
+		return strconv.Itoa(file)
+	case in.ibgp:
+		return ""
+	}
+	return "100"
 }
 
 // imports is what a router's import list means: nothing where it is not written (RFC 8212), within one AS the blocks of the

@@ -31,9 +31,11 @@ func TestPeerBlock(t *testing.T) {
 		{`ttl_security = true`, func(p *object.Peer) { p.TTLSecurity = true }},
 		{`passive = true`, func(p *object.Peer) { p.Opens = object.Listens }},
 		{`hold_time = "30s"`, func(p *object.Peer) { p.HoldTime, p.Keepalive = 30*time.Second, 10*time.Second }},
-		{`import = ["172.30.0.0/24"]`, func(p *object.Peer) { p.Import, p.FirstAS, p.NextHops = "172.30.0.0/24", 65101, "192.168.170.1" }},
+		{`import = ["172.30.0.0/24"]`, func(p *object.Peer) {
+			p.Import, p.FirstAS, p.NextHops, p.LocalPref = "172.30.0.0/24", 65101, "192.168.170.1", "100"
+		}},
 		{`default_route = true`, func(p *object.Peer) {
-			p.Import, p.FirstAS, p.NextHops = "0.0.0.0/0, ::/0", 65101, "192.168.170.1"
+			p.Import, p.FirstAS, p.NextHops, p.LocalPref = "0.0.0.0/0, ::/0", 65101, "192.168.170.1", "100"
 		}},
 		{`export = ["172.16.0.0/12 le 24"]`, func(p *object.Peer) { p.Transit, p.Family, p.Self6 = "172.16.0.0/12 le 24", object.IPv4, netip.Addr{} }},
 		{`communities = ["65000:1", "65000:1:2", "no-export"]`, func(p *object.Peer) { p.Communities = "65000:1 65000:1:2 no-export" }},

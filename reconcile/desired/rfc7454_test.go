@@ -120,5 +120,6 @@ peer "trusted" {
 		"§10", "the next hop is the neighbour, or the node whose block it is: no third host, not this one")
 	holds(trusted.NextHops == "" || trusted.NextHops == "192.168.170.2", "§10", "the speaker filters by it too where one next hop is right")
 
-	holds(tor.Communities == "" && tor.LocalPref == "", "§11", "no community that a neighbour sends changes anything here, so that none has to be scrubbed; NO_EXPORT and NO_ADVERTISE are kept")
+	holds(tor.Communities == "", "§11", "no community that a neighbour sends changes anything here, so that none has to be scrubbed; NO_EXPORT and NO_ADVERTISE are kept")
+	holds(trusted.LocalPref == "100", "§11", "nor does a preference that another AS sends (RFC 4271 §5.1.5)")
 }

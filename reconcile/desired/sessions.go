@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -120,7 +119,7 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Import: object.PrefixRanges(ofFamily(b.admission.tells(n.node), n.addr.Is6())),
 	}
 	if p.Import != "" {
-		p.NextHops, p.FirstAS = object.AddrList(b.admission.nextHops(in)), in.firstAS()
+		p.NextHops, p.FirstAS, p.LocalPref = object.AddrList(b.admission.nextHops(in)), in.firstAS(), in.localPref(-1)
 	}
 	if b.self.RouteReflector.IsValid() && !n.node.RouteReflector.IsValid() {
 		p.Cluster, p.Reflected = b.self.RouteReflector, true
@@ -150,9 +149,6 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	}
 	if in.ibgp {
 		p.Multihop = 0 // within an AS hops are not counted
-	}
-	if x.LocalPref >= 0 {
-		p.LocalPref = strconv.Itoa(x.LocalPref)
 	}
 	communities := slices.Clone(x.Communities)
 	slices.Sort(communities)
@@ -190,10 +186,8 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	p.Transit = keep(b.transit(x))
 	// What has nothing to be about is not there either: the speaker could not give it back.
 	p.KeepNextHop = p.KeepNextHop && p.Transit != ""
-	if p.Import == "" {
-		p.LocalPref = ""
-	} else {
-		p.FirstAS = in.firstAS()
+	if p.Import != "" {
+		p.FirstAS, p.LocalPref = in.firstAS(), in.localPref(x.LocalPref)
 	}
 	p.NextHops = object.AddrList(slices.DeleteFunc(b.admission.nextHops(in), func(a netip.Addr) bool { return len(ofFamily(in.ranges, a.Is6())) == 0 }))
 	return p
