@@ -27,7 +27,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	s.api.RLock()
 	defer s.api.RUnlock()
 	switch req.(type) {
-	case *api.AddPeerRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
+	case *api.AddPeerRequest, *api.UpdatePeerRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
 		s.list.Lock() // one at a time: see expect
 		defer s.list.Unlock()
 	}
@@ -46,7 +46,14 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
+		restore, err := remember(s.bgp, r.GetPeer().GetConf().GetNeighborAddress())
+		if err != nil {
+			return nil, err
+		}
 		resp, err := handle(ctx, req)
+		if rerr := restore(); rerr != nil {
+			s.log("warn", rerr.Error(), nil)
+		}
 		if err == nil {
 			s.updated(r.GetPeer())
 		}

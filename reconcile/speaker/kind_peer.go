@@ -132,8 +132,8 @@ func (b peerBatch) add(ctx context.Context, p object.Peer) error {
 	return nil
 }
 
-// update changes what can be changed in place (object.Peer.Replaces). UpdatePeer is called only where gobgp needs it: even
-// one that changes nothing makes gobgp forget that the neighbour restarts gracefully.
+// update changes what can be changed in place (object.Peer.Replaces). UpdatePeer is called only where gobgp needs it: it rewrites
+// more than it is asked for (see remember).
 func (b peerBatch) update(ctx context.Context, have, want object.Peer) error {
 	addr := want.Addr.String()
 	same := withPolicy(have, want)

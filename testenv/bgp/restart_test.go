@@ -190,7 +190,8 @@ func TestStale(t *testing.T) {
 	netns.Need(t)
 	for _, p := range []router.Program{router.BIRD, router.FRR} {
 		t.Run(string(p), func(t *testing.T) {
-			l := newLab(t, strings.Replace(twoNodes, `["10.10.194.128/26"]`, `["10.10.194.128/26", "10.10.195.0/26"]`, 1))
+			config := strings.Replace(twoNodes, `["10.10.194.128/26"]`, `["10.10.194.128/26", "10.10.195.0/26"]`, 1)
+			l := newLab(t, config)
 			one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
 			l.container("web")
 			one.start()
@@ -215,6 +216,14 @@ func TestStale(t *testing.T) {
 			l.wait("the end of the stale route", func() string { return one.routes("10.10.195.0/26") })
 			if !has("10.10.194.128/26") {
 				t.Error("the route that was announced again is gone")
+			}
+
+			// An edit on which the session lives leaves it one of a router that restarts gracefully, which gobgp would forget.
+			before := one.sinceOf(two.addr)
+			l.write(strings.Replace(config, `"9s"`, `"12s"`, 1))
+			one.must("reload")
+			if now := one.sinceOf(two.addr); !now.Equal(before) {
+				t.Errorf("the session was reset: up since %s, then %s", before, now)
 			}
 
 			begin = time.Now()
