@@ -18,9 +18,18 @@ type LogFunc func(level, msg string, fields map[string]any)
 // up: heard gets that, by neighbour.
 type gobgpLog struct {
 	log   LogFunc
-	heard func(peer netip.Addr, words string, expired bool) // expired: the hold timer ran out
+	heard func(peer netip.Addr, words string, then remedy)
 	fatal chan<- error
 }
+
+// remedy is what is done about a session of which gobgp says something: it does not do so itself.
+type remedy int
+
+const (
+	none   remedy = iota
+	forget        // its hold timer ran out: see sessions.expired
+	reset         // it sent what cannot be read: see sessions.unread
+)
 
 func (l *gobgpLog) Panic(msg string, f gobgplog.Fields) {
 	l.tell("error", msg, f)
@@ -63,7 +72,7 @@ func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	key, _ := f["Key"].(string)
 	if peer, err := netip.ParseAddr(key); err == nil {
 		if words := inWords(msg, f); words != "" {
-			l.heard(peer, words, msg == "hold timer expired")
+			l.heard(peer, words, remedyFor(msg, f))
 		}
 	}
 }
@@ -99,6 +108,8 @@ func inWords(msg string, f gobgplog.Fields) string {
 		}
 	case "the received Update message was treated as withdraw":
 		return "it sent a malformed UPDATE, which is taken for a withdrawal" + malformed(f)
+	case "Capability was disabled", "Error occurred during AFI/SAFI disabling":
+		return "it sent an UPDATE that cannot be read to its end" + malformed(f)
 	case "Some attributes were discarded":
 		return "it sent malformed attributes, which are left out" + malformed(f)
 	case "Mismatched local address":
@@ -107,6 +118,25 @@ func inWords(msg string, f gobgplog.Fields) string {
 		return fmt.Sprintf("setting the password on the listener: %v", f["Err"])
 	}
 	return ""
+}
+
+// remedyFor is what is done about a message of gobgp's.
+//
+// Of an UPDATE with an MP_REACH_NLRI that it cannot read gobgp looks at nothing else, and where an attribute reaches beyond the end
+// of the message it takes a withdrawal of prefixes that it has not read yet, which is one of nothing (DecodeFromBytes of BGPUpdate in
+// its pkg/packet/bgp/bgp.go): what the neighbour told before would stay.
+func remedyFor(msg string, f gobgplog.Fields) remedy {
+	switch msg {
+	case "hold timer expired":
+		return forget
+	case "Capability was disabled", "Error occurred during AFI/SAFI disabling":
+		return reset
+	case "the received Update message was treated as withdraw":
+		if e, ok := f["Error"].(*bgp.MessageError); ok && (e.Message == "attribute value length is short" || e.Message == "attribute length is short") {
+			return reset
+		}
+	}
+	return none
 }
 
 // malformed is what is wrong with an UPDATE (RFC 7606), in one of few words, since whoever sends one may send many.

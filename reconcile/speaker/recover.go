@@ -74,6 +74,16 @@ func (s *sessions) look(addr netip.Addr) *api.Peer {
 	return found
 }
 
+// remedy does what gobgp leaves undone about a session.
+func (s *sessions) remedy(addr netip.Addr, r remedy) {
+	switch r {
+	case forget:
+		s.expired(addr)
+	case reset:
+		s.unread(addr)
+	}
+}
+
 // expired takes the routes of a neighbour away that was not heard of for its hold time. gobgp takes that for a restart, as
 // RFC 8538 would, and keeps the routes of a dead host for two minutes; RFC 4724 knows no such thing, and neither do the
 // containers that cannot reach it. What is known of its table stays known, so that the routes do go.
@@ -81,6 +91,16 @@ func (s *sessions) expired(addr netip.Addr) {
 	s.api.Lock()
 	defer s.api.Unlock()
 	s.renew(addr)
+}
+
+// unread closes the session with a neighbour that sent an UPDATE of which gobgp could not read which prefixes it is about. What it
+// told of them before is not to stay (RFC 7606 §2), and which that is nobody knows. gobgp's pauses hold for one that does it again.
+func (s *sessions) unread(addr netip.Addr) {
+	s.api.RLock()
+	defer s.api.RUnlock()
+	if err := s.bgp.ResetPeer(s.ctx, &api.ResetPeerRequest{Address: addr.String(), Communication: "an UPDATE that cannot be read to its end"}); err != nil {
+		s.log("warn", "closing a session", map[string]any{"peer": addr.String(), "error": err.Error()})
+	}
 }
 
 // returned takes the stale routes of a neighbour away that came back and does not restart gracefully any more, or not in a family

@@ -50,15 +50,15 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	p := &process{version: o.Version, instance: rand.Text(), rib: newRIB(), quit: make(chan struct{})}
 	logger := bounded(o.Log, o.LogFile)
 	p.sessions = newSessions(ctx, p.rib, logger)
-	expired := make(chan netip.Addr, 1024)
+	remedies := make(chan func(), 1024)
 	p.sessions.bgp = server.NewBgpServer(
 		server.GrpcListenAddress("unix://"+apiSocket),
 		server.GrpcOption([]grpc.ServerOption{grpc.UnaryInterceptor(p.sessions.unary), grpc.StreamInterceptor(p.sessions.stream)}),
-		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, heard: func(peer netip.Addr, words string, over bool) {
+		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, heard: func(peer netip.Addr, words string, then remedy) {
 			p.sessions.failed(peer, words, true)
-			if over {
+			if then != none {
 				select { // gobgp holds a lock of its own here: this must not wait
-				case expired <- peer:
+				case remedies <- func() { p.sessions.remedy(peer, then) }:
 				default:
 				}
 			}
@@ -81,8 +81,8 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			select {
 			case <-ctx.Done():
 				return
-			case addr := <-expired:
-				p.sessions.expired(addr)
+			case do := <-remedies:
+				do()
 			}
 		}
 	}()

@@ -100,6 +100,8 @@ func hostilities(three netip.Addr) []hostility {
 		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), closed, "unrecognized well known attribute"},
 		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), nothing, ""},
 		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), withdrawn, taken},
+		{"an attribute that reaches beyond the message", update(origin, path, hop, pref, []byte{router.Optional | router.Transitive, 8, 200}), closed, "an UPDATE that cannot be read to its end"},
+		{"a next hop of three bytes in MP_REACH_NLRI", router.Update(nil, slices.Concat(origin, path, pref, router.Attribute(router.Optional, 14, 0, 1, 1, 3, 1, 2, 3, 0, 24, 10, 10, 3))), closed, "an UPDATE that cannot be read to its end"},
 		{"another's block", say(three, nil, "10.10.194.128/26"), refused, "it is of node two, and node three is no reflector"},
 		{"a part of another's block", say(three, nil, "10.10.194.128/27"), refused, "it is more specific than 10.10.194.128/26, a block of node two"},
 		{"this node's block", say(three, nil, "10.10.40.128/26"), refused, "it lies in 10.10.40.128/26, a block of this node"},
