@@ -33,13 +33,14 @@ guest: deps
 
 # The guest's kernel has the module that many hosts lack; the tests are the same.
 .PHONY: vm
-vm: guest ## the mode ipip, bonds and VLANs, and kernels that lack something, in a guest kernel under QEMU
+vm: guest ## the mode ipip, bonds and VLANs, a clock that is set back, and kernels that lack something, in a guest kernel under QEMU
 	$(call guest,./reconcile/kernel,TestConverge/ipip TestContract/ipip)
 	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip)
 	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
 	$(call guest,./cmd/netd,TestReceive TestModeAlone)
+	$(call guest,./reconcile/speaker,TestClockSetBack)
 	$(call guest,./cmd/netd,TestDoctorGuest,-later vxlan$(comma)ipip)
 	$(call guest,./cmd/netd,TestLacking,-append ipv6.disable=1 -later nf_tables$(comma)nft_$(comma)vxlan)
 

@@ -86,6 +86,13 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			}
 		}
 	}()
+	tasks.Add(1)
+	go func() {
+		defer tasks.Done()
+		if err := p.sessions.clock(ctx); err != nil {
+			logger("warn", err.Error(), nil)
+		}
+	}()
 	if err := answers(ctx, apiSocket, fatal); err != nil {
 		return fmt.Errorf("serving gobgp's API: %w", err)
 	}
