@@ -190,7 +190,10 @@ func (r *Route) attribute(a *anypb.Any) error {
 		}
 	case *api.LargeCommunitiesAttribute:
 		for _, c := range m.GetCommunities() {
-			if c.GetGlobalAdmin() == 0 && !r.Peer.IsValid() {
+			switch {
+			case largeText(c) == markOf(byOutside):
+				continue
+			case c.GetGlobalAdmin() == 0 && !r.Peer.IsValid():
 				r.marks = append(r.marks, c)
 				continue
 			}

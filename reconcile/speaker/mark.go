@@ -13,7 +13,12 @@ import (
 // A path of this host's own carries a mark for each of those that are told: a large community (RFC 8092) with the global
 // administrator 0, which no AS may use on the wire (RFC 7607), and 64 bits of a hash of who it is. Marks never leave the
 // speaker: the statements that let a path out take them off.
+//
+// A path that a router of this AS outside the file told has one too, byOutside.
 const markPattern = `^0:\d+:\d+$`
+
+// byOutside is who no neighbour's address or word for several is.
+const byOutside = "by a router outside"
 
 func markOf(to string) string { return largeText(mark(to)) }
 

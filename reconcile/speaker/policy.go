@@ -24,9 +24,11 @@ import (
 //	        netd 192.168.170.1 told           that neighbour those that are marked for it, with its communities, prepends, next hop
 //	        netd own stays                    no other path of this host's own is told to anyone
 //	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
+//	        netd outside stays                clients are not told what a router of this AS outside tells, which import marks
+//	        netd reflected                    clients are told the blocks of other nodes, where this host reflects
+//	        netd outside goes                 that mark is taken off
 //	        netd loops                        no way that leads through the neighbour's own AS is told
 //	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
-//	        netd reflected                    clients are told the blocks of other nodes, by way of these, where this host reflects
 //	        …                                 nobody is told anything else: no transit (RFC 8212)
 //
 // Names end with " 6" in the statements for IPv6, since a set holds one family.
@@ -45,6 +47,8 @@ const (
 	wellKnownNever = "netd well-known"
 	nodesTold      = "netd nodes told"
 	nodesSet       = "netd nodes"
+	outsideStays   = "netd outside stays"
+	outsideGoes    = "netd outside goes"
 	reflectedName  = "netd reflected"
 	clientsSet     = "netd clients"
 	loopsName      = "netd loops"
@@ -142,6 +146,9 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	if len(t.transit) > 0 {
 		twice := fmt.Sprintf("^%[1]d%[2]s(.*%[2]s)?%[1]d%[2]s", asn, between)
 		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: loopsName, List: []string{twice}})
+		t.sets = append(t.sets, markSet(outsideGoes, byOutside))
+		t.exporting = append(t.exporting, &api.Statement{Name: outsideGoes, Conditions: &api.Conditions{LargeCommunitySet: anyOf(outsideGoes)},
+			Actions: unmarked(act(api.RouteAction_NONE))}) // and on to the next
 		t.exporting = append(t.exporting, &api.Statement{Name: loopsName, Conditions: &api.Conditions{AsPathSet: anyOf(loopsName)}, Actions: act(api.RouteAction_REJECT)})
 	}
 	t.exporting = append(t.exporting, t.transit...)
@@ -224,6 +231,9 @@ func (t *policyText) imports(p object.Peer) error {
 				}
 				actions.LocalPref = &api.LocalPrefAction{Value: pref}
 			}
+			if p.Outside && p.FirstAS == 0 {
+				actions.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: []string{markOf(byOutside)}}
+			}
 			conditions := &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name), NextHopInList: list}
 			if p.FirstAS != 0 {
 				conditions.AsPathSet = anyOf(name)
@@ -236,12 +246,14 @@ func (t *policyText) imports(p object.Peer) error {
 
 // reflects has clients told what nodes told. Another reflector is not told it: it has every client's paths of the client itself,
 // and gobgp leaves a client's path with it that it ought to withdraw, when the copy that the other one told is preferred
-// (filterpath in its pkg/server/server.go): each would keep the other's copy of what is long gone. What came from a router
-// outside is no node's block by way of that node, and stays.
+// (filterpath in its pkg/server/server.go): each would keep the other's copy of what is long gone.
+//
+// What came from a router outside is no node's block by way of that node, and stays. It is known by a mark: a list of next hops
+// would do, were it not for what clients are told once such a way is the best. gobgp asks the policies whether they let the former
+// one out, to withdraw it, and gives them the next hop of the new one with it.
 func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
 	var clients []string
 	var ranges []object.PrefixRange
-	hops := map[netip.Addr]bool{}
 	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
 		p := of[addr]
 		if p.Reflected {
@@ -255,33 +267,19 @@ func (t *policyText) reflects(of map[netip.Addr]object.Peer) error {
 			return err
 		}
 		ranges = append(ranges, list...)
-		addrs, err := object.ParseAddrList(p.NextHops)
-		if err != nil {
-			return err
-		}
-		for _, a := range addrs {
-			hops[a] = true
-		}
 	}
-	if len(clients) == 0 {
-		return nil
-	}
-	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: clientsSet, List: clients})
-	if ranges, err := object.ParsePrefixRanges(object.PrefixRanges(ranges)); err != nil { // in order, each once
+	ranges, err := object.ParsePrefixRanges(object.PrefixRanges(ranges)) // in order, each once
+	if err != nil || len(clients) == 0 || len(ranges) == 0 {
 		return err
-	} else if sorted := slices.SortedFunc(maps.Keys(hops), netip.Addr.Compare); len(ranges) > 0 {
-		for _, f := range families {
-			var list []string
-			for _, a := range sorted {
-				if a.Is6() == f.is6 {
-					list = append(list, single(a))
-				}
-			}
-			if name := reflectedName + f.suffix; len(list) > 0 && t.prefixes(name, ranges, f.is6) {
-				t.exporting = append(t.exporting, &api.Statement{Name: name, Conditions: &api.Conditions{
-					RouteType: api.Conditions_ROUTE_TYPE_INTERNAL, NeighborSet: anyOf(clientsSet), PrefixSet: anyOf(name), NextHopInList: list,
-				}, Actions: act(api.RouteAction_ACCEPT)})
-			}
+	}
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: clientsSet, List: clients}, markSet(outsideStays, byOutside))
+	t.exporting = append(t.exporting, &api.Statement{Name: outsideStays,
+		Conditions: &api.Conditions{NeighborSet: anyOf(clientsSet), LargeCommunitySet: anyOf(outsideStays)}, Actions: act(api.RouteAction_REJECT)})
+	for _, f := range families {
+		if name := reflectedName + f.suffix; t.prefixes(name, ranges, f.is6) {
+			t.exporting = append(t.exporting, &api.Statement{Name: name, Conditions: &api.Conditions{
+				RouteType: api.Conditions_ROUTE_TYPE_INTERNAL, NeighborSet: anyOf(clientsSet), PrefixSet: anyOf(name),
+			}, Actions: act(api.RouteAction_ACCEPT)})
 		}
 	}
 	return nil
