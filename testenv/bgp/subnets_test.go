@@ -124,6 +124,16 @@ workload "two" {
 	if out := a.must("plan"); !strings.Contains(out, "No changes.") {
 		t.Errorf("the plan after that:\n%s", out)
 	}
+	// A smaller link behind the switch: what it says of that comes in bare from an address of no pool, and reaches the container.
+	tor.Run(t, "ip link set up0 mtu 1300")
+	l.wait("the switch's word", func() string {
+		out, err := one.Output("ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1400", "10.10.194.129")
+		if err == nil || !strings.Contains(out, "mtu = 1300") && !strings.Contains(out, "mtu=1300") {
+			return "ping says: " + out
+		}
+		return ""
+	})
+	tor.Run(t, "ip link set up0 mtu 1500")
 	if !mesh {
 		return
 	}
