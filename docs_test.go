@@ -58,6 +58,54 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestNames: a test that a page names is one that there is, and what it says to make is a target.
+func TestNames(t *testing.T) {
+	there := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)[A-Z]\w*)\(`)
+	if err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range function.FindAllStringSubmatch(string(b), -1) {
+			there[m[1]] = true
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9 -]+):`).FindAllStringSubmatch(string(makefile), -1) {
+		for target := range strings.FieldsSeq(m[1]) {
+			there["make "+target] = true
+		}
+	}
+	seen := 0
+	for path, text := range pages(t) {
+		if path == "CHANGELOG.md" { // of what was
+			continue
+		}
+		for _, m := range regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z]\\w*)").FindAllStringSubmatch(text, -1) {
+			if seen++; !there[m[1]] {
+				t.Errorf("%s names %s, and there is no such test", path, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`(?:[A-Z_]+=\\w+ )?make ([^`\n]*)`").FindAllStringSubmatch(text, -1) {
+			for word := range strings.FieldsSeq(m[1]) {
+				if seen++; !strings.Contains(word, "=") && !there["make "+word] {
+					t.Errorf("%s says make %s, and the Makefile has no such target", path, word)
+				}
+			}
+		}
+	}
+	if seen < 50 {
+		t.Errorf("%d names were found", seen)
+	}
+}
+
 // TestExamples reads each configuration that a page shows. Of what a part leaves out (networks, nodes) it takes the
 // walk-through's.
 func TestExamples(t *testing.T) {
