@@ -53,6 +53,12 @@ workload "task" {
   address    = "10.10.194.135"
   containerd = "default/task"
 }
+
+workload "base" {
+  node    = "baihl-master"
+  address = "10.10.40.136"
+  docker  = "base"
+}
 `
 	})
 	addrs := []string{"10.10.40.129", "10.10.194.134", "10.10.194.135"}
@@ -133,6 +139,24 @@ workload "task" {
 			return ""
 		})
 		hosts[0].Docker("rm", "-f", "web-0")
+	}
+	run(0, "base", "--network", "none")
+	l.wait("the other declared one", func() string {
+		if !attached(l.hosts[0], "10.10.40.136") {
+			return l.hosts[0].log.String()
+		}
+		return ""
+	})
+	run(0, "web-0", "--network", "container:base")
+	l.wait("another's namespace is refused", func() string {
+		out, code := l.hosts[0].netd("status")
+		if code != exitDegraded || !strings.Contains(out, `container "web-0" is in the network namespace of file/base`) {
+			return fmt.Sprintf("exit code %d:\n%s", code, out)
+		}
+		return ""
+	})
+	if !attached(l.hosts[0], "10.10.40.136") || attached(l.hosts[0], addrs[0]) {
+		t.Error("the other one lost its namespace")
 	}
 	hosts[1].Run("ctr", "task", "kill", "-s", "KILL", "task")
 	l.wait("the task detached", func() string {

@@ -42,7 +42,7 @@ type Pending struct {
 type inode struct{ dev, ino uint64 }
 
 // Look tells which declared endpoints have a namespace that can be attached: one that is there, not the host's own, not
-// that of an endpoint before it or of an attached one, and with room for the link and the default route. It keeps no
+// that of an attached one or of an endpoint before it, and with room for the link and the default route. It keeps no
 // descriptor, which would pin the namespace. One that is attached, and of which the runtime cannot say where it is, stays
 // so: it has no Netns then.
 func Look(ds []Declared, attached []object.Endpoint) (present []object.Endpoint, pending []Pending) {
@@ -55,20 +55,36 @@ func Look(ds []Declared, attached []object.Endpoint) (present []object.Endpoint,
 	if own, err := identify("/proc/thread-self/ns/net"); err == nil {
 		taken[own] = ""
 	}
+	linked := make([]bool, len(ds))
+	for i, d := range ds {
+		linked[i] = linkExists(object.VethName(string(d.ID)))
+	}
+	there, not := map[object.Place]object.Endpoint{}, map[object.Place]Pending{}
+	for _, wired := range []bool{true, false} { // who has a namespace keeps it, wherever in the file it stands
+		for i, d := range ds {
+			if linked[i] != wired {
+				continue
+			}
+			if d.Unknown != nil && wired {
+				d.Netns = ""
+				there[d.ID] = d.Endpoint
+				continue
+			}
+			id, refused, err := d.look(taken, wired)
+			if err != nil {
+				not[d.ID] = Pending{ID: d.ID, Reason: err.Error(), Refused: refused, Soon: errors.Is(err, errYet) && d.Container == ""}
+				continue
+			}
+			taken[id] = d.ID
+			there[d.ID] = d.Endpoint
+		}
+	}
 	for _, d := range ds {
-		wired := linkExists(object.VethName(string(d.ID)))
-		if d.Unknown != nil && wired {
-			d.Netns = ""
-			present = append(present, d.Endpoint)
-			continue
+		if e, ok := there[d.ID]; ok {
+			present = append(present, e)
+		} else if p, ok := not[d.ID]; ok {
+			pending = append(pending, p)
 		}
-		id, refused, err := d.look(taken, wired)
-		if err != nil {
-			pending = append(pending, Pending{ID: d.ID, Reason: err.Error(), Refused: refused, Soon: errors.Is(err, errYet) && d.Container == ""})
-			continue
-		}
-		taken[id] = d.ID
-		present = append(present, d.Endpoint)
 	}
 	return present, pending
 }
