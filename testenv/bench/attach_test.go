@@ -32,8 +32,8 @@ func (p plugin) call(command, id string, ns *netns.NS) *exec.Cmd {
 	return cmd
 }
 
-// plugins are netd-cni with a daemon, and ptp with host-local, each with 4,000 addresses.
-func plugins(b testing.TB, h *host) (netd, ptp plugin) {
+// plugins are netd-cni with a daemon, and ptp and bridge with host-local, each with 4,000 addresses.
+func plugins(b testing.TB, h *host) (netd, ptp, bridge plugin) {
 	b.Helper()
 	encode := func(v map[string]any) []byte {
 		v["cniVersion"], v["name"] = "1.0.0", "bench"
@@ -46,12 +46,14 @@ func plugins(b testing.TB, h *host) (netd, ptp plugin) {
 	netd = plugin{filepath.Join(filepath.Dir(program(b)), "netd-cni"), encode(map[string]any{"type": "netd-cni", "run_dir": h.file("run"), "state_dir": h.file("state"), "config": h.file("netd.hcl")})}
 	ptp = plugin{reference + "/ptp", encode(map[string]any{"type": "ptp", "mtu": 1450, "ipam": map[string]any{
 		"type": "host-local", "subnet": "10.99.0.0/20", "dataDir": h.file("host-local"), "routes": []map[string]string{{"dst": "0.0.0.0/0"}}}})}
-	for _, p := range []plugin{netd, ptp} {
+	bridge = plugin{reference + "/bridge", encode(map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1450, "ipam": map[string]any{
+		"type": "host-local", "subnet": "10.98.0.0/20", "dataDir": h.file("host-local"), "routes": []map[string]string{{"dst": "0.0.0.0/0"}}}})}
+	for _, p := range []plugin{netd, ptp, bridge} {
 		if _, err := os.Stat(p.path); err != nil {
 			b.Fatalf("needs %s: %v", p.path, err)
 		}
 	}
-	return netd, ptp
+	return netd, ptp, bridge
 }
 
 // attachHost is a host with a daemon that has 4,000 addresses to hand out.
@@ -62,19 +64,19 @@ func attachHost(b testing.TB) *host {
 	return h
 }
 
-// BenchmarkAttach is a container attached and detached by the plugin, beside ptp with host-local: one at a time, and many at
-// once.
+// BenchmarkAttach is a container attached and detached by the plugin, beside ptp with host-local and, told for comparison, bridge: one
+// at a time, and many at once.
 func BenchmarkAttach(b *testing.B) {
 	netns.Need(b)
 	h := attachHost(b)
-	netd, ptp := plugins(b, h)
+	netd, ptp, bridge := plugins(b, h)
 	b.Run("one", func(b *testing.B) {
 		times := map[string][]time.Duration{}
 		for i, box := range boxes(b, 60) {
 			for _, side := range []struct {
 				name string
 				p    plugin
-			}{{"netd", netd}, {"ptp", ptp}} {
+			}{{"netd", netd}, {"ptp", ptp}, {"bridge", bridge}} {
 				id := fmt.Sprintf("%s%d", side.name, i)
 				add := timed(b, h.NS, side.p.call("ADD", id, box))
 				del := timed(b, h.NS, side.p.call("DEL", id, box))
@@ -83,9 +85,10 @@ func BenchmarkAttach(b *testing.B) {
 			}
 		}
 		for _, what := range []string{"ADD", "DEL"} {
-			n, p := times["netd "+what], times["ptp "+what]
+			n, p, br := times["netd "+what], times["ptp "+what], times["bridge "+what]
 			against("attach: CNI "+what+", p50", median(n), median(p), "ptp", 0.5)
 			against("attach: CNI "+what+", p95", quantile(n, 0.95), quantile(p, 0.95), "ptp", 0)
+			against("attach: CNI "+what+", p50", median(n), median(br), "bridge", 0)
 		}
 	})
 	b.Run("many", func(b *testing.B) {
@@ -109,7 +112,7 @@ func BenchmarkCrowd(b *testing.B) {
 	netns.Need(b)
 	const crowd, more = 300, 40
 	h := attachHost(b)
-	netd, ptp := plugins(b, h)
+	netd, ptp, _ := plugins(b, h)
 	other := netns.New(b, "other") // neither has the other's links to go through
 	times := map[string][]time.Duration{}
 	for i, box := range boxes(b, 2*(crowd+more)) { // they are detached by their end

@@ -56,7 +56,7 @@ func BenchmarkGrowth(b *testing.B) {
 				for len(all) < n {
 					all = append(all, netns.New(b, fmt.Sprintf("box%d", len(all))))
 				}
-				netd, ptp := plugins(b, h)
+				netd, ptp, _ := plugins(b, h)
 				took, failed := atOnce(b, h, map[string]plugin{"netd": netd, "ptp": ptp}[side], all[:n])
 				if failed > 0 {
 					b.Errorf("%s: %d of %d failed", side, failed, n)
