@@ -158,6 +158,9 @@ func TestUnderlayChanges(t *testing.T) {
 			if now := a.held(x.mode); now != held {
 				t.Errorf("with the wrong lease there is\n%s\nand was\n%s", now, held)
 			}
+			if log := a.log.String(); strings.Contains(log, "waiting for the node's address") {
+				t.Errorf("a daemon that was ready long ago waits to be:\n%s", log)
+			}
 			lease("192.168.1.1")
 			b.Run(t, "ip neigh flush dev eth0")
 			both("an answer with the address back", 1000)
