@@ -184,6 +184,12 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	}
 	p.Import, p.Except = keep(in.ranges), keep(b.admission.except(in))
 	p.Transit = keep(b.transit(x))
+	// Of what clients tell, gobgp takes back from a router of this AS only what it told a client (filterpath in its pkg/server/server.go),
+	// and only a client is told from whom it is and which clusters it came through (RFC 4456 §8). Two reflectors whose
+	// core reflected between them kept what a client had taken back, each by the other.
+	if in.ibgp && p.Transit != "" {
+		p.Cluster = b.self.RouteReflector
+	}
 	// What has nothing to be about is not there either: the speaker could not give it back.
 	p.KeepNextHop = p.KeepNextHop && p.Transit != ""
 	if p.Import != "" {

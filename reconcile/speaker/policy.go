@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
 
@@ -17,6 +18,7 @@ import (
 //
 //	import  netd own                          a path of this host's own is taken (a default of "reject" rejects these too)
 //	        netd came back                    one that has this host's AS in it is refused
+//	        netd own cluster                  one that this reflector told a router of this AS itself
 //	        netd 192.168.170.1 except         from that neighbour, a prefix of the set of that name is refused
 //	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list and its AS path right
 //	        …                                 anything else is refused (RFC 8212)
@@ -53,6 +55,7 @@ const (
 	clientsSet     = "netd clients"
 	loopsName      = "netd loops"
 	cameBack       = "netd came back"
+	ownCluster     = "netd own cluster"
 	globalTable    = "global"
 )
 
@@ -65,8 +68,12 @@ type policies struct {
 
 // policyOf is the part of a neighbour that the policies hold.
 func policyOf(p object.Peer) object.Peer {
-	return object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, FirstAS: p.FirstAS, LocalPref: p.LocalPref, Outside: p.Outside, Reflected: p.Reflected,
+	out := object.Peer{Addr: p.Addr, Import: p.Import, Except: p.Except, NextHops: p.NextHops, FirstAS: p.FirstAS, LocalPref: p.LocalPref, Outside: p.Outside, Reflected: p.Reflected,
 		Transit: p.Transit, Self: p.Self, Self6: p.Self6, KeepNextHop: p.KeepNextHop, Communities: p.Communities, Prepend: p.Prepend}
+	if p.Outside { // a node's is gobgp's alone
+		out.Cluster = p.Cluster
+	}
+	return out
 }
 
 // withPolicy is a neighbour as gobgp has it together with what the policies say of it.
@@ -119,6 +126,7 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: cameBack, List: []string{fmt.Sprintf("%[2]s%[1]d%[2]s", asn, between)}})
 	t.importing = []*api.Statement{{Name: ownStatement, Conditions: local(), Actions: act(api.RouteAction_ACCEPT)},
 		{Name: cameBack, Conditions: &api.Conditions{AsPathSet: anyOf(cameBack)}, Actions: act(api.RouteAction_REJECT)}}
+	t.clusters(of)
 	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
 		p := of[addr]
 		if err := t.imports(p); err != nil {
@@ -154,6 +162,26 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	t.exporting = append(t.exporting, t.transit...)
 	return t, nil
 }
+
+// clusters has what this reflector told a router of its AS refused, when it comes back by way of another reflector there. By
+// RFC 4456 §8 its own cluster in the CLUSTER_LIST says so. gobgp looks for that only when it tells a client, and where it finds it
+// withdraws nothing: what a client had told, and took back, stayed with that router and came back from it for good. No policy
+// of gobgp's knows CLUSTER_LIST, so that the cluster is told as the site of origin as well (RFC 4360 §5).
+func (t *policyText) clusters(of map[netip.Addr]object.Peer) {
+	var sites []string
+	for _, p := range of {
+		if p.Cluster.IsValid() && p.Outside {
+			sites = append(sites, "soo:^"+strings.ReplaceAll(site(p.Cluster), ".", `\.`)+"$")
+		}
+	}
+	if slices.Sort(sites); len(sites) > 0 {
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_EXT_COMMUNITY, Name: ownCluster, List: slices.Compact(sites)})
+		t.importing = append(t.importing, &api.Statement{Name: ownCluster, Conditions: &api.Conditions{ExtCommunitySet: anyOf(ownCluster)}, Actions: act(api.RouteAction_REJECT)})
+	}
+}
+
+// site is the value of a cluster's site of origin.
+func site(cluster netip.Addr) string { return cluster.String() + ":0" }
 
 // between is what is between two AS of a path, which has sets and confederations too. It is what gobgp gives an underscore back
 // as, and unlike "_64512_", for which gobgp looks at sequences alone, it finds an AS wherever it is.
@@ -334,6 +362,9 @@ func (t *policyText) telling(p object.Peer, own bool, hop *api.NexthopAction) *a
 		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: large}
 	case own:
 		unmarked(a)
+	}
+	if p.Cluster.IsValid() && !own {
+		a.ExtCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: []string{"soo:" + site(p.Cluster)}}
 	}
 	if p.Prepend > 0 {
 		a.AsPrepend = &api.AsPrependAction{Asn: t.asn, Repeat: uint32(p.Prepend)}

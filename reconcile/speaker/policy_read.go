@@ -18,7 +18,7 @@ import (
 func readPolicies(ctx context.Context, gobgp api.GobgpApiClient) (policies, error) {
 	out := policies{of: map[netip.Addr]object.Peer{}}
 	read := policyText{}
-	for _, t := range []api.DefinedType{api.DefinedType_PREFIX, api.DefinedType_NEIGHBOR, api.DefinedType_AS_PATH, api.DefinedType_COMMUNITY, api.DefinedType_LARGE_COMMUNITY} {
+	for _, t := range []api.DefinedType{api.DefinedType_PREFIX, api.DefinedType_NEIGHBOR, api.DefinedType_AS_PATH, api.DefinedType_COMMUNITY, api.DefinedType_EXT_COMMUNITY, api.DefinedType_LARGE_COMMUNITY} {
 		sets, err := definedSets(ctx, gobgp, t)
 		if err != nil {
 			return out, err
@@ -112,6 +112,10 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 			p.Prepend = uint8(a.GetAsPrepend().GetRepeat())
 		case "transit":
 			p.KeepNextHop = a.GetNexthop().GetUnchanged()
+			for _, w := range a.GetExtCommunity().GetCommunities() {
+				cluster, _ := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(w, "soo:"), ":0"))
+				p.Cluster = cluster
+			}
 		}
 		out[addr] = p
 	}

@@ -26,6 +26,7 @@ func TestPoliciesReadBack(t *testing.T) {
 			Transit: "10.99.0.0/16 le 24", KeepNextHop: true},
 		{Addr: a("192.168.170.3"), Outside: true, Import: "10.0.0.0/8, fd00::/8 le 64", Except: "10.0.0.0/8, fd10::/48 le 128", LocalPref: "4294967295",
 			NextHops: "192.168.170.3 2001:db8::3", Self: a("192.168.170.137"), Self6: a("2001:db8:170::137"), Transit: "fd20::/48 le 64", Communities: "65000:1:2"},
+		{Addr: a("192.168.170.5"), Outside: true, Import: "10.10.0.0/16 le 26", NextHops: "192.168.170.5", Self: a("192.168.170.137"), Transit: "10.10.0.0/16 le 26", Cluster: a("192.0.2.1")},
 		{Addr: a("fe80::1%eth0"), Outside: true, Self6: a("2001:db8:170::137"), Import: "fd00::/8 le 64", NextHops: "fe80::1%eth0", Communities: "blackhole"},
 	} {
 		of[p.Addr] = p

@@ -19,9 +19,15 @@ import (
 // rogue is node two as a plain socket, with a session.
 func (l *lab) rogue(h *host) *router.Raw {
 	l.t.Helper()
+	return l.member(h, &host{addr: netip.MustParseAddr("192.168.170.137")})
+}
+
+// member is a node as a plain socket, with a session with another.
+func (l *lab) member(h, to *host) *router.Raw {
+	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	end := router.End{NS: h.NS, Local: h.addr, Remote: netip.MustParseAddr("192.168.170.137"), TTL: 255}
+	end := router.End{NS: h.NS, Local: h.addr, Remote: to.addr, TTL: 255}
 	for {
 		r, err := end.Dial(ctx)
 		if err == nil {
