@@ -106,16 +106,38 @@ func (s *sessions) unread(addr netip.Addr) {
 // returned takes the stale routes of a neighbour away that came back and does not restart gracefully any more, or not in a family
 // in which it did: they are not to be kept (RFC 4724 §4.2). gobgp would keep them until the End-of-RIB of each family in which the
 // neighbour ever restarted gracefully, which does not come then, and so for good. It takes another session.
-func (s *sessions) returned(addr netip.Addr) {
+func (s *sessions) returned(addr netip.Addr, since time.Time) {
 	s.api.RLock()
 	p := s.look(addr)
 	s.api.RUnlock()
 	if !staleForGood(p) {
+		if p.GetGracefulRestart().GetPeerRestarting() && wait(s.ctx, staleMost) == nil {
+			s.overdue(addr, since)
+		}
 		return
 	}
 	s.api.Lock()
 	defer s.api.Unlock()
 	if staleForGood(s.look(addr)) {
+		s.renew(addr)
+	}
+}
+
+// staleMost is how long what a neighbour had before it restarted may stay when it is back and does not say End-of-RIB: one that waits
+// for its own neighbours first does so for six minutes at most by the usual defaults.
+var staleMost = 7 * time.Minute
+
+// overdue begins the session that came up at a moment anew, where the neighbour has not said End-of-RIB, which gobgp waits for without
+// end (RFC 4724 §4.2 lets a timer end it).
+func (s *sessions) overdue(addr netip.Addr, since time.Time) {
+	s.api.Lock()
+	defer s.api.Unlock()
+	s.mu.Lock()
+	x := s.peers[addr]
+	same := x != nil && x.since.Equal(since)
+	s.mu.Unlock()
+	if p := s.look(addr); same && p.GetState().GetSessionState() == api.PeerState_ESTABLISHED && p.GetGracefulRestart().GetPeerRestarting() {
+		s.log("info", "no End-of-RIB after a restart: the session is begun anew", map[string]any{"peer": addr.String()})
 		s.renew(addr)
 	}
 }

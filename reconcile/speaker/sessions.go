@@ -225,7 +225,8 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 		s.rib.neighbour(addr, (*Neighbour).begins)
 		// Its table is known at its End-of-RIB; a neighbour that sends none, since it knows no graceful restart, has this long.
 		x.unknown.Reset(deferral)
-		s.start(func() { s.returned(addr) })
+		since := x.since
+		s.start(func() { s.returned(addr, since) })
 	case api.PeerState_IDLE:
 		if admin == api.PeerState_PFX_CT {
 			s.limited(addr, x, held)

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 		if d, err := time.ParseDuration(os.Getenv(limitEnv)); err == nil {
 			limitFirst = d
 		}
+		if d, err := time.ParseDuration(os.Getenv(staleEnv)); err == nil {
+			staleMost = d
+		}
 		err := Serve(context.Background(), ServeOptions{Version: version, LogFile: os.Stderr, Log: func(level, msg string, fields map[string]any) {
 			fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05.000"), level, msg, fields)
 		}})
