@@ -18,7 +18,7 @@ type session struct {
 	ttlSecurity bool
 	restart     int  // graceful restart, for so many seconds; 0: off
 	passive     bool // it waits to be dialled
-	hold        int
+	hold        int  // 0: 9 s; negative: none
 }
 
 // conf is the session in a router's own words.
@@ -26,6 +26,7 @@ func (s session) conf(p router.Program) string {
 	if s.hold == 0 {
 		s.hold = 9
 	}
+	s.hold = max(s.hold, 0)
 	static, networks := "", ""
 	for _, p := range s.announce {
 		static += "route " + p + " blackhole; "
