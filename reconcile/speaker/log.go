@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -100,6 +101,10 @@ func inWords(msg string, f gobgplog.Fields) string {
 		return "hold timer expired: nothing was heard from it"
 	case "graceful restart timer expired":
 		return neverBack
+	case "failed to send": // gobgp gives each message as long as the hold time is
+		if err, ok := f["Data"].(error); ok && errors.Is(err, os.ErrDeadlineExceeded) {
+			return "it took nothing of what was sent for the hold time, or asks for a hold time of 0: set one of 3 s or more there"
+		}
 	case "sent notification", "received notification":
 		return notificationInWords(msg, f)
 	case "prefix limit reached":

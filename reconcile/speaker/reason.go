@@ -17,8 +17,6 @@ const (
 	connectionLost = "the connection was lost"
 	closedEarly    = "it closed the session before it was up: it may expect another AS, another router id or other capabilities"
 	neverBack      = "did not come back within its restart time" // when its routes went
-	// gobgp gives each message so long to be sent as the hold time is.
-	noHoldTime = "it asks for a hold time of 0, with which nothing can be sent: set one of 3 s or more there"
 )
 
 func vague(words string) bool {

@@ -110,9 +110,6 @@ func (s *sessions) returned(addr netip.Addr, since time.Time) {
 	s.api.RLock()
 	p := s.look(addr)
 	s.api.RUnlock()
-	if p.GetState().GetAdminState() == api.PeerState_UP && p.GetTimers().GetState().GetNegotiatedHoldTime() == 0 {
-		s.failed(addr, noHoldTime, false)
-	}
 	if !staleForGood(p) {
 		if p.GetGracefulRestart().GetPeerRestarting() && wait(s.ctx, staleMost) == nil {
 			s.overdue(addr, since)

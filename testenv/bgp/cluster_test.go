@@ -88,12 +88,12 @@ protocol bgp peer2 from clients { neighbor 192.168.170.2 as 64512; }
 				for _, s := range to {
 					l.say(s, router.Announce(client.addr, nil, prefixes("10.10.3.0/24")...))
 				}
-				l.within(20e9, "the core to know it", func() string { return missing(has(), "192.168.170.139") })
+				l.wait("the core to know it", func() string { return missing(has(), "192.168.170.139") })
 				for _, rr := range []*host{rr1, rr2} {
-					l.within(20e9, rr.Name+" to have the way", func() string { return missing(rr.routes("10.10.3.0/24"), "via 192.168.170.139 ") })
+					l.wait(rr.Name+" to have the way", func() string { return missing(rr.routes("10.10.3.0/24"), "via 192.168.170.139 ") })
 				}
 				if p == router.FRR && i == 0 { // BIRD tells nobody what it has from him
-					l.within(20e9, "a reflector to refuse what came back", func() string {
+					l.wait("a reflector to refuse what came back", func() string {
 						out := rr1.must("show", "peers", "core", "--routes", "rejected") + rr2.must("show", "peers", "core", "--routes", "rejected")
 						return missing(out, "a loop: this node's cluster 192.")
 					})
@@ -103,14 +103,14 @@ protocol bgp peer2 from clients { neighbor 192.168.170.2 as 64512; }
 					l.say(s, router.Update(prefixes("10.10.3.0/24"), nil))
 				}
 				for _, rr := range []*host{rr1, rr2} {
-					l.within(20e9, rr.Name+" to have none", func() string {
+					l.wait(rr.Name+" to have none", func() string {
 						if rr.routes("10.10.3.0/24") == "" {
 							return ""
 						}
 						return rr1.must("show", "routes", "--bgp") + rr2.must("show", "routes", "--bgp") + has()
 					})
 				}
-				l.within(20e9, "the core to have none", func() string {
+				l.wait("the core to have none", func() string {
 					if out := has(); strings.Contains(out, "192.168.170.139") {
 						return out
 					}

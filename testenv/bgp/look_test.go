@@ -151,7 +151,7 @@ func TestWords(t *testing.T) {
 	}{
 		{"another AS", "", func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
 		{"it expects another AS", "", func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
-		{"it sends no keepalives", "", func(s *session) { s.hold = -1 }, "it asks for a hold time of 0"},
+		{"it sends no keepalives", "", func(s *session) { s.hold = -1 }, "asks for a hold time of 0"},
 		{"it has a password", "", func(s *session) { s.password = "secret" }, "MD5 mismatch or wrong address"},
 		{"it has no password", "secret", func(s *session) { s.password = "" }, "MD5 mismatch or wrong address"},
 		{"it sends no TTL of 255", "", func(s *session) { s.ttlSecurity = false }, "one end drops the other's packets for their TTL (ttl_security), or it hangs"},
