@@ -43,6 +43,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		if err == nil {
 			s.awaits(r.GetPeer())
+			s.lift(r.GetPeer(), true)
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
@@ -56,6 +57,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		if err == nil {
 			s.updated(r.GetPeer())
+			s.lift(r.GetPeer(), false)
 		}
 		return resp, err
 	case *api.DeletePeerRequest:
@@ -134,6 +136,7 @@ func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
 		s.api.RLock()
 		defer s.api.RUnlock()
+		ss = telling{ss, s}
 	}
 	return handle(srv, ss)
 }

@@ -54,6 +54,14 @@ protocol bgp netd {
 		}
 		return ns[0].Error
 	}
+	for i := range 6 { // the same again and again is no more than once
+		n := 4 + i%2
+		r.Configure(tells(n))
+		h.wait(fmt.Sprint(n), func() bool { return len(h.client.Snapshot().Paths) == n })
+	}
+	if said() != "" {
+		t.Errorf("within the limit: %s", said())
+	}
 	r.Configure(tells(6))
 	h.wait("the session closed, its prefixes gone", func() bool {
 		ns, _ := h.client.Neighbours()

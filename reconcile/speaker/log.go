@@ -18,9 +18,10 @@ type LogFunc func(level, msg string, fields map[string]any)
 // gobgpLog is gobgp's logger. gobgp's API tells of no error, so that what it logs is the only word on why a session is not
 // up: heard gets that, by neighbour.
 type gobgpLog struct {
-	log   LogFunc
-	heard func(peer netip.Addr, words string, then remedy)
-	fatal chan<- error
+	log    LogFunc
+	heard  func(peer netip.Addr, words string, then remedy)
+	update func(gobgplog.Fields) // is told of each UPDATE
+	fatal  chan<- error
 }
 
 // remedy is what is done about a session of which gobgp says something: it does not do so itself.
@@ -54,9 +55,16 @@ func (l *gobgpLog) Fatal(msg string, f gobgplog.Fields) {
 func (l *gobgpLog) Error(msg string, f gobgplog.Fields) { l.tell("error", msg, f) }
 func (l *gobgpLog) Warn(msg string, f gobgplog.Fields)  { l.tell("warn", msg, f) }
 func (l *gobgpLog) Info(msg string, f gobgplog.Fields)  { l.tell("info", msg, f) }
-func (l *gobgpLog) Debug(string, gobgplog.Fields)       {}
 func (l *gobgpLog) SetLevel(gobgplog.LogLevel)          {}
-func (l *gobgpLog) GetLevel() gobgplog.LogLevel         { return gobgplog.InfoLevel }
+
+// Debug logs nothing, but tells of UPDATEs: see limits. gobgp asks for the level before it tells of those.
+func (l *gobgpLog) Debug(msg string, f gobgplog.Fields) {
+	if msg == "received update" {
+		l.update(f)
+	}
+}
+
+func (l *gobgpLog) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }
 
 func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	fields := make(map[string]any, len(f))

@@ -189,4 +189,5 @@ func (s *sessions) renew(addr netip.Addr) {
 		return
 	}
 	s.awaits(conf)
+	s.lift(conf, true)
 }

@@ -36,6 +36,8 @@ type sessions struct {
 
 	changes atomic.Uint64 // see hello.Changes; never 0
 
+	limits limits
+
 	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
 
 	mu    sync.Mutex
@@ -60,7 +62,7 @@ type session struct {
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
-	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}}
+	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}, limits: limits{of: map[string]*limit{}}}
 	s.changes.Store(1)
 	return s
 }
@@ -134,6 +136,9 @@ func (s *sessions) removed(addr netip.Addr) {
 		x.end()
 		delete(s.peers, addr)
 		s.rib.removeNeighbour(addr)
+		s.limits.mu.Lock()
+		delete(s.limits.of, x.conf.GetConf().GetNeighborAddress())
+		s.limits.mu.Unlock()
 	}
 }
 
