@@ -7,7 +7,9 @@ import (
 	"syscall"
 	"testing"
 
+	"netd/reconcile/object"
 	"netd/testenv/docker"
+	"netd/testenv/netns"
 )
 
 // TestDockerNetworks has a container on two networks of the file, and beside Docker's bridge: whichever has its default route has its
@@ -102,6 +104,25 @@ network "back" {
 	d.Docker("network", "disconnect", "-f", "lab-again", "web")
 	d.Docker("start", "web")
 	has("started again", "169.254.1.1 dev eth", "10.10.40.150", "10.20.1.5") // in which order Docker joins them is its own affair
+
+	// Taken out of its network while netd is away, of which nobody tells it: the address is free, and it is not put back.
+	runs(t, d, "left", "lab", "--ip", "10.10.40.151")
+	inside := netns.Open("/proc/" + d.Docker("inspect", "-f", "{{.State.Pid}}", "left") + "/ns/net")
+	end := object.PeerName("docker/" + d.Docker("inspect", "-f", "{{.NetworkSettings.Networks.lab.EndpointID}}", "left"))
+	h.stop(syscall.SIGKILL)
+	inside.Run(t, "ip link set eth0 down")
+	inside.Run(t, "ip link set eth0 name "+end+" netns "+h.Name) // as Docker does it
+	h.start()
+	l.wait("the address of one that left", func() string {
+		if out := h.must(0, "show", "workloads"); strings.Contains(out, "10.10.40.151") {
+			return out
+		}
+		return ""
+	})
+	if out := inside.Run(t, "ip -o link"); strings.Contains(out, "eth0") {
+		t.Errorf("it is back in its network:\n%s", out)
+	}
+	d.Docker("rm", "-f", "left")
 
 	// Renamed, it is known by its new name.
 	d.Docker("rename", "web", "shop")

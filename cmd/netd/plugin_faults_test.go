@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"netd/testenv/docker"
 )
@@ -44,6 +45,9 @@ func TestDockerPluginFaults(t *testing.T) {
 	d.With("--live-restore")
 	d.Stop() // still without: it ends with dockerd
 	h.taken("1 by file")
+	if out := h.must(exitFailed, "docker", "install"); !strings.Contains(out, "Docker does not run here, or listens elsewhere than at /run/docker.sock") {
+		t.Error(out)
+	}
 	d.Start()
 	d.Docker("start", "kept")
 	kept := addressIn(t, d, "kept", "lab")
@@ -251,4 +255,44 @@ func TestDockerPluginFaults(t *testing.T) {
 	publishes(other, "8080->80/tcp")
 	l.reaches(d, "kept", back)
 	l.reaches(hosts[1], "back", kept)
+}
+
+// TestDockerWithoutNetd has commands of Docker's meet a netd that is away: none takes longer than Docker's own time-outs for what it
+// calls, 15 s each, and what was removed meanwhile holds nothing once netd is there.
+func TestDockerWithoutNetd(t *testing.T) {
+	if !soak() {
+		t.Skip("takes minutes: make soak")
+	}
+	l, hosts := newPluginLab(t, "vxlan")
+	d, h := hosts[0], l.hosts[0]
+	for _, name := range []string{"stopped", "left"} {
+		runs(t, d, name, "lab")
+	}
+	runs(t, d, "web", "lab", "--ip", "10.10.40.150", "-p", "8080:80")
+	h.taken("3 by docker")
+	h.stop(syscall.SIGKILL)
+	for _, x := range []struct {
+		calls int
+		works bool
+		args  string
+	}{
+		{4, true, "rm -f web"}, {4, true, "stop -t 0 stopped"}, {4, true, "network disconnect lab left"},
+		{1, false, "run --rm --network lab " + docker.Image + " /bin/sleep 0"}, {1, false, "network create -d netd --ipam-driver netd other"},
+		{0, true, "ps"}, {0, true, "run --rm --network none " + docker.Image + " /bin/sleep 0"},
+	} {
+		began := time.Now()
+		out, err := d.TryDocker(strings.Fields(x.args)...)
+		took := time.Since(began)
+		t.Logf("docker %s: %v after %v: %s", x.args, err, took, out)
+		if (err == nil) != x.works || took > time.Duration(x.calls)*16*time.Second+3*time.Second {
+			t.Errorf("docker %s: %v after %v: %s", x.args, err, took, out)
+		}
+	}
+	h.start()
+	h.taken("1 by file")
+	if out := d.Docker("exec", "left", "ip", "-o", "link"); strings.Contains(out, "eth0") {
+		t.Errorf("it was taken out of the network:\n%s", out)
+	}
+	runs(t, d, "again", "lab", "--ip", "10.10.40.150", "-p", "8080:80")
+	h.taken("1 by docker")
 }

@@ -65,11 +65,12 @@ func refusedBy(t *testing.T, d *docker.Host, words string, args ...string) {
 	}
 }
 
-// taken waits until this many addresses of a host's block are taken by Docker, and nothing is to be done.
+// taken waits until this many addresses of a host's block are taken by Docker, none where it is not named, and nothing is to be done.
 func (h *labHost) taken(by string) {
 	h.lab.t.Helper()
 	h.lab.wait(h.Name+": "+by, func() string {
-		if out, _ := h.netd("show", "blocks"); !strings.Contains(out, by) {
+		out, _ := h.netd("show", "blocks")
+		if !strings.Contains(out, by) || !strings.Contains(by, "by docker") && strings.Contains(out, "by docker") {
 			return out
 		}
 		return ""

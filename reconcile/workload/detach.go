@@ -192,10 +192,10 @@ func (c *Core) alive(e store.Endpoint) (o object.Endpoint, ok bool) {
 	case o.Handed && e.Identity == "":
 		o.Netns = ""
 		return o, c.awaited(e)
-	case err == nil && identity == e.Identity:
-		return o, true
 	case o.Handed && c.linked(object.PeerName(string(e.ID))): // its runtime put it back, and said no more
 		return o, false
+	case err == nil && identity == e.Identity:
+		return o, true
 	}
 	o.Netns = ""
 	return o, e.Netns == "" && e.Identity == "" || c.linked(object.VethName(string(e.ID)))

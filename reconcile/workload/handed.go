@@ -118,7 +118,8 @@ func unsettled(e store.Endpoint) bool {
 }
 
 // Settle looks at the endpoints whose end the runtime moves. One that is in its namespace now is known by that from here
-// on, and led to what it should be. In a namespace with a default route of another's making it stands beside that.
+// on, and led to what it should be. In a namespace with a default route of another's making it stands beside that. One whose end is
+// back has left.
 func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, err error) {
 	defer func() {
 		c.unsettled.Store(slices.ContainsFunc(c.All(), unsettled))
@@ -126,6 +127,13 @@ func (c *Core) Settle(ctx context.Context, s Site) (settled []store.Endpoint, er
 	var changed []store.Endpoint
 	for _, e := range c.All() {
 		if e.Owner != "docker" || e.Netns == "" {
+			continue
+		}
+		if e.Identity != "" && c.linked(object.PeerName(string(e.ID))) { // put back, and nobody was there to be told
+			if err := c.Leave(e.ID); err != nil {
+				return nil, err
+			}
+			delete(c.asked, e.ID) // nor will more be said
 			continue
 		}
 		identity, err := c.identify(e.Netns)

@@ -168,8 +168,9 @@ func TestHanded(t *testing.T) {
 
 	// Its runtime puts the end back without a word, or the namespace goes: it is swept.
 	h.moved["docker/e1"] = ""
-	delete(spaces, "/ns/1")
 	counts("put back", 0, 0, 1)
+	delete(spaces, "/ns/1")
+	counts("put back, and the namespace gone", 0, 0, 1)
 	again, _ := c.Known("docker/e1")
 	h.moved["docker/e1"], spaces["/ns/1"] = "eth7", "one"
 	counts("and there again", 1, 1, 0)
@@ -326,5 +327,49 @@ func TestSecond(t *testing.T) {
 	settles("and takes it from that", "e2 first")
 	if r := c.Attach(ctx, s, []Request{{ID: "docker/e0", Owner: "docker", Container: "e0", Interface: "eth0", Handed: true, Addrs: []netip.Addr{netip.MustParseAddr("10.10.40.140")}, Netns: "/ns"}})[0]; r.Err != nil || !r.Endpoint.Second {
 		t.Errorf("one that comes back: %+v, %v", r.Endpoint, r.Err)
+	}
+}
+
+// TestPutBack: an endpoint whose end its runtime has put back without a word has left, and is put into no namespace again, whether its
+// container is there or not, and whatever becomes of the wire.
+func TestPutBack(t *testing.T) {
+	s, ctx := site(t, file), context.Background()
+	db, err := store.Open(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, h, spaces, now := newHanded(t, db)
+	spaces["/ns"] = "ns"
+	const id = "docker/e1"
+	for _, netns := range []string{"", "/ns"} {
+		if r := c.Attach(ctx, s, []Request{{ID: id, Owner: "docker", Container: "e1", Interface: "eth0", Handed: true, Addrs: []netip.Addr{netip.MustParseAddr("10.10.40.140")}, Netns: netns}})[0]; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	h.moved[id] = "eth0"
+	if settled, err := c.Settle(ctx, s); len(settled) != 1 || err != nil {
+		t.Fatal(settled, err)
+	}
+	h.moved[id] = ""
+	if settled, err := c.Settle(ctx, s); len(settled) != 0 || err != nil {
+		t.Fatal(settled, err)
+	}
+	c.linked = func(string) bool { return false } // a wire that nobody wants is taken away
+	if e, ok := c.Known(id); !ok || e.Netns != "" {
+		t.Errorf("it is in %q", e.Netns)
+	}
+	for range 2 {
+		live, gone := c.Live()
+		if len(live) != 0 || len(gone) != 1 {
+			t.Fatalf("%v live, %v gone", live, gone)
+		}
+		if _, err := c.Sweep(ctx, gone); err != nil {
+			t.Fatal(err)
+		}
+		*now = now.Add(Sightings)
+	}
+	if _, ok := c.Known(id); ok {
+		t.Error("it keeps its address")
 	}
 }

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"sync/atomic"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -104,7 +104,7 @@ func inNamespace(f *os.File, look func() error) error {
 }
 
 func linkExists(name string) bool {
-	_, err := net.InterfaceByName(name)
+	_, err := netlink.LinkByName(name) // net.InterfaceByName reads all links that there are
 	return err == nil
 }
 
