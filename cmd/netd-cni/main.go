@@ -5,19 +5,15 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // maxInput is a byte more than netd reads, so that it sees what is too long.
@@ -43,7 +39,7 @@ type answer struct {
 
 func main() { os.Exit(run(os.Stdin, os.Stdout, os.Stderr)) }
 
-func run(in io.Reader, out, talk io.Writer) int {
+func run(in, out, talk *os.File) int {
 	c := call{Command: os.Getenv("CNI_COMMAND"), ContainerID: os.Getenv("CNI_CONTAINERID"), Netns: os.Getenv("CNI_NETNS"),
 		IfName: os.Getenv("CNI_IFNAME"), Args: os.Getenv("CNI_ARGS"), FD: -1}
 	if c.Command == "" || c.Command == "VERSION" {
@@ -70,10 +66,30 @@ func run(in io.Reader, out, talk io.Writer) int {
 	return a.Code
 }
 
+// dial connects to the daemon's socket, for 5 seconds at most. Package net would cost this program as much as the answer: it starts
+// a poller, and what else it needs for networks.
+func dial(socket string) (*os.File, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: 5})
+	for err == nil {
+		if err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: socket}); err == nil {
+			return os.NewFile(uintptr(fd), socket), nil
+		}
+		if err == syscall.EINTR { // which a time-out makes of a signal
+			err = nil
+		}
+	}
+	_ = syscall.Close(fd)
+	return nil, err
+}
+
 // ask has the daemon answer. The namespace is opened here and stays open until then: the daemon finds it by this process's
 // descriptor, whatever paths it sees itself.
 func ask(socket string, c call) (a answer, err error) {
-	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+	conn, err := dial(socket)
 	if err != nil {
 		return a, err
 	}
@@ -116,25 +132,36 @@ func ask(socket string, c call) (a answer, err error) {
 	return a, json.NewDecoder(r).Decode(&a)
 }
 
-// byItself runs netd cni.
-func byItself(stdin []byte, in io.Reader, out, talk io.Writer) int {
+// byItself runs netd cni, on in or with what was read from it.
+func byItself(stdin []byte, in, out, talk *os.File) int {
 	program, err := find()
 	if err != nil {
 		return fail(out, 50, "no daemon of netd answers, and there is no netd to do it without", err)
 	}
-	cmd := exec.Command(program, "cni")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, talk
-	if in == nil {
-		cmd.Stdin = bytes.NewReader(stdin)
+	if in == nil { // it was read already
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(out, 11, "running "+program+" cni", err)
+		}
+		in = r
+		go func() {
+			_, _ = w.Write(stdin) // one who does not read it to the end has an answer all the same
+			_ = w.Close()
+		}()
 	}
-	var exit *exec.ExitError
-	switch err := cmd.Run(); {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return exit.ExitCode()
-	default:
+	child, err := os.StartProcess(program, []string{program, "cni"}, &os.ProcAttr{Files: []*os.File{in, out, talk}})
+	if err != nil {
 		return fail(out, 11, "running "+program+" cni", err)
+	}
+	_ = in.Close() // if the child ends, w is told
+	state, err := child.Wait()
+	switch {
+	case err != nil:
+		return fail(out, 11, "running "+program+" cni", err)
+	case state.ExitCode() >= 0:
+		return state.ExitCode()
+	default: // a signal ended it
+		return fail(out, 11, "running "+program+" cni", errors.New(state.String()))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -318,7 +319,11 @@ func (d *daemonState) watchdog(ctx context.Context) {
 func (d *daemonState) call(ctx context.Context, f func(context.Context)) error {
 	done := make(chan struct{})
 	select {
-	case d.calls <- func(ctx context.Context) { defer close(done); f(ctx) }:
+	case d.calls <- func(ctx context.Context) {
+		f(ctx)
+		close(done)
+		runtime.Gosched() // who waits goes on before the loop does, whose next pass takes longer than an answer
+	}:
 		<-done
 		return nil
 	case <-ctx.Done():

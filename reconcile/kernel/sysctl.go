@@ -130,7 +130,9 @@ func (s sysctls) Update(_ context.Context, _, want reconcile.Resource) error {
 func (s sysctls) Batch(ctx context.Context, changes []reconcile.Change) []error {
 	errs := make([]error, len(changes))
 	links, last := asking(s.k.c, nil), ""
-	for i, c := range changes {
+	for i, n := 0, 0; i < len(changes); i += n {
+		c := changes[i]
+		n = 1
 		if c.Op == reconcile.Delete {
 			errs[i] = s.Delete(ctx, c.Have)
 			continue
@@ -138,6 +140,14 @@ func (s sysctls) Batch(ctx context.Context, changes []reconcile.Change) []error 
 		if w, ok := c.Want.(object.Sysctl); ok && w.Link() != last {
 			links.forget()
 			last = w.Link()
+		}
+		if together := inOne(changes[i:]); len(together) > 0 {
+			n = len(together)
+			err := s.setInOne(together, links)
+			for j := range n {
+				errs[i+j] = err
+			}
+			continue
 		}
 		errs[i] = s.set(c.Want, links)
 	}
@@ -151,11 +161,7 @@ func (s sysctls) set(want reconcile.Resource, links linkTable) error {
 		return fmt.Errorf("not a sysctl: %T", want)
 	}
 	if w.In == "" && withLink(w) { // by the name; it is to be netd's now too
-		l, _ := links.named(w.Link())
-		if err := links.trouble(); err != nil {
-			return err
-		}
-		if err := l.usurped(); err != nil {
+		if _, err := links.own(w.Link()); err != nil {
 			return err
 		}
 	} else if w.In == "" {

@@ -124,6 +124,13 @@ func (s links) veth(l link) (reconcile.Resource, error) {
 
 const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
 
+// oneQueue asks for what a veth has anyway. Where nobody asks, the kernel makes a queue for each CPU and takes all but one away
+// again, with a grace period for each end (drivers/net/veth.c, veth_init_queues).
+func oneQueue(e *encoder) {
+	e.u32(unix.IFLA_NUM_TX_QUEUES, 1)
+	e.u32(unix.IFLA_NUM_RX_QUEUES, 1)
+}
+
 func (s links) createVeth(w object.Veth) error {
 	e := s.k.endpoints[w.Workload]
 	name := w.Peer
@@ -132,6 +139,7 @@ func (s links) createVeth(w object.Veth) error {
 	peer.raw(make([]byte, unix.SizeofIfInfomsg)...) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
 	peer.attr(unix.IFLA_ADDRESS, w.PeerMAC[:])
 	peer.u32(unix.IFLA_MTU, uint32(w.PeerMTU))
+	oneQueue(&peer)
 	switch {
 	case e.Netns != "":
 		fd, err := unix.Open(e.Netns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -165,6 +173,7 @@ func (s links) createVeth(w object.Veth) error {
 	b.attr(unix.IFLA_ADDRESS, w.MAC[:])
 	b.u32(unix.IFLA_MTU, uint32(w.MTU))
 	b.u32(unix.IFLA_GROUP, object.LinkGroup)
+	oneQueue(&b.encoder)
 	b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
 	b.end()
 	err := s.k.c.run(b, nil)[0]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,11 +64,15 @@ func openLock(runDir, name string) (*os.File, error) {
 	return f, nil
 }
 
-// own writes down who has the lock.
+// own writes down who has the lock, where it was another before: on a disk that costs more than the lock.
 func own(f *os.File, command string) (*Lock, error) {
+	holder := fmt.Appendf(nil, "pid %d (netd %s)\n", os.Getpid(), command)
+	if written(f) == string(holder) {
+		return &Lock{f}, nil
+	}
 	err := f.Truncate(0)
 	if err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "pid %d (netd %s)\n", os.Getpid(), command), 0) // it may have been read
+		_, err = f.WriteAt(holder, 0) // it may have been read
 	}
 	if err != nil {
 		_ = f.Close()
@@ -129,6 +132,11 @@ func queue(runDir, name string) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil { // mostly, and then no thread has to wait
+		r := &row{f: f, done: make(chan error, 1)}
+		r.done <- nil
+		return r, nil
+	}
 	r := &row{f: f, done: make(chan error, 1)}
 	go func() {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
@@ -181,12 +189,18 @@ func held(f *os.File, err error) error {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("taking the lock %s: %w", f.Name(), err)
 	}
-	b, _ := io.ReadAll(io.NewSectionReader(f, 0, 256)) // from its beginning: a row that somebody left was read before
-	holder := strings.TrimSpace(string(b))
+	holder := strings.TrimSpace(written(f))
 	if holder == "" {
 		holder = "another process"
 	}
 	return &Held{Path: f.Name(), Holder: holder}
+}
+
+// written is who had a lock last, by the file, from its beginning: a row that somebody left was read before.
+func written(f *os.File) string {
+	var b [256]byte
+	n, _ := f.ReadAt(b[:], 0)
+	return string(b[:n])
 }
 
 // Release gives the lock back.

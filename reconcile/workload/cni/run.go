@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -164,36 +163,8 @@ func add(ctx context.Context, a Attacher, c Call, conf Config) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := result(e, c.Netns, conf.DNS).GetAsVersion(conf.CNIVersion)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = r.PrintTo(&out)
-	return out.Bytes(), err
-}
-
-// result is an attached endpoint in the newest version's words.
-func result(e store.Endpoint, netns string, dns types.DNS) *types100.Result {
-	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion, DNS: dns, Interfaces: []*types100.Interface{
-		{Name: object.VethName(string(e.ID)), Mac: object.HostEndMAC.String()},
-		{Name: e.Interface, Mac: e.MAC, Mtu: e.MTU, Sandbox: netns},
-	}}
-	for _, addr := range e.Addrs() {
-		gw, all := object.Gateway, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if addr.Is6() {
-			gw, all = object.Gateway6, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		r.IPs = append(r.IPs, &types100.IPConfig{Interface: types100.Int(1), Address: ipNet(netip.PrefixFrom(addr, addr.BitLen())), Gateway: gw.AsSlice()})
-		if !e.Beside {
-			r.Routes = append(r.Routes, &types.Route{Dst: ipNet(all), GW: gw.AsSlice()})
-		}
-	}
-	return r
-}
-
-func ipNet(p netip.Prefix) net.IPNet {
-	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	out, err := json.Marshal(answerOf(e, c.Netns, conf))
+	return append(out, '\n'), err
 }
 
 // del takes a container away. It has to succeed for one that never was, twice, and without its namespace.
