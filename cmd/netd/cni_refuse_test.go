@@ -44,6 +44,7 @@ func TestCNIRefused(t *testing.T) {
 		{4, "CNI_CONTAINERID is missing", with(func(c *pluginCall) { c.id = "" })},
 		{4, `the CNI_CONTAINERID "../../etc/passwd" has a '.' at place 1`, with(func(c *pluginCall) { c.id = "../../etc/passwd" })},
 		{4, `has a '/' at place 3`, with(func(c *pluginCall) { c.id = "c1/../x" })},
+		{4, "CNI_CONTAINERID", with(func(c *pluginCall) { c.id = "контейнер" })},
 		{4, "600 bytes", with(func(c *pluginCall) { c.id = long })},
 		{4, "CNI_NETNS is missing", with(func(c *pluginCall) { c.netns = "" })},
 		{4, "CNI_IFNAME", with(func(c *pluginCall) { c.ifname = "sixteencharacters" })},
@@ -143,6 +144,20 @@ func TestCNISpec(t *testing.T) {
 	}
 	if out := box.Run(t, "ip link show eth0"); !strings.Contains(out, "mtu 1400") || !strings.Contains(out, "02:11:22:33:44:55") {
 		t.Errorf("the interface:\n%s", out)
+	}
+
+	// Two whose ids differ only where no name of a link reaches are two, with names of people's scripts.
+	for i, end := range []string{"a", "b"} {
+		ns := netns.New(t, "alike"+end)
+		alike := pluginCall{id: strings.Repeat("0123456789abcdef", 4)[:63] + end, netns: ns.Path(), args: "IgnoreUnknown=1;K8S_POD_NAME=контейнер-" + end}
+		if a := h.add(alike); h.address(a) != fmt.Sprintf("10.10.40.13%d", 1+i) || a.Interfaces[0].Name != linkOf(alike.id) {
+			t.Errorf("%s: %+v", alike.id, a)
+		}
+		h.Run(t, fmt.Sprintf("ping -c1 -w20 10.10.40.13%d", 1+i))
+		if out := h.must(0, "show", "workloads"); !strings.Contains(out, "контейнер-"+end) {
+			t.Errorf("show workloads:\n%s", out)
+		}
+		defer h.del(alike)
 	}
 
 	// GC takes what the runtime does not know any more, of this network alone.

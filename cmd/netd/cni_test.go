@@ -235,14 +235,67 @@ func TestCNI(t *testing.T) {
 	}
 }
 
+// smallDisk has the state of a host, which is not started yet, on a disk of its own that can be filled and emptied again.
+func (h *labHost) smallDisk() (fill, empty func()) {
+	t, state := h.lab.t, filepath.Join(h.dir, "state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=512k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) })
+	filler := filepath.Join(state, "filler")
+	fill = func() {
+		f, err := os.Create(filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+	}
+	return fill, func() {
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestCNIKilled has the daemon die while a container is attached; the plugin's next calls go on by themselves.
 func TestCNIKilled(t *testing.T) {
 	l := newLab(t, "vxlan")
 	h := l.hosts[0]
+	fill, empty := h.smallDisk()
 	h.start()
 	box := netns.New(t, "box")
 	c := pluginCall{id: "c1", netns: box.Path()}
 	a := h.add(c)
+
+	// A full disk: an error that says so, nothing handed out, and who is attached is not concerned.
+	fill()
+	code, next := 0, pluginCall{command: "ADD"}
+	for i := 0; code == 0; i++ { // the first may find room that the database has
+		if i == 20 {
+			t.Fatal("the disk never was full")
+		}
+		next.id = fmt.Sprintf("next%d", i)
+		next.netns = "/run/netns/" + strings.Repeat("./", 2000) + netns.New(t, next.id).Name // so much to write down
+		_, code = h.cni(next)
+	}
+	if says := h.refused(5, next); !strings.Contains(says, "no space left on device") {
+		t.Errorf("ADD on a full disk: %q", says)
+	}
+	if out := h.Run(t, "ip -o link") + h.must(0, "show", "workloads"); strings.Contains(out, linkOf(next.id)) || strings.Contains(out, next.id) {
+		t.Errorf("after an ADD on a full disk:\n%s", out)
+	}
+	h.Run(t, "ping -c1 -w20 "+h.address(a))
+	empty()
+	h.inSync()
+	h.add(next)
+	h.inSync()
+
 	h.stop(syscall.SIGKILL)
 	h.del(pluginCall{id: "other"})
 	if again := h.add(c); h.address(again) != h.address(a) {
