@@ -20,6 +20,7 @@ type conn struct {
 	seq  uint32
 	buf  []byte
 	many *mmsg.Reader
+	room int // bytes of the receive buffer, as the kernel counts them
 }
 
 // AfterWrite, where it is set, is called after each write to the kernel, which is one send, whatever is in it. Tests that kill
@@ -33,8 +34,9 @@ func wrote() {
 }
 
 const (
-	batchMost  = 512     // requests in one send; their answers must fit into the receive buffer
+	batchMost  = 512     // requests in one send
 	batchBytes = 1 << 17 // and bytes: the kernel allocates a send in one piece
+	answerRoom = 2 << 10 // what an answer takes of the receive buffer, the kernel's own record of it (some 700 bytes) with it
 	rcvBuffer  = 8 << 20
 	sndBuffer  = 16 << 20 // a transaction of nftables is one send, whatever its size
 )
@@ -52,9 +54,7 @@ func dialProtocol(protocol int) (*conn, error) {
 		c.close()
 		return nil, fmt.Errorf("binding a netlink socket: %w", err)
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rcvBuffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuffer) // without CAP_NET_ADMIN, as much as is allowed
-	}
+	c.hold(rcvBuffer)
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*batchBytes)
 	}
@@ -65,6 +65,15 @@ func dialProtocol(protocol int) (*conn, error) {
 	// An answer that never comes must not hang the daemon.
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 30})
 	return c, nil
+}
+
+// hold sets the receive buffer. Without CAP_NET_ADMIN over the machine, as in a user namespace, it is what net.core.rmem_max allows,
+// 208 KiB on many hosts, of which the kernel makes twice as much.
+func (c *conn) hold(bytes int) {
+	if unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) != nil {
+		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+	}
+	c.room, _ = unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 }
 
 // dialAt opens a socket in the network namespace at path. The descriptor of the namespace is closed again; the socket
@@ -153,14 +162,15 @@ type failure struct {
 }
 
 // transact sends a batch that the kernel takes whole or not at all, in one datagram: its first and last message are the
-// frame and not answered, unless the frame itself is refused.
+// frame and not answered, unless the frame itself is refused. Of the others those are that fail, and the last in any case.
 func (c *conn) transact(b *batch) failure {
+	last := len(b.starts) - 2
 	base := c.seq + 1
 	for i, start := range b.starts {
 		c.seq++
 		h := (*unix.NlMsghdr)(unsafe.Pointer(&b.b[start]))
 		h.Seq = c.seq
-		if i == 0 || i == len(b.starts)-1 {
+		if i != last {
 			h.Flags &^= unix.NLM_F_ACK
 		}
 	}
@@ -169,21 +179,16 @@ func (c *conn) transact(b *batch) failure {
 	}
 	wrote()
 	var first failure
-	for pending := len(b.starts) - 2; pending > 0; {
+	for done := last < 1; !done; {
 		err := c.receive(func(h *unix.NlMsghdr, body []byte) error {
-			if h.Type != unix.NLMSG_ERROR || h.Seq < base {
+			if h.Type != unix.NLMSG_ERROR || h.Seq-base >= uint32(len(b.starts)) { // or of an earlier send
 				return nil
 			}
 			at := int(h.Seq - base)
-			err := answer(h, body)
-			if err != nil && first.err == nil {
+			if err := answer(h, body); err != nil && first.err == nil {
 				first = failure{at, err}
 			}
-			if at == 0 || at == len(b.starts)-1 {
-				pending = 0 // the frame: nothing more comes
-			} else {
-				pending--
-			}
+			done = done || at == 0 || at >= last // of the frame nothing more comes
 			return nil
 		})
 		if err != nil {
@@ -197,9 +202,11 @@ func (c *conn) transact(b *batch) failure {
 // which messages are answered: of a question what was asked for, of a change with NLM_F_ECHO what it made.
 func (c *conn) run(b *batch, found func(i int, body []byte)) []error {
 	errs := make([]error, len(b.starts))
+	// What is answered must fit into the receive buffer. Few answers are longer than answerRoom; where they do not fit that is an error.
+	most, bytes := min(batchMost, c.room/answerRoom), min(batchBytes, c.room/4)
 	for first := 0; first < len(b.starts); {
 		last := first + 1
-		for last < len(b.starts) && last-first < batchMost && b.offset(last+1)-b.starts[first] <= batchBytes {
+		for last < len(b.starts) && last-first < most && b.offset(last+1)-b.starts[first] <= bytes {
 			last++
 		}
 		c.exchange(b, first, last, errs, found)
@@ -244,7 +251,7 @@ func (c *conn) exchange(b *batch, first, last int, errs []error, found func(i in
 	for done := false; !done; {
 		err := c.receiveMany(func(h *unix.NlMsghdr, body []byte) error {
 			switch i := first + int(h.Seq-base); {
-			case h.Seq < base || h.Seq > c.seq:
+			case h.Seq-base >= uint32(last-first): // of an earlier send
 			case h.Type == unix.NLMSG_ERROR:
 				errs[i] = answer(h, body)
 				done = done || i == last-1
@@ -294,6 +301,7 @@ func (c *conn) receive(each func(h *unix.NlMsghdr, body []byte) error) error {
 			continue
 		}
 		if err != nil {
+			c.drain(err)
 			return os.NewSyscallError("recvmsg", err)
 		}
 		if n > len(c.buf) {
@@ -321,7 +329,19 @@ func (c *conn) receiveMany(each func(h *unix.NlMsghdr, body []byte) error) error
 	if errors.Is(err, unix.EINTR) {
 		return nil
 	}
+	c.drain(err)
 	return err
+}
+
+// drain reads the socket empty where answers were lost: until then the kernel drops all further ones, without another word
+// (net/netlink/af_netlink.c, netlink_overrun).
+func (c *conn) drain(err error) {
+	if !errors.Is(err, unix.ENOBUFS) {
+		return
+	}
+	for err == nil || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) {
+		_, _, err = unix.Recvfrom(c.fd, c.buf, unix.MSG_DONTWAIT)
+	}
 }
 
 func messages(b []byte, each func(h *unix.NlMsghdr, body []byte) error) error {

@@ -2,6 +2,8 @@ package kernel_test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"netd/config"
 	"netd/reconcile"
@@ -140,6 +144,7 @@ func TestEvents(t *testing.T) {
 		{"route", "", "ip route del 10.10.194.128/26", narrow},
 		{"route", "", "ip route replace 10.10.194.128/26 dev vxlan.netd proto 142", narrow},
 		{"route", "", "ip route add 10.10.77.0/26 via 192.168.170.138 dev ens33 proto 142", narrow},
+		{"route", "", "300 next hops", narrow},
 		{"route", "", "ip route del blackhole 10.10.40.128/26", narrow},
 		{"route", "", "ip route del 10.10.40.129", narrow},
 		{"link", "", "ip link set VETH mtu 1300", narrow},
@@ -169,15 +174,25 @@ func TestEvents(t *testing.T) {
 			name = "in the container: " + name
 		}
 		t.Run(name, func(t *testing.T) {
+			if x.where == "box" {
+				for i := range 40 { // so that what is told of it is more than 4 KiB: who has CAP_NET_ADMIN in a container can
+					h.box.Run(t, fmt.Sprintf("ip link property add dev eth0 altname %s-%0100d", x.kind, i))
+				}
+				d.quiet()
+			}
 			damage := func() (whole int64) {
 				d.forget()
 				before := d.whole.Load()
 				f := strings.Fields(fill(x.command))
 				var out string
 				var err error
-				if x.where == "box" {
+				switch {
+				case x.where == "box":
 					out, err = h.box.Output(f[0], f[1:]...)
-				} else {
+				case f[0] == "300": // of which what is told is more than 4 KiB, and which ip(8) cannot say
+					err = netlink.RouteReplace(&netlink.Route{Dst: &net.IPNet{IP: net.IP{10, 10, 194, 128}, Mask: net.CIDRMask(26, 32)}, Protocol: object.Protocol,
+						MultiPath: slices.Repeat([]*netlink.NexthopInfo{{Gw: net.IP{192, 168, 170, 7}}}, 300)})
+				default:
 					var b []byte
 					b, err = exec.Command(f[0], f[1:]...).CombinedOutput()
 					out = string(b)

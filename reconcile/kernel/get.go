@@ -136,6 +136,7 @@ func findRoutes(c *conn, ws []object.Route, each func(w object.Route, found held
 	few := len(ws) <= singly
 	for part := range slices.Chunk(ws, batchMost) {
 		b.b, b.starts = b.b[:0], b.starts[:0]
+		clear(found) // one with so many ways that it is not read leaves it open
 		for _, w := range part {
 			if byAddress(w) {
 				b.lookup(w.Dst.Addr())
@@ -185,6 +186,8 @@ func tells(c *conn, w object.Route, found heldRoute, err error, few bool) (_ hel
 		found, there, _, err = ofType(c, w, unix.RTN_BLACKHOLE)
 		return found, there, err == nil && (there || w.Dst.IsSingleIP()), err
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EHOSTUNREACH): // a prohibit or unreachable route
+		return found, false, false, nil
+	case errors.Is(err, unix.EMSGSIZE): // one of more next hops than go into an answer, some 240
 		return found, false, false, nil
 	case err != nil:
 		return found, false, false, fmt.Errorf("looking up %s: %w", w.Dst, err)

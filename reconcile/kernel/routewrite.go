@@ -43,8 +43,10 @@ func (s routes) Tell(_ context.Context, changes []reconcile.Change) (errs []erro
 		}
 		return nil
 	}, func(i int, p place, body []byte) {
+		links := p.links
+		links.ask = nil // while answers are read nothing can be asked; its links are known of its request
 		if h, ok := decodeRoute(body); ok && h.protocol == object.Protocol && h.tos == 0 {
-			made[i] = h.value(p.in, p.links)
+			made[i] = h.value(p.in, links)
 		}
 	}, unix.ESRCH, unix.ENODEV)
 	return s.carry(changes, errs), made

@@ -191,19 +191,19 @@ func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcil
 			_ = unix.Close(end[1])
 		}
 	}()
-	in := mmsg.New(make([]byte, 1<<18), make([]byte, 64*mmsg.Most))
+	in := mmsg.New(make([]byte, 1<<18), make([]byte, 64*mmsg.Most)) // 4 KiB an event, which few are longer than
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(end[0]), Events: unix.POLLIN}}
 	for {
 		err := in.Read(fd, func(d mmsg.Datagram) error {
-			switch {
-			case !d.Kernel: // only the kernel's word counts
+			if !d.Kernel { // only the kernel's word counts
 				return nil
-			case d.Long:
-				return errLong
 			}
 			nsid := namespaceOf(d.Control)
 			for b := d.Data; len(b) >= unix.SizeofNlMsghdr; {
 				h := *(*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
+				if int(h.Len) > len(b) && d.Long { // what it is about comes first: a link's other names, a route's next hops are behind that
+					h.Len = uint32(len(b))
+				}
 				if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
 					break
 				}
@@ -230,10 +230,6 @@ func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcil
 		}
 	}
 }
-
-// errLong is of an event that the buffer has no room for, a route with more than a hundred next hops: what it tells of is found by a
-// look at everything, which follows a subscription that is opened anew.
-var errLong = errors.New("an event of more than 4 KiB")
 
 // namespaceOf is the id of the namespace that a datagram tells of, -1 where that is the socket's own.
 func namespaceOf(control []byte) int {
