@@ -72,6 +72,7 @@ type run struct {
 	tells  bool
 	on     func(Event)
 	bad    map[Key]bool // failed or skipped
+	keep   bool         // what is leftover, since something did not come
 	failed []Guard      // of which a change in Build failed
 	out    Outcome
 }
@@ -113,7 +114,7 @@ func (r *run) sift(ctx context.Context, changes []Change) []Change {
 		switch {
 		case ctx.Err() != nil:
 			r.tell(Event{Change: c, Err: context.Cause(ctx), Skipped: true})
-		case c.Phase == Leftover:
+		case c.Phase == Leftover && r.keep:
 			r.tell(Event{Change: c, Err: errLeftover, Skipped: true})
 		case c.Phase == Build && c.Op != Delete && r.footless(c):
 			r.tell(Event{Change: c, Err: errBehind, Skipped: true})
@@ -170,6 +171,7 @@ func (r *run) tell(ev Event) {
 		r.out.Done++
 	} else {
 		r.bad[ev.Change.Key] = true
+		r.keep = r.keep || !r.tells || !errors.Is(ev.Err, ErrTaken) // whose place is taken is looked at yet: it may be a conflict, which holds up nothing
 		if g, ok := r.engine.kind(ev.Change.Key.Kind).(Guard); ok && ev.Change.Phase == Build && !slices.Contains(r.failed, g) {
 			r.failed = append(r.failed, g)
 		}

@@ -37,6 +37,12 @@ func (k single) Get(_ context.Context, keys []reconcile.Key, want []reconcile.Re
 // what it stands on goes in silence.
 func (f *fake) damage(r *rand.Rand, want reconcile.State) reconcile.Key {
 	k := reconcile.Key{Kind: fakeKinds[1+r.IntN(3)], Name: fmt.Sprint(r.IntN(6))}
+	f.meddle(r, k)
+	return k
+}
+
+// meddle is damage at one place.
+func (f *fake) meddle(r *rand.Rand, k reconcile.Key) {
 	x, there := f.own[k]
 	_, taken := f.foreign[k]
 	switch n := r.IntN(5); {
@@ -58,7 +64,6 @@ func (f *fake) damage(r *rand.Rand, want reconcile.State) reconcile.Key {
 	default:
 		f.own[k] = thing{kind: k.Kind, name: k.Name, value: 9}
 	}
-	return k
 }
 
 // TestEventsMayBeLost damages hosts at random while narrow passes follow the events: where all of them come, in whatever

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,13 +18,18 @@ type telling struct {
 }
 
 func (k telling) Batch(ctx context.Context, changes []reconcile.Change) []error {
-	var rest []reconcile.Change
-	for _, c := range changes {
-		if c.Op != reconcile.Delete || k.f.own[c.Key] == c.Have { // what is named is absent, which is success
-			rest = append(rest, c)
+	errs := make([]error, len(changes))
+	for i, c := range changes {
+		switch {
+		case c.Op == reconcile.Create:
+			errs[i] = k.Create(ctx, c.Want)
+		case c.Op == reconcile.Update:
+			errs[i] = k.Update(ctx, c.Have, c.Want)
+		case k.f.own[c.Key] == c.Have: // else what is named is absent, which is success
+			errs[i] = k.Delete(ctx, c.Have)
 		}
 	}
-	return append(many{k.fakeKind}.Batch(ctx, rest), make([]error, len(changes)-len(rest))...)
+	return errs
 }
 
 func (k telling) Tell(ctx context.Context, changes []reconcile.Change) ([]error, []reconcile.Resource) {
@@ -65,6 +71,10 @@ func TestTold(t *testing.T) {
 			next: []thing{route("0", 1), route("1", 1)}, reads: 2, value: 1},
 		{name: "a stranger's", say: as, there: func(f *fake) { f.foreign[route("1", 0).Key()] = "a stranger" },
 			next: []thing{route("0", 1), route("1", 1)}, reads: 1, conflict: true},
+		{name: "a stranger's, and another goes", say: as, there: func(f *fake) { f.foreign[route("1", 0).Key()] = "a stranger" },
+			next: []thing{route("1", 1)}, reads: 2, conflict: true},
+		{name: "left over there, and another goes", say: as, there: func(f *fake) { f.own[route("1", 9).Key()] = route("1", 9) },
+			next: []thing{route("1", 1)}, reads: 3, value: 1},
 		{name: "changed", say: as, next: []thing{route("0", 2)}, reads: 2},
 		{name: "gone", say: as, next: nil, reads: 1},
 		{name: "another is in the place of what goes", say: as, there: func(f *fake) { f.own[route("0", 9).Key()] = route("0", 9) }, next: nil, reads: 1, err: true},
@@ -110,15 +120,20 @@ func TestTold(t *testing.T) {
 				loop.Pokes.Add(reconcile.Poke{Amend: true})
 			}
 			rep := next(t, reports)
+			failed := rep.Err
 			turn := make(chan struct{})
 			calls <- func(context.Context) { close(turn) } // after a look at what was taken, which is a pass of its own
 			<-turn
 			for len(reports) > 0 {
 				rep = <-reports
+				failed = errors.Join(failed, rep.Err)
 			}
+			_, stays := f.own[route("0", 1).Key()]
 			switch {
-			case rep.Whole || (rep.Err != nil) != x.err:
-				t.Errorf("%+v", rep)
+			case rep.Whole || (failed != nil) != x.err:
+				t.Errorf("%v, %+v", failed, rep)
+			case !x.err && stays != slices.ContainsFunc(x.next, func(r thing) bool { return r.name == "0" }):
+				t.Errorf("%v", f.own)
 			case (len(rep.Conflicts) > 0) != x.conflict:
 				t.Errorf("conflicts %+v", rep.Conflicts)
 			case reads != x.reads:
