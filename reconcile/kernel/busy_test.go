@@ -19,19 +19,22 @@ func TestBusySet(t *testing.T) {
 	h.converge()
 	w := h.want()
 	var set, chain reconcile.Key
-	for k, r := range w.State {
-		c, ok := r.(object.NftChain)
+	lookups := map[reconcile.Key]int{}
+	for _, k := range w.State.Keys() {
+		c, ok := w.State[k].(object.NftChain)
 		if !ok {
 			continue
 		}
 		for _, on := range c.Requires() {
 			if s, ok := w.State[on].(object.NftSet); ok && s.Table.Family == "inet" {
-				set, chain = on, k
+				if lookups[on]++; lookups[on] > 1 { // one that is left out goes before the set, another holds it
+					set, chain = on, k
+				}
 			}
 		}
 	}
 	if set.Kind == "" {
-		t.Fatal("no chain looks a set up")
+		t.Fatal("no two chains look a set up")
 	}
 	for k, r := range w.State { // the set goes, with its elements; what else looks it up is as the chain
 		for _, on := range r.Requires() {
