@@ -66,7 +66,7 @@ func (s sysctls) setInOne(changes []reconcile.Change, links linkTable) error {
 	b.raw(head[:]...)
 	b.attr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, families.b)
 	b.end()
-	if err := s.k.c.run(b)[0]; err != nil {
+	if err := s.k.c.run(b, nil)[0]; err != nil {
 		return fmt.Errorf("setting net.ipv4.conf of %s: %w", of, err)
 	}
 	return nil
