@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"sync"
 
@@ -10,9 +11,20 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
-// awaits sees to it that what a neighbour tells is waited for, where others depend on it. Nobody else may change which neighbours
-// gobgp has meanwhile.
-func (s *sessions) awaits(p *api.Peer) {
+// entered knows a neighbour that gobgp was given better than its API does, and sees to it that what it tells is waited for, where others
+// depend on it. Nobody else may change which neighbours gobgp has meanwhile.
+func (s *sessions) entered(p *api.Peer) {
+	queue, err := queueOf(s.bgp, p.GetConf().GetNeighborAddress())
+	if err != nil {
+		s.log("warn", err.Error(), nil)
+	}
+	if addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
+		s.mu.Lock()
+		if x := s.peers[addr]; x != nil {
+			x.queue = queue
+		}
+		s.mu.Unlock()
+	}
 	if !p.GetGracefulRestart().GetLocalRestarting() || !p.GetRouteReflector().GetRouteReflectorClient() {
 		return
 	}
@@ -64,17 +76,9 @@ func withNeighbour(s *server.BgpServer, address string, f func(*oc.Neighbor)) er
 	missing := func(what string) error {
 		return fmt.Errorf("graceful restart of %s: this version of gobgp has no %s", address, what)
 	}
-	peers := reflect.ValueOf(s).Elem().FieldByName("neighborMap")
-	if !peers.IsValid() || peers.Kind() != reflect.Map || peers.Type().Key().Kind() != reflect.String {
-		return missing("neighborMap")
-	}
-	peer := peers.MapIndex(reflect.ValueOf(address))
-	if !peer.IsValid() {
-		return nil // it was refused
-	}
-	fsm := peer.Elem().FieldByName("fsm")
-	if !fsm.IsValid() || fsm.Kind() != reflect.Pointer {
-		return missing("peer.fsm")
+	fsm, err := machine(s, address)
+	if err != nil || !fsm.IsValid() {
+		return err
 	}
 	conf, lock := fsm.Elem().FieldByName("pConf"), fsm.Elem().FieldByName("lock")
 	if !conf.IsValid() || conf.Type() != reflect.TypeFor[*oc.Neighbor]() || !lock.IsValid() || lock.Type() != reflect.TypeFor[sync.RWMutex]() {
@@ -85,4 +89,21 @@ func withNeighbour(s *server.BgpServer, address string, f func(*oc.Neighbor)) er
 	defer mu.Unlock()
 	f(*(**oc.Neighbor)(conf.Addr().UnsafePointer()))
 	return nil
+}
+
+// machine is gobgp's state machine of a neighbour, invalid where it has no such neighbour.
+func machine(s *server.BgpServer, address string) (fsm reflect.Value, err error) {
+	peers := reflect.ValueOf(s).Elem().FieldByName("neighborMap")
+	if !peers.IsValid() || peers.Kind() != reflect.Map || peers.Type().Key().Kind() != reflect.String {
+		return fsm, fmt.Errorf("reaching a neighbour of gobgp's: this version of it has no neighborMap")
+	}
+	peer := peers.MapIndex(reflect.ValueOf(address))
+	if !peer.IsValid() {
+		return fsm, nil // it was refused
+	}
+	fsm = peer.Elem().FieldByName("fsm")
+	if !fsm.IsValid() || fsm.Kind() != reflect.Pointer {
+		return reflect.Value{}, fmt.Errorf("reaching a neighbour of gobgp's: this version of it has no peer.fsm")
+	}
+	return fsm, nil
 }

@@ -42,7 +42,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 			undo()
 		}
 		if err == nil {
-			s.awaits(r.GetPeer())
+			s.entered(r.GetPeer())
 			s.lift(r.GetPeer(), true)
 		}
 		return resp, err

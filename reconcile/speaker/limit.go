@@ -8,8 +8,8 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 )
 
-// A neighbour that tells more prefixes than it may loses its session, and gobgp leaves it shut down for ever. Here it is
-// tried again: after limitFirst, then after twice as long each time, and at once where the limit itself is changed. One
+// A neighbour that tells more prefixes than it may loses its session, and gobgp leaves it shut down for ever. Here it, and one
+// that tells faster than can be taken (backlog.go), is tried again: after limitFirst, then after twice as long each time, and at once where the limit itself is changed. One
 // that then holds for limitSettled begins anew.
 var (
 	limitFirst   = 60 * time.Second
@@ -19,6 +19,15 @@ var (
 
 // limited notes that a session was closed for its prefixes. s.mu is held.
 func (s *sessions) limited(addr netip.Addr, x *session, held time.Duration) {
+	most := uint32(0)
+	for _, f := range x.conf.GetAfiSafis() {
+		most = max(most, f.GetPrefixLimits().GetMaxPrefixes())
+	}
+	s.closed(addr, x, held, fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed", most))
+}
+
+// closed notes that a session was closed for telling too much, and has it tried again later. s.mu is held.
+func (s *sessions) closed(addr netip.Addr, x *session, held time.Duration, words string) {
 	if x.reopen != nil {
 		return
 	}
@@ -28,18 +37,14 @@ func (s *sessions) limited(addr netip.Addr, x *session, held time.Duration) {
 	pause := min(limitFirst<<min(x.limits, 10), limitMost)
 	x.limits++
 	x.reopen = time.AfterFunc(pause, func() { s.reopened(addr) })
-	most := uint32(0)
-	for _, f := range x.conf.GetAfiSafis() {
-		most = max(most, f.GetPrefixLimits().GetMaxPrefixes())
-	}
-	words := fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed; tried again after %s", most, pause)
+	words = fmt.Sprintf("%s; tried again after %s", words, pause)
 	s.rib.neighbour(addr, func(n *Neighbour) {
 		n.why.lost = words // in place of gobgp's
 		n.fails(words, false, time.Now())
 	})
 }
 
-// reopened tries a session again that was closed for its prefixes.
+// reopened tries a session again that was closed for telling too much.
 func (s *sessions) reopened(addr netip.Addr) {
 	s.mu.Lock()
 	x := s.peers[addr]
@@ -49,6 +54,7 @@ func (s *sessions) reopened(addr netip.Addr) {
 	}
 	x.reopen.Stop()
 	x.reopen = nil
+	s.dials(addr, x) // where it waits for that
 	s.mu.Unlock()
 	s.api.Lock()
 	defer s.api.Unlock()

@@ -188,6 +188,6 @@ func (s *sessions) renew(addr netip.Addr) {
 		s.changes.Add(1)
 		return
 	}
-	s.awaits(conf)
+	s.entered(conf)
 	s.lift(conf, true)
 }

@@ -93,6 +93,11 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			logger("warn", err.Error(), nil)
 		}
 	}()
+	tasks.Add(1)
+	go func() {
+		defer tasks.Done()
+		p.sessions.backlogs(ctx)
+	}()
 	if err := answers(ctx, apiSocket, fatal); err != nil {
 		return fmt.Errorf("serving gobgp's API: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/eapache/channels"
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/server"
 	"google.golang.org/protobuf/proto"
@@ -51,14 +52,15 @@ type session struct {
 	conf     *api.Peer // as it was last given
 	state    api.PeerState_SessionState
 	since    time.Time
-	hurries  int                // times a lost session was hurried since it last held
-	stopDial context.CancelFunc // nil where nobody dials
-	told     map[string]bool    // families whose End-of-RIB came in this session
-	limits   int                // times it was closed by max_prefixes
-	reopen   *time.Timer        // until it is tried again after that; nil: it is not closed
-	unknown  *time.Timer        // ends the time in which its table is unknown
-	looked   *time.Timer        // when it is looked at, where it stands still
-	md5      uint64             // md5Failures since when it waits
+	hurries  int                       // times a lost session was hurried since it last held
+	stopDial context.CancelFunc        // nil where nobody dials
+	told     map[string]bool           // families whose End-of-RIB came in this session
+	limits   int                       // times it was closed for telling too much
+	reopen   *time.Timer               // until it is tried again after that; nil: it is not closed
+	queue    *channels.InfiniteChannel // where what it says waits for gobgp; nil: that is not known
+	unknown  *time.Timer               // ends the time in which its table is unknown
+	looked   *time.Timer               // when it is looked at, where it stands still
+	md5      uint64                    // md5Failures since when it waits
 }
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
@@ -223,6 +225,9 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 		x.stopDial()
 		x.stopDial = nil
 	}
+	if x.reopen != nil && state > api.PeerState_ACTIVE { // it dials, and is not tried yet
+		s.start(func() { hangUp(addr) })
+	}
 	switch state {
 	case api.PeerState_ACTIVE:
 		s.dials(addr, x)
@@ -268,7 +273,7 @@ func (s *sessions) enter(addr netip.Addr, x *session, state api.PeerState_Sessio
 
 // dials begins to dial a neighbour that this end dials. s.mu is held.
 func (s *sessions) dials(addr netip.Addr, x *session) {
-	if x.stopDial != nil || x.conf.GetConf().GetDescription() != describeDials || x.state != api.PeerState_ACTIVE {
+	if x.stopDial != nil || x.reopen != nil || x.conf.GetConf().GetDescription() != describeDials || x.state != api.PeerState_ACTIVE {
 		return
 	}
 	t := target{addr: addr, port: uint16(x.conf.GetTransport().GetRemotePort()), password: x.conf.GetConf().GetAuthPassword(),

@@ -12,6 +12,7 @@
 //	flap_test.go     a router that flaps beside one that does not
 //	hostile_test.go, outside_test.go what a node and a router may not say, and who may not even connect
 //	opens_test.go, toomany_test.go   connections without end; 100,000 prefixes where 1,000 are allowed
+//	flood_test.go    prefixes over and over
 //	reflector_test.go, many_test.go  route reflectors; many nodes
 //	look_test.go, privilege_test.go  what people see; what the speaker may
 //	docs_test.go     the configurations that the documentation shows
