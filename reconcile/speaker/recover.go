@@ -168,7 +168,7 @@ func (s *sessions) renew(addr netip.Addr) {
 		s.mu.Unlock()
 		return
 	}
-	conf := proto.Clone(x.conf).(*api.Peer)
+	conf, up := proto.Clone(x.conf).(*api.Peer), x.state == api.PeerState_ESTABLISHED
 	s.enter(addr, x, api.PeerState_IDLE) // so that the end of the old session is no loss to be hurried about
 	if x.stopDial != nil {
 		x.stopDial()
@@ -181,6 +181,9 @@ func (s *sessions) renew(addr netip.Addr) {
 	name := addr.String()
 	if err := s.bgp.DeletePeer(s.ctx, &api.DeletePeerRequest{Address: name}); err != nil {
 		s.log("warn", "taking a neighbour out to put it back", map[string]any{"peer": name, "error": err.Error()})
+	}
+	if !up { // a connection that just came goes with it unread and unclosed, and its other end waits on it, for minutes
+		hangUp(addr)
 	}
 	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
