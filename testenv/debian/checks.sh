@@ -12,15 +12,14 @@ check() { # what, command…: the command succeeds
 		failed=1
 	fi
 }
-eventually() { # what, command…: the command succeeds within 30 s
-	local what=$1 i
+eventually() { # what, command…: the command succeeds within two minutes
+	local what=$1 until=$((SECONDS + 120))
 	shift
-	for ((i = 0; i < 150; i++)); do
-		"$@" >/dev/null 2>&1 && break
+	while ! "$@" >/dev/null 2>&1 && [ $SECONDS -lt $until ]; do
 		sleep 0.2
 	done
 	check "$what" "$@"
-	[ "$failed" = 0 ] || { journalctl -b --no-pager -u netd -u netd-speaker | tail -n 40; finish; }
+	[ "$failed" = 0 ] || { journalctl -b --no-pager -u netd -u netd-speaker | tail -n 40 | sed 's/^/      /'; finish; }
 }
 absent() { ! "$@" >/dev/null 2>&1; }
 empty() { local out; out=$("$@" 2>/dev/null); echo "$out"; [ -z "$out" ]; }

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# Builds the packages twice, with two versions, and takes each through its script in a Debian guest.
+# Builds the packages twice, and of another version, and takes each through its script in a Debian guest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 testenv/debian/image.sh bin/debian
-folder=$(mktemp -d) again=$(mktemp -d)
-trap 'rm -rf "$folder" "$again"' EXIT
+folder=$(mktemp -d) elsewhere=$(mktemp -d)
+trap 'rm -rf "$folder" "$elsewhere"' EXIT
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$elsewhere"
+echo "gitdir: $(git rev-parse --absolute-git-dir)" >"$elsewhere/.git" # the binary has its commit
+export GIT_OPTIONAL_LOCKS=0
 for kind in deb rpm; do
 	NETD_VERSION=0.0.1~old DIST=$folder/old packaging/build.sh $kind
 	NETD_VERSION=0.0.2~new DIST=$folder/new packaging/build.sh $kind
-	NETD_VERSION=0.0.2~new DIST=$again/new packaging/build.sh $kind
+	# From a tree in another place, by somebody with other settings.
+	(cd "$elsewhere" && umask 077 && TZ=Pacific/Auckland LANG=de_DE.UTF-8 NETD_VERSION=0.0.2~new DIST=$elsewhere/new packaging/build.sh $kind)
 done
-diff -r "$folder/new" "$again/new" && echo "ok    two builds are equal byte by byte"
+diff -r "$folder/new" "$elsewhere/new" && echo "ok    two builds are equal byte by byte"
 (cd "$folder/new" && sha256sum --quiet -c SHA256SUMS) && echo "ok    the checksums are theirs"
 cp testenv/debian/checks.sh "$folder/checks.sh"
 sed 's/"vxlan"/"MODE"/;' docs/walkthrough.hcl | sed 's#/run/netns/nginx-master#/run/netns/c1#; s#/run/netns/nginx-node#/run/netns/c2#' >"$folder/netd.hcl"

@@ -3,7 +3,7 @@
 # boot that the script asks for, until it prints its verdict. `run.sh IMAGE FOLDER`; exits as the script did, 125 where the
 # guest itself failed.
 set -euo pipefail
-image=$(realpath "$1") folder=$2 limit=${LIMIT:-900}
+image=$(realpath "$1") folder=$2 limit=${LIMIT:-1800}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 qemu-img create -q -f qcow2 -F raw -b "$image/root.ext4" "$work/root.qcow2"
