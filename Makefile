@@ -35,7 +35,7 @@ guest: deps
 .PHONY: vm
 vm: guest ## the mode ipip, bonds and VLANs, a clock that is set back, and kernels that lack something, in a guest kernel under QEMU
 	$(call guest,./reconcile/kernel,TestConverge/ipip TestContract/ipip)
-	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip)
+	$(call guest,./cmd/netd,TestWalkthrough/ipip TestHostile/ipip TestTunl0/ipip TestBareAnswers/ipip TestCNI/ipip)
 	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
