@@ -1,8 +1,9 @@
 package speaker
 
 import (
-	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/config/oc"
@@ -21,26 +22,46 @@ import (
 // gobgp tells of each UPDATE in its log alone, at the level "debug" and in the goroutine that takes it. Its limits are reached as expect's
 // fields are. TestMaxPrefixes and TestCount fail where a version of gobgp has neither.
 
-// limits are those of the neighbours.
+// limits are those of the neighbours of which gobgp need not have one all the time.
 type limits struct {
-	mu sync.Mutex
-	of map[string]*limit // by address as gobgp writes it
+	mu   sync.Mutex
+	of   map[string]*limit // by address as gobgp writes it
+	some atomic.Bool       // there is one: only then gobgp tells of UPDATEs, which costs it something
+}
+
+// set keeps the limit of a neighbour, or none where l is nil. x.mu is held.
+func (x *limits) set(address string, l *limit) {
+	if l == nil {
+		delete(x.of, address)
+	} else {
+		x.of[address] = l
+	}
+	x.some.Store(len(x.of) > 0)
 }
 
 // limit is of one neighbour, the arrays of its IPv4 and its IPv6 prefixes.
 type limit struct {
-	most  [2]uint32 // 0: none
-	told  [2]uint64 // at least as many as there are
-	since uint64    // announced since it was counted
-	armed bool      // gobgp has it
+	most     [2]uint32 // 0: none
+	told     [2]uint64 // at least as many as there are
+	since    uint64    // announced since it was counted
+	armed    bool      // gobgp has it
+	counting bool      // it will be counted
 }
 
-// at is the place of a family in a limit's arrays.
-func at(f *api.Family) int {
-	if f.GetAfi() == api.Family_AFI_IP6 {
-		return 1
+// place is that of a family in a limit's arrays. The limits of other families are left to gobgp.
+func place(f bgp.RouteFamily) (i int, ok bool) {
+	switch f {
+	case bgp.RF_IPv4_UC:
+		return 0, true
+	case bgp.RF_IPv6_UC:
+		return 1, true
 	}
-	return 0
+	return 0, false
+}
+
+func placeOf(f *api.AfiSafi) (i int, ok bool) {
+	family := f.GetConfig().GetFamily()
+	return place(bgp.AfiSafiToRouteFamily(uint16(family.GetAfi()), uint8(family.GetSafi())))
 }
 
 // far reports whether the neighbour has an eighth of its limit to go.
@@ -62,41 +83,52 @@ func (l *limit) passed() bool {
 	return false
 }
 
-// lift takes the limits of a neighbour that gobgp has just been given out of gobgp. fresh says that the neighbour has told nothing. One
-// that another client of gobgp's API wants warned of stays. s.list is held.
-func (s *sessions) lift(p *api.Peer, fresh bool) {
-	address := p.GetConf().GetNeighborAddress()
-	l := &limit{armed: true}
-	warns := false
-	for _, f := range p.GetAfiSafis() {
-		l.most[at(f.GetConfig().GetFamily())] = f.GetPrefixLimits().GetMaxPrefixes()
-		warns = warns || f.GetPrefixLimits().GetShutdownThresholdPct() != 0
+// lift takes the limits that gobgp has just been given of a neighbour out of gobgp, where it has told little. Limits that another
+// client of gobgp's API wants warned of, or of other families, stay. s.list is held.
+func (s *sessions) lift(address string) {
+	l, stays := &limit{armed: true}, false
+	err := withNeighbour(s.bgp, address, func(conf *oc.Neighbor) { // its group may have given it others than the request
+		for _, f := range conf.AfiSafis {
+			c := f.PrefixLimit.Config
+			if i, ok := place(f.State.Family); ok {
+				l.most[i] = c.MaxPrefixes
+			} else if c.MaxPrefixes != 0 {
+				stays = true
+			}
+			stays = stays || c.ShutdownThresholdPct != 0
+		}
+	})
+	if err != nil {
+		s.log("warn", err.Error(), nil)
 	}
-	if warns {
-		l.most = [2]uint32{}
+	if err != nil || stays || l.most == [2]uint32{} {
+		l = nil
 	}
 	s.limits.mu.Lock()
-	s.limits.of[address] = l
-	if fresh && l.most != [2]uint32{} {
-		s.arm(address, l, false)
-	}
+	s.limits.set(address, l)
 	s.limits.mu.Unlock()
-	if !fresh && l.most != [2]uint32{} {
+	if l != nil { // from now on all is added up that is not counted
 		s.count(address, l)
+	}
+}
+
+// lay gives gobgp the limits of a neighbour back, for a request that may change them. It takes what it has for what it was
+// given, and says what is changed. s.list is held until lift.
+func (s *sessions) lay(address string) {
+	s.limits.mu.Lock()
+	defer s.limits.mu.Unlock()
+	if l := s.limits.of[address]; l != nil && !l.armed {
+		s.arm(address, l, true)
 	}
 }
 
 // count has gobgp count what a neighbour told, and go on without the limit where that is far. s.list is held.
 func (s *sessions) count(address string, l *limit) {
-	addr, err := netip.ParseAddr(address)
-	if err != nil {
-		return
-	}
 	s.limits.mu.Lock()
 	before := l.told
-	l.since = 0
+	l.since, l.counting = 0, false
 	s.limits.mu.Unlock()
-	p := s.look(addr) // waits for the goroutine that announced runs in, so that it must not hold s.limits
+	p := s.look(mustAddr(address)) // waits for the goroutine that announced runs in, so that it must not hold s.limits
 	if p == nil {
 		return
 	}
@@ -106,8 +138,9 @@ func (s *sessions) count(address string, l *limit) {
 		return
 	}
 	for _, f := range p.GetAfiSafis() {
-		i := at(f.GetConfig().GetFamily())
-		l.told[i] = f.GetState().GetReceived() + l.told[i] - before[i]
+		if i, ok := placeOf(f); ok {
+			l.told[i] = f.GetState().GetReceived() + l.told[i] - before[i]
+		}
 	}
 	if l.far() {
 		s.arm(address, l, false)
@@ -117,16 +150,15 @@ func (s *sessions) count(address string, l *limit) {
 // arm gives gobgp the limits of a neighbour, or takes them. s.limits is held.
 func (s *sessions) arm(address string, l *limit, armed bool) {
 	err := withNeighbour(s.bgp, address, func(conf *oc.Neighbor) {
+		conf.AfiSafis = slices.Clone(conf.AfiSafis) // gobgp takes the slice under its lock, and reads it without
 		for i := range conf.AfiSafis {
-			most := uint32(0)
-			if armed {
-				family := ipv4
-				if conf.AfiSafis[i].Config.AfiSafiName == oc.AFI_SAFI_TYPE_IPV6_UNICAST {
-					family = ipv6
+			if at, ok := place(conf.AfiSafis[i].State.Family); ok {
+				most := uint32(0)
+				if armed {
+					most = l.most[at]
 				}
-				most = l.most[at(family)]
+				conf.AfiSafis[i].PrefixLimit.Config.MaxPrefixes = most
 			}
-			conf.AfiSafis[i].PrefixLimit.Config.MaxPrefixes = most
 		}
 	})
 	if err != nil {
@@ -142,7 +174,7 @@ func (s *sessions) announced(f gobgplog.Fields) {
 	s.limits.mu.Lock()
 	defer s.limits.mu.Unlock()
 	l := s.limits.of[address]
-	if l == nil || l.most == [2]uint32{} {
+	if l == nil {
 		return
 	}
 	var n [2]uint64
@@ -152,7 +184,11 @@ func (s *sessions) announced(f gobgplog.Fields) {
 	attrs, _ := f["attributes"].([]bgp.PathAttributeInterface)
 	for _, a := range attrs {
 		if mp, ok := a.(*bgp.PathAttributeMpReachNLRI); ok {
-			n[at(&api.Family{Afi: api.Family_Afi(mp.AFI)})] += uint64(len(mp.Value))
+			i := 0
+			if mp.AFI == bgp.AFI_IP6 {
+				i = 1
+			}
+			n[i] += uint64(len(mp.Value))
 		}
 	}
 	l.told[0], l.told[1], l.since = l.told[0]+n[0], l.told[1]+n[1], l.since+n[0]+n[1]
@@ -162,7 +198,10 @@ func (s *sessions) announced(f gobgplog.Fields) {
 	case !l.armed || l.since <= uint64(max(l.most[0], l.most[1])/8): // near the limit gobgp counts each UPDATE
 		return
 	}
-	l.since = 0
+	if l.counting { // whoever has the list of neighbours may have it for seconds
+		return
+	}
+	l.counting = true
 	s.start(func() {
 		s.api.RLock()
 		defer s.api.RUnlock()
@@ -193,9 +232,8 @@ func (x *limits) tell(p *api.Peer) {
 		return
 	}
 	for _, f := range p.GetAfiSafis() {
-		family := f.GetConfig().GetFamily()
-		if most := l.most[at(family)]; most != 0 {
-			f.PrefixLimits = &api.PrefixLimit{Family: family, MaxPrefixes: most}
+		if i, ok := placeOf(f); ok && l.most[i] != 0 {
+			f.PrefixLimits = &api.PrefixLimit{Family: f.GetConfig().GetFamily(), MaxPrefixes: l.most[i]}
 		}
 	}
 }

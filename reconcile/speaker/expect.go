@@ -74,7 +74,7 @@ func remember(s *server.BgpServer, address string) (restore func() error, err er
 // change which neighbours gobgp has meanwhile.
 func withNeighbour(s *server.BgpServer, address string, f func(*oc.Neighbor)) error {
 	missing := func(what string) error {
-		return fmt.Errorf("graceful restart of %s: this version of gobgp has no %s", address, what)
+		return fmt.Errorf("what gobgp has of %s: this version has no %s", address, what)
 	}
 	fsm, err := machine(s, address)
 	if err != nil || !fsm.IsValid() {

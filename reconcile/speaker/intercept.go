@@ -43,21 +43,23 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		if err == nil {
 			s.entered(r.GetPeer())
-			s.lift(r.GetPeer(), true)
+			s.lift(r.GetPeer().GetConf().GetNeighborAddress())
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
-		restore, err := remember(s.bgp, r.GetPeer().GetConf().GetNeighborAddress())
+		address := r.GetPeer().GetConf().GetNeighborAddress()
+		restore, err := remember(s.bgp, address)
 		if err != nil {
 			return nil, err
 		}
+		s.lay(address)
 		resp, err := handle(ctx, req)
 		if rerr := restore(); rerr != nil {
 			s.log("warn", rerr.Error(), nil)
 		}
+		s.lift(address) // also where it failed, half-way or at once
 		if err == nil {
 			s.updated(r.GetPeer())
-			s.lift(r.GetPeer(), false)
 		}
 		return resp, err
 	case *api.DeletePeerRequest:

@@ -18,10 +18,11 @@ type LogFunc func(level, msg string, fields map[string]any)
 // gobgpLog is gobgp's logger. gobgp's API tells of no error, so that what it logs is the only word on why a session is not
 // up: heard gets that, by neighbour.
 type gobgpLog struct {
-	log    LogFunc
-	heard  func(peer netip.Addr, words string, then remedy)
-	update func(gobgplog.Fields) // is told of each UPDATE
-	fatal  chan<- error
+	log     LogFunc
+	heard   func(peer netip.Addr, words string, then remedy)
+	update  func(gobgplog.Fields) // is told of each UPDATE, where limited says so
+	limited func() bool
+	fatal   chan<- error
 }
 
 // remedy is what is done about a session of which gobgp says something: it does not do so itself.
@@ -64,7 +65,13 @@ func (l *gobgpLog) Debug(msg string, f gobgplog.Fields) {
 	}
 }
 
-func (l *gobgpLog) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }
+// GetLevel is asked for at each path and neighbour, and "debug" has gobgp tell more than UPDATEs: none of it where nobody hears it.
+func (l *gobgpLog) GetLevel() gobgplog.LogLevel {
+	if l.limited() {
+		return gobgplog.DebugLevel
+	}
+	return gobgplog.InfoLevel
+}
 
 func (l *gobgpLog) tell(level, msg string, f gobgplog.Fields) {
 	fields := make(map[string]any, len(f))

@@ -192,5 +192,5 @@ func (s *sessions) renew(addr netip.Addr) {
 		return
 	}
 	s.entered(conf)
-	s.lift(conf, true)
+	s.lift(conf.GetConf().GetNeighborAddress())
 }

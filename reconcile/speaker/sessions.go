@@ -139,7 +139,7 @@ func (s *sessions) removed(addr netip.Addr) {
 		delete(s.peers, addr)
 		s.rib.removeNeighbour(addr)
 		s.limits.mu.Lock()
-		delete(s.limits.of, x.conf.GetConf().GetNeighborAddress())
+		s.limits.set(x.conf.GetConf().GetNeighborAddress(), nil)
 		s.limits.mu.Unlock()
 	}
 }
@@ -168,6 +168,10 @@ func (s *sessions) stopped() {
 		s.rib.removeNeighbour(addr)
 	}
 	s.mu.Unlock()
+	s.limits.mu.Lock()
+	clear(s.limits.of)
+	s.limits.some.Store(false)
+	s.limits.mu.Unlock()
 	s.rib.forget()
 }
 
