@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+
 	"netd/reconcile"
 	"netd/reconcile/object"
 	"netd/testenv/router"
@@ -97,5 +100,32 @@ func TestBacklog(t *testing.T) {
 			h.wait("what it tells then", func() bool { return len(h.client.Snapshot().Paths) == len(list) })
 			h.converge(reconcile.Want{})
 		})
+	}
+}
+
+// TestBacklogAfterUpdate: gobgp takes a neighbour whose session an update begins anew out and puts another in, with another queue: it
+// is the one that is looked at.
+func TestBacklogAfterUpdate(t *testing.T) {
+	s, _, _ := counting(t)
+	peer := countedPeer(&api.PrefixLimit{Family: ipv4, MaxPrefixes: 10})
+	s.order(t, &api.AddPeerRequest{Peer: peer})
+	looked := func() any {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.peers[mustAddr(countAddr)].queue
+	}
+	before := looked()
+	peer = proto.Clone(peer).(*api.Peer)
+	peer.Conf.PeerAsn++
+	s.order(t, &api.UpdatePeerRequest{Peer: peer})
+	q, err := queueOf(s.bgp, countAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before == any(q) {
+		t.Fatal("the update did not begin the session anew")
+	}
+	if looked() != any(q) {
+		t.Error("the queue that is looked at is of the neighbour that is no more")
 	}
 }

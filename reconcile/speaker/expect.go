@@ -2,7 +2,6 @@ package speaker
 
 import (
 	"fmt"
-	"net/netip"
 	"reflect"
 	"sync"
 
@@ -14,22 +13,26 @@ import (
 // entered knows a neighbour that gobgp was given better than its API does, and sees to it that what it tells is waited for, where others
 // depend on it. Nobody else may change which neighbours gobgp has meanwhile.
 func (s *sessions) entered(p *api.Peer) {
-	queue, err := queueOf(s.bgp, p.GetConf().GetNeighborAddress())
-	if err != nil {
-		s.log("warn", err.Error(), nil)
-	}
-	if addr, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
-		s.mu.Lock()
-		if x := s.peers[addr]; x != nil {
-			x.queue = queue
-		}
-		s.mu.Unlock()
-	}
+	s.queues(p.GetConf().GetNeighborAddress())
 	if !p.GetGracefulRestart().GetLocalRestarting() || !p.GetRouteReflector().GetRouteReflectorClient() {
 		return
 	}
 	if err := expect(s.bgp, p.GetConf().GetNeighborAddress()); err != nil {
 		s.log("warn", err.Error(), nil)
+	}
+}
+
+// queues notes where what a neighbour says waits now: an update that begins its session anew has gobgp take another. Nobody else may
+// change which neighbours gobgp has meanwhile.
+func (s *sessions) queues(address string) {
+	queue, err := queueOf(s.bgp, address)
+	if err != nil {
+		s.log("warn", err.Error(), nil)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.peers[mustAddr(address)]; x != nil {
+		x.queue = queue
 	}
 }
 

@@ -57,6 +57,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		if rerr := restore(); rerr != nil {
 			s.log("warn", rerr.Error(), nil)
 		}
+		s.queues(address)
 		s.lift(address) // also where it failed, half-way or at once
 		if err == nil {
 			s.updated(r.GetPeer())
