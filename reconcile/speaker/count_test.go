@@ -34,7 +34,7 @@ func counting(t *testing.T) (s *sessions, l *gobgpLog, logged func() []string) {
 		lines = append(lines, fmt.Sprint(level, " ", msg, " ", fields))
 		t.Log(level, msg, fields)
 	})
-	l = &gobgpLog{log: s.log, update: s.announced, limited: s.limits.some.Load, heard: func(netip.Addr, string, remedy) {}}
+	l = &gobgpLog{log: s.log, update: s.announced, state: s.changesState, limited: s.limits.some.Load, heard: func(netip.Addr, string, remedy) {}}
 	s.bgp = server.NewBgpServer(server.LoggerOption(l))
 	go s.bgp.Serve()
 	if err := s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: 64512, RouterId: "192.0.2.2", ListenPort: -1}}); err != nil {

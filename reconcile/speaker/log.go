@@ -21,6 +21,7 @@ type gobgpLog struct {
 	log     LogFunc
 	heard   func(peer netip.Addr, words string, then remedy)
 	update  func(gobgplog.Fields) // is told of each UPDATE, where limited says so
+	state   func(gobgplog.Fields) // is told of each change of state, before it is made, under the lock of the neighbour
 	limited func() bool
 	fatal   chan<- error
 }
@@ -58,10 +59,13 @@ func (l *gobgpLog) Warn(msg string, f gobgplog.Fields)  { l.tell("warn", msg, f)
 func (l *gobgpLog) Info(msg string, f gobgplog.Fields)  { l.tell("info", msg, f) }
 func (l *gobgpLog) SetLevel(gobgplog.LogLevel)          {}
 
-// Debug logs nothing, but tells of UPDATEs: see limits. gobgp asks for the level before it tells of those.
+// Debug logs nothing, but tells of UPDATEs and changes of state: see limits and tries. gobgp asks for the level before it tells of UPDATEs.
 func (l *gobgpLog) Debug(msg string, f gobgplog.Fields) {
-	if msg == "received update" {
+	switch msg {
+	case "received update":
 		l.update(f)
+	case "state changed":
+		l.state(f)
 	}
 }
 

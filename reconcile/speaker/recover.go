@@ -22,7 +22,7 @@ func (s *sessions) hurry(addr netip.Addr) {
 	if p == nil || p.GetState().GetSessionState() != api.PeerState_IDLE || p.GetState().GetAdminState() != api.PeerState_UP {
 		return
 	}
-	if !p.GetGracefulRestart().GetPeerRestarting() {
+	if !p.GetGracefulRestart().GetPeerRestarting() && !s.tries.keeps(addr.String()) {
 		s.renew(addr)
 		return
 	}
@@ -185,6 +185,7 @@ func (s *sessions) renew(addr netip.Addr) {
 	if !up { // a connection that just came goes with it unread and unclosed, and its other end waits on it, for minutes
 		hangUp(addr)
 	}
+	s.tries.forget(name)
 	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
 		s.removed(addr) // it is missing now, and the next pass will find that

@@ -38,6 +38,7 @@ type sessions struct {
 	changes atomic.Uint64 // see hello.Changes; never 0
 
 	limits limits
+	tries  tries
 
 	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
 
@@ -65,6 +66,7 @@ type session struct {
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
 	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}, limits: limits{of: map[string]*limit{}}}
+	s.tries = tries{lost: map[string]time.Time{}, kept: map[string]bool{}}
 	s.changes.Store(1)
 	return s
 }
@@ -141,6 +143,7 @@ func (s *sessions) removed(addr netip.Addr) {
 		s.limits.mu.Lock()
 		s.limits.set(x.conf.GetConf().GetNeighborAddress(), nil)
 		s.limits.mu.Unlock()
+		s.tries.forget(x.conf.GetConf().GetNeighborAddress())
 	}
 }
 

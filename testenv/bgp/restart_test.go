@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,6 +258,75 @@ func TestRestartNoMore(t *testing.T) {
 	other.Start()
 	l.within(90*time.Second, "the end of the stale route", func() string { return one.routes("10.10.195.0/26") })
 	l.wait("the route that was announced again", func() string { return missing(one.routes("10.10.194.128/26"), "via") })
+}
+
+// TestRestartInTries has a router that restarts open its session and lose it again before it is up, some times, as one does whose links are
+// not up yet: its routes stay for the time that it asked for, and go with it.
+func TestRestartInTries(t *testing.T) {
+	const restart = 40 * time.Second
+	l := newLab(t, flapping)
+	node, a := l.host("node", "192.168.170.137/24"), l.host("steady", "192.168.170.1/24")
+	node.start()
+	open := router.Open{ASN: 65101, ID: a.addr, HoldTime: 9 * time.Second, Restart: restart}
+	try := func(f func(context.Context, *router.Raw) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for {
+			r, err := router.End{NS: a.NS, Local: a.addr, Remote: node.addr}.Dial(ctx)
+			if err == nil {
+				t.Cleanup(r.Close)
+				if err = f(ctx, r); err == nil {
+					return
+				}
+				r.Close()
+			}
+			if ctx.Err() != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	list := numbered("10.64.0.0", 2)
+	has := func(p netip.Prefix) bool { return node.routes(p.String()) != "" }
+	try(func(ctx context.Context, r *router.Raw) error {
+		if err := r.Establish(ctx, open); err != nil {
+			return err
+		}
+		l.tell(r, a, 65101, false, list)
+		l.say(r, router.EndOfRIB())
+		l.wait("two routes", func() string {
+			if !has(list[0]) || !has(list[1]) {
+				return node.must("show", "peers")
+			}
+			return ""
+		})
+		r.Close()
+		return nil
+	})
+	begin := time.Now()
+	deleted := node.deleted("ip -4")
+	for range 2 {
+		try(func(ctx context.Context, r *router.Raw) error {
+			defer r.Close()
+			if _, err := r.Write(open.Bytes()); err != nil {
+				return err
+			}
+			return r.Until(ctx, func(got []router.Message, ended error) bool {
+				return ended != nil || slices.ContainsFunc(got, func(m router.Message) bool { return m.Type == router.TypeOpen })
+			})
+		})
+		time.Sleep(time.Second)
+		if at := time.Since(begin); at > restart {
+			t.Logf("%s for two tries: nothing was shown", at)
+		} else if !has(list[0]) {
+			t.Fatalf("the routes went before %s:\n%s%s", at, deleted(), node.must("show", "peers"))
+		}
+	}
+	l.within(2*restart, "the end of the restart time", func() string { return node.routes(list[0].String()) })
+	if took := time.Since(begin); took < restart {
+		t.Errorf("gone after %s", took)
+	}
 }
 
 // TestNoEndOfRIB has a speaker restart beside a router that knows no graceful restart and never says that it has told
