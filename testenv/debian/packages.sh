@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# In the guest: netd's package from installation to purge, over a boot. A neighbour host is a network namespace with a netd
-# of its own.
+# In the guest: netd's package from installation to purge, over a boot, without Docker: docker.sh has that.
 set -uo pipefail
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive
 state=/var/lib/guest
 mkdir -p $state
 old=$(ls /mnt/test/old/*.deb) new=$(ls /mnt/test/new/*.deb)
 . /mnt/test/checks.sh
+. /mnt/test/wire.sh
 reach() { ip netns exec c1 ping -c1 -W1 10.10.194.134; }
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.new && mv /etc/netd.new /etc/netd.hcl; }
 in_sync() { netd status; }
@@ -14,56 +14,11 @@ known() { grep -qxF -- "$1" /mnt/test/page && echo "$1" >>$state/typed || { echo
 page() { known "$1" && (cd /root/checkout && PATH=/root/checkout/bin:$PATH && eval "$1"); } # a line of that page, typed as it stands there, in a checkout
 confirmed() { known "$1" && echo y | script -qec "$1" /dev/null; }                          # one that asks, on a terminal
 untyped() { grep -vxF -e 'make deb' /mnt/test/page | grep -vxFf $state/typed; }
-other() { ip netns exec other /usr/local/sbin/netd-other -c /etc/netd.hcl --state-dir /var/lib/other --run-dir /run/other "$@"; }
+
 activates() { # as dockerd calls it first
 	perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/run/docker/plugins/netd.sock") or die "$!";
 		print $s "POST /Plugin.Activate HTTP/1.0\r\nContent-Length: 0\r\n\r\n"; print <$s>' | grep NetworkDriver
 }
-
-# The wire, the other host and the containers: namespaces do not outlive a boot.
-cat >/usr/local/sbin/wire <<'END'
-#!/bin/bash
-set -e
-for ns in other c1 c2; do ip netns add $ns; ip -n $ns link set lo up; done
-ip link add ens33 type veth peer name ens33 netns other
-ip -n other addr add 192.168.170.138/24 dev ens33
-ip -n other link set ens33 up
-END
-chmod 755 /usr/local/sbin/wire
-cat >/etc/systemd/system/wire.service <<'END'
-[Unit]
-Before=netd.service systemd-networkd.service network-pre.target
-Wants=network-pre.target
-DefaultDependencies=no
-After=local-fs.target
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/wire
-[Install]
-WantedBy=multi-user.target
-END
-cat >/etc/systemd/system/other.service <<'END'
-[Unit]
-After=wire.service
-ConditionPathExists=/usr/sbin/netd
-[Service]
-Type=notify
-NetworkNamespacePath=/run/netns/other
-RuntimeDirectory=other
-RuntimeDirectoryMode=0755
-ExecStart=/usr/local/sbin/netd-other -c /etc/netd.hcl --node baihl-node --state-dir /var/lib/other --run-dir /run/other run
-KillMode=process
-[Install]
-WantedBy=multi-user.target
-END
-cat >/etc/systemd/network/20-wire.network <<'END'
-[Match]
-Name=ens33
-[Network]
-Address=192.168.170.137/24
-LinkLocalAddressing=no
-END
 
 case $(cat $state/phase 2>/dev/null || echo install) in
 install)
@@ -77,7 +32,10 @@ install)
 	check "no daemon runs" absent systemctl is-active netd
 	check "no configuration was made" absent test -e /etc/netd.hcl
 	check "the manual" sh -c 'man netd >/dev/null && man netd.hcl >/dev/null'
-	check "the completions" sh -c 'bash -c ". /usr/share/bash-completion/completions/netd && complete -p netd" && grep -q "^#compdef netd" /usr/share/zsh/vendor-completions/_netd && grep -q "complete -c netd" /usr/share/fish/vendor_completions.d/netd.fish'
+	check "bash has completions" bash -c ". /usr/share/bash-completion/completions/netd && complete -p netd"
+	check "zsh and fish" sh -c 'apt-get update -q && apt-get install -y -q zsh fish'
+	check "zsh finds its own" zsh -fc 'autoload -Uz compinit && compinit -u && [ "$_comps[netd]" = _netd ]'
+	check "fish has them" sh -c 'fish -c "complete -C \"netd pl\"" | grep "^plan"'
 	check "what it is made of" grep -q '"name": "github.com/osrg/gobgp/v3"' /usr/share/doc/netd/sbom.cdx.json
 	check "the examples are sound" sh -c 'netd validate /usr/share/doc/netd/examples/netd.hcl && netd validate /usr/share/doc/netd/examples/reference.hcl'
 	check "netd starts before Docker and containerd" sh -c 'b=" $(systemctl show -P Before netd.service) " && case $b in *" docker.service "*) ;; *) false ;; esac && case $b in *" containerd.service "*) ;; *) false ;; esac'
@@ -87,11 +45,7 @@ install)
 
 	say "# Edit and start"
 	cp /usr/sbin/netd /usr/local/sbin/netd-other
-	systemctl daemon-reload
-	systemctl enable -q wire other
-	systemctl start wire
-	systemctl restart systemd-networkd
-	eventually "the wire's address" sh -c 'ip addr show dev ens33 | grep -q 192.168.170.137'
+	up
 	check "the example is the configuration" page 'cp /usr/share/doc/netd/examples/netd.hcl /etc/netd.hcl'
 	check "which is edited" page 'editor /etc/netd.hcl'
 	check "the plan" page 'netd plan'
@@ -134,12 +88,14 @@ install)
 	ip netns exec c1 ping -q -i 0.005 -c 3000 10.10.194.134 >/tmp/stream &
 	stream=$!
 	sleep 2
-	check "the new package installs" dpkg -i "$new"
+	echo '# mine' >>/etc/iproute2/rt_protos.d/netd.conf
+	check "the new package installs" dpkg --force-confold -i "$new"
 	wait $stream
 	check "no packet was lost" grep -q ' 0% packet loss' /tmp/stream
 	grep transmitted /tmp/stream
 	eventually "in sync" in_sync
 	check "the configuration is as it was" grep -q '"bgp"' /etc/netd.hcl
+	check "what was edited of the package's own is, too" sh -c 'grep -q "^# mine" /etc/iproute2/rt_protos.d/netd.conf && test -e /etc/iproute2/rt_protos.d/netd.conf.dpkg-dist'
 	pid=$(systemctl show -P MainPID netd)
 	kill -9 "$pid"
 	eventually "a killed daemon comes back" sh -c "systemctl is-active netd && [ \"\$(systemctl show -P MainPID netd)\" != $pid ]"

@@ -81,6 +81,8 @@ check "the speaker too" sh -c "[ $(runs netd-speaker) != $speaker ] && systemctl
 check "still enabled" systemctl is-enabled netd
 check "the configuration is as it was" same /tmp/netd.hcl /etc/netd.hcl
 check "what was edited of the package's own is, too" same /tmp/protos /etc/iproute2/rt_protos.d/netd.conf
+check "and the new package's is beside it" grep -q '^142' /etc/iproute2/rt_protos.d/netd.conf.rpmnew
+check "what was not is the new package's" sh -c '[ "$(rpm -V --nodeps netd | grep -c -v rt_protos)" = 0 ]'
 
 say "# Remove, and come back"
 check "the package is removed" sh -c 'rpm -e netd | tee /tmp/said'
@@ -98,6 +100,6 @@ check "no table is left" empty nft list tables
 check "no link is left" empty ip -br link show group 142
 check "no route is left" empty ip route show proto 142
 check "no process is left" empty sh -c 'ps -eo user:20,args | grep "netd speake[r]"'
-check "no file is left" empty find /usr /etc/iproute2 /etc/systemd -name '*netd*' -not -name '*netdev*' -not -name '*inetd*' -not -name '*.rpmsave'
+check "no file is left" empty find /usr /etc/iproute2 /etc/systemd /etc/NetworkManager -name '*netd*' -not -name '*netdev*' -not -name '*inetd*' -not -name '*.rpmsave' -not -name '*.rpmnew'
 check "the configuration stays" same /tmp/netd.hcl /etc/netd.hcl
 finish
