@@ -76,20 +76,30 @@ func remember(s *server.BgpServer, address string) (restore func() error, err er
 // withNeighbour calls f with what gobgp knows of a neighbour, where it has that one, while it holds gobgp's lock. Nobody else may
 // change which neighbours gobgp has meanwhile.
 func withNeighbour(s *server.BgpServer, address string, f func(*oc.Neighbor)) error {
-	missing := func(what string) error {
-		return fmt.Errorf("what gobgp has of %s: this version has no %s", address, what)
-	}
 	fsm, err := machine(s, address)
 	if err != nil || !fsm.IsValid() {
 		return err
 	}
-	conf, lock := fsm.Elem().FieldByName("pConf"), fsm.Elem().FieldByName("lock")
-	if !conf.IsValid() || conf.Type() != reflect.TypeFor[*oc.Neighbor]() || !lock.IsValid() || lock.Type() != reflect.TypeFor[sync.RWMutex]() {
-		return missing("fsm.pConf or fsm.lock")
+	lock := fsm.Elem().FieldByName("lock")
+	if !lock.IsValid() || lock.Type() != reflect.TypeFor[sync.RWMutex]() {
+		return fmt.Errorf("what gobgp has of %s: this version has no fsm.lock", address)
 	}
 	mu := (*sync.RWMutex)(lock.Addr().UnsafePointer())
 	mu.Lock()
 	defer mu.Unlock()
+	return withLocked(s, address, f)
+}
+
+// withLocked is withNeighbour for gobgp's own goroutine while it holds that lock.
+func withLocked(s *server.BgpServer, address string, f func(*oc.Neighbor)) error {
+	fsm, err := machine(s, address)
+	if err != nil || !fsm.IsValid() {
+		return err
+	}
+	conf := fsm.Elem().FieldByName("pConf")
+	if !conf.IsValid() || conf.Type() != reflect.TypeFor[*oc.Neighbor]() {
+		return fmt.Errorf("what gobgp has of %s: this version has no fsm.pConf", address)
+	}
 	f(*(**oc.Neighbor)(conf.Addr().UnsafePointer()))
 	return nil
 }

@@ -3,7 +3,6 @@ package speaker
 import (
 	"fmt"
 	"net/netip"
-	"reflect"
 	"sync"
 	"time"
 
@@ -57,43 +56,27 @@ func (s *sessions) changesState(f gobgplog.Fields) {
 			return
 		}
 	}
-	conf, err := lockedNeighbour(s, address)
-	if conf == nil {
-		if err != nil {
-			s.log("warn", err.Error(), nil)
+	err := withLocked(s.bgp, address, func(conf *oc.Neighbor) {
+		state := &conf.GracefulRestart.State
+		switch {
+		case !idle:
+			delete(s.tries.kept, address)
+			state.PeerRestarting = true
+		case state.PeerRestarting:
+			s.tries.kept[address] = true
+			state.PeerRestarting = false
+			// gobgp's own timer for this is lost where it fires in IDLE.
+			left := time.Until(s.tries.lost[address].Add(time.Duration(state.PeerRestartTime) * time.Second))
+			s.start(func() {
+				if wait(s.ctx, max(left, 0)+time.Second) == nil {
+					s.restartOver(address)
+				}
+			})
 		}
-		return
+	})
+	if err != nil {
+		s.log("warn", err.Error(), nil)
 	}
-	state := &conf.GracefulRestart.State
-	switch {
-	case !idle:
-		delete(s.tries.kept, address)
-		state.PeerRestarting = true
-	case state.PeerRestarting:
-		s.tries.kept[address] = true
-		state.PeerRestarting = false
-		// gobgp's own timer for this is lost where it fires in IDLE.
-		left := time.Until(s.tries.lost[address].Add(time.Duration(state.PeerRestartTime) * time.Second))
-		s.start(func() {
-			if wait(s.ctx, max(left, 0)+time.Second) == nil {
-				s.restartOver(address)
-			}
-		})
-	}
-}
-
-// lockedNeighbour is what gobgp knows of a neighbour, nil where it has no such one. It is for gobgp's goroutine while it holds the
-// neighbour's lock.
-func lockedNeighbour(s *sessions, address string) (*oc.Neighbor, error) {
-	fsm, err := machine(s.bgp, address)
-	if err != nil || !fsm.IsValid() {
-		return nil, err
-	}
-	conf := fsm.Elem().FieldByName("pConf")
-	if !conf.IsValid() || conf.Type() != reflect.TypeFor[*oc.Neighbor]() {
-		return nil, fmt.Errorf("what gobgp has of %s: this version has no fsm.pConf", address)
-	}
-	return *(**oc.Neighbor)(conf.Addr().UnsafePointer()), nil
 }
 
 // restartOver takes the stale routes of a neighbour away whose restart time is over, if gobgp has not.

@@ -44,12 +44,20 @@ peer "flapper" {
 // socket is a router as a socket, with a session.
 func (l *lab) socket(h *host, asn uint32, to *host) *router.Raw {
 	l.t.Helper()
+	return l.dial(h, to, func(ctx context.Context, r *router.Raw) error {
+		return r.Establish(ctx, router.Open{ASN: asn, ID: h.addr, HoldTime: 9 * time.Second, Restart: 30 * time.Second})
+	})
+}
+
+// dial connects until f succeeds on a connection, which is closed in the end.
+func (l *lab) dial(h, to *host, f func(context.Context, *router.Raw) error) *router.Raw {
+	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
 		r, err := router.End{NS: h.NS, Local: h.addr, Remote: to.addr}.Dial(ctx)
 		if err == nil {
-			if err = r.Establish(ctx, router.Open{ASN: asn, ID: h.addr, HoldTime: 9 * time.Second, Restart: 30 * time.Second}); err == nil {
+			if err = f(ctx, r); err == nil {
 				l.t.Cleanup(r.Close)
 				return r
 			}
