@@ -34,6 +34,7 @@ network "back" {
 		{"the file has several networks, lab, back: say which one (--subnet POOL or --ipam-opt network=NAME chooses a network; netd docker install --network NAME does all of this)", "-o network=lab"},
 		{`the file has no network "other"; it has lab, back`, "--ipam-opt network=other"},
 		{"10.99.0.0/16 is in no pool of the file, which has 10.10.0.0/16 (lab), 10.20.0.0/16 (back)", "--subnet 10.99.0.0/16"},
+		{`--subnet 10.10.0.0/16, of network "lab": the addresses are those of network "back"`, "--subnet 10.10.0.0/16 --subnet 10.20.0.0/16"},
 		{"--subnet 10.10.0.1/16 is an address in a subnet; the subnet is 10.10.0.0/16", "--subnet 10.10.0.1/16"},
 	} {
 		refusedBy(t, d, x.words, append(append([]string{"network", "create", "-d", "netd", "--ipam-driver", "netd"}, strings.Fields(x.args)...), "refused")...)

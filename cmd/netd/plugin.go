@@ -324,8 +324,11 @@ func (p pluginAttacher) Begin(ctx context.Context) error {
 }
 
 // Pool implements docker.Attacher, as do the methods that follow.
-func (p pluginAttacher) Pool(ctx context.Context, network string, pool netip.Prefix) (name string, err error) {
-	err = p.on(ctx, func(_ context.Context, s workload.Site) (err error) { name, err = s.Pool(network, pool); return err })
+func (p pluginAttacher) Pool(ctx context.Context, network string, pool netip.Prefix, v6 bool) (name string, err error) {
+	err = p.on(ctx, func(_ context.Context, s workload.Site) (err error) {
+		name, err = s.Pool(network, pool, v6)
+		return err
+	})
 	return name, err
 }
 

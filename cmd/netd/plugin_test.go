@@ -174,6 +174,7 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		{"--gateway: the gateway is 169.254.1.1", "--ipam-driver netd --subnet 10.10.0.0/16 --gateway 10.10.40.129"},
 		{"--aux-address: name", "--ipam-driver netd --subnet 10.10.0.0/16 --aux-address a=10.10.40.160"},
 		{"--internal: netd's networks are routed", "--ipam-driver netd --internal"},
+		{`--ipv6: node "baihl-master" has no IPv6 block in network "lab": add one to its blocks`, "--ipam-driver netd --subnet 10.10.0.0/16 --ipv6"},
 	} {
 		refusedBy(t, d, x.words, append(append([]string{"network", "create", "-d", "netd"}, strings.Fields(x.args)...), "refused")...)
 	}
@@ -301,6 +302,13 @@ func TestDockerPluginIPv6(t *testing.T) {
 		l.reaches(d, fmt.Sprint("web-", i), addressIn(t, hosts[1-i], fmt.Sprint("web-", 1-i), "lab"))
 		l.hosts[i].taken("1 by docker")
 	}
+
+	// Whose pools are left out has both families all the same.
+	hosts[0].Docker("network", "create", "-d", "netd", "--ipam-driver", "netd", "--ipv6", "plain")
+	if out := hosts[0].Docker("run", "--rm", "--network", "plain", docker.Image, "/bin/ip", "addr", "show", "dev", "eth0"); !strings.Contains(out, "inet 10.10.40.") || !strings.Contains(out, "inet6 fd00:10:0:1:") {
+		t.Errorf("of a network without subnets:\n%s", out)
+	}
+	hosts[0].Docker("network", "rm", "plain")
 
 	// A published port is one of both families, unless it says of which; the other's is another container's, if it likes.
 	link := strings.Fields(l.hosts[0].Run(t, "ip -o -4 addr show to 192.168.170.137"))[1]

@@ -240,10 +240,13 @@ func (c *Core) Publish(ctx context.Context, id object.Place, ports []object.Port
 }
 
 // Pool finds the network of the file that a runtime means by a name, by a prefix, or, where both are left out, by there
-// being no other. The prefix has to hold addresses of this node's.
-func (s Site) Pool(name string, pool netip.Prefix) (string, error) {
+// being no other. It has to hold addresses of this node's: the prefix, or the network, of the family that is asked for.
+func (s Site) Pool(name string, pool netip.Prefix, v6 bool) (string, error) {
 	if !pool.IsValid() {
 		n, err := s.network(name)
+		if err == nil && len(s.blocks(n.Name, v6)) == 0 {
+			err = s.full(nil, n, v6)
+		}
 		return n.Name, err
 	}
 	n, ok := s.Config.NetworkOf(pool)

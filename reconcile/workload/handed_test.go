@@ -373,3 +373,33 @@ func TestPutBack(t *testing.T) {
 		t.Error("it keeps its address")
 	}
 }
+
+// TestPool: a runtime is told at once of a network that it can have no address of.
+func TestPool(t *testing.T) {
+	one, two := site(t, file), site(t, strings.Replace(file, `"10.10.0.0/16"]`, `"10.10.0.0/16", "fd00:10::/48"]`, 1)+"network \"six\" {\n  pools = [\"fd00:20::/48\"]\n  mode  = \"bgp\"\n}\n")
+	two.Node.Blocks = append(two.Node.Blocks, netip.MustParsePrefix("fd00:20:0:1::/64"))
+	for _, x := range []struct {
+		s                Site
+		name, pool, want string
+		v6               bool
+	}{
+		{one, "", "", "lab", false},
+		{one, "", "", `node "one" has no IPv6 block in network "lab": add one to its blocks, netd.hcl:9`, true},
+		{one, "", "10.10.40.128/28", "lab", false},
+		{one, "", "10.10.194.128/26", `10.10.194.128/26 holds no address of node "one"`, false},
+		{two, "", "", "the file has several networks, lab, six: say which one", true},
+		{two, "six", "", "six", true},
+		{two, "six", "", `node "one" has no IPv4 block in network "six": add one to its blocks`, false},
+		{two, "lab", "fd00:20::/48", `fd00:20::/48 is in no pool of network "lab", which has fd00:10::/48 (lab)`, true},
+		{two, "", "fd00:10::/48", `fd00:10::/48 holds no address of node "one", whose blocks in network "lab" are none`, true},
+	} {
+		pool, _ := netip.ParsePrefix(x.pool)
+		got, err := x.s.Pool(x.name, pool, x.v6)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != x.want && (err == nil || !strings.HasPrefix(got, x.want)) {
+			t.Errorf("%q %q: %s\nwant %s", x.name, x.pool, got, x.want)
+		}
+	}
+}

@@ -19,7 +19,7 @@ import (
 // willing takes everything, and fails the test for what must never reach it.
 type willing struct{ t *testing.T }
 
-func (w willing) Pool(_ context.Context, _ string, pool netip.Prefix) (string, error) {
+func (w willing) Pool(_ context.Context, _ string, pool netip.Prefix, _ bool) (string, error) {
 	if pool != pool.Masked() {
 		w.t.Errorf("the pool %s", pool)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"netd/reconcile/object"
@@ -25,7 +26,7 @@ const biggestCall = 1 << 20
 // Attacher is what the plugin needs of the daemon.
 type Attacher interface {
 	Begin(ctx context.Context) error
-	Pool(ctx context.Context, network string, pool netip.Prefix) (name string, err error)
+	Pool(ctx context.Context, network string, pool netip.Prefix, v6 bool) (name string, err error)
 	Promise(ctx context.Context, network string, in netip.Prefix, wanted netip.Addr) (netip.Addr, error)
 	Unpromise(ctx context.Context, a netip.Addr) error
 	Attach(ctx context.Context, r workload.Request) (store.Endpoint, error)
@@ -161,11 +162,14 @@ func (p Plugin) requestPool(ctx context.Context, in poolRequest) (any, error) {
 			return nil, fmt.Errorf("--subnet %s is an address in a subnet; the subnet is %s", pool, pool.Masked())
 		}
 	}
-	network, err := p.Attacher.Pool(ctx, in.Options["network"], pool)
-	if err != nil && workload.KindOf(err) != workload.Invalid {
+	network, err := p.Attacher.Pool(ctx, in.Options["network"], pool, in.V6)
+	switch {
+	case err == nil:
+	case workload.KindOf(err) == workload.Full && in.V6:
+		return nil, fmt.Errorf("--ipv6: %w, or leave --ipv6 out", err)
+	case workload.KindOf(err) != workload.Invalid:
 		return nil, err
-	}
-	if err != nil {
+	default:
 		return nil, fmt.Errorf("%w (--subnet POOL or --ipam-opt network=NAME chooses a network; netd docker install --network NAME does all of this)", err)
 	}
 	if !pool.IsValid() {
@@ -246,7 +250,7 @@ func (p Plugin) createNetwork(ctx context.Context, in networkRequest) (any, erro
 	case is("enable_ipv4") == "false", len(in.IPv4Data) == 0:
 		return nil, errors.New("a network without IPv4: netd gives Docker's containers an IPv4 address, and an IPv6 one besides with --ipv6 --subnet POOL6")
 	}
-	for _, d := range append(in.IPv4Data, in.IPv6Data...) {
+	for _, d := range slices.Concat(in.IPv4Data, in.IPv6Data) {
 		if d.AddressSpace != addressSpace {
 			return nil, errors.New("netd gives the addresses itself: add --ipam-driver netd")
 		}
@@ -254,18 +258,33 @@ func (p Plugin) createNetwork(ctx context.Context, in networkRequest) (any, erro
 			return nil, errors.New("--aux-address: name addresses that are not to be handed out as reserved in the file")
 		}
 	}
-	if name, ok := generic["network"]; ok {
-		pool, err := netip.ParsePrefix(in.IPv4Data[0].Pool)
+	return struct{}{}, p.oneNetwork(ctx, in, generic["network"])
+}
+
+// oneNetwork refuses pools of another network of the file than the one that is named, or than the first of them is of.
+func (p Plugin) oneNetwork(ctx context.Context, in networkRequest, name string) error {
+	by := "-o network=" + name
+	for i, d := range slices.Concat(in.IPv4Data, in.IPv6Data) {
+		pool, err := netip.ParsePrefix(d.Pool)
 		if err != nil || pool.Bits() == 0 { // the pool of the file's only network, or of one that --ipam-opt named
 			pool = netip.Prefix{}
 		}
-		if of, err := p.Attacher.Pool(ctx, "", pool); err != nil {
-			return nil, fmt.Errorf("-o network=%s: %w; give its pool as --subnet", name, err)
-		} else if of != name {
-			return nil, fmt.Errorf("-o network=%s: the addresses are those of network %q", name, of)
+		if name == "" && !pool.IsValid() {
+			continue
+		}
+		of, err := p.Attacher.Pool(ctx, "", pool, i >= len(in.IPv4Data))
+		switch {
+		case err != nil && !pool.IsValid() && workload.KindOf(err) == workload.Invalid:
+			return fmt.Errorf("%s: %w; give its pool as --subnet", by, err)
+		case err != nil:
+			return err
+		case name == "":
+			name, by = of, fmt.Sprintf("--subnet %s, of network %q", pool, of)
+		case of != name:
+			return fmt.Errorf("%s: the addresses are those of network %q", by, of)
 		}
 	}
-	return struct{}{}, nil
+	return nil
 }
 
 // Endpoints.
