@@ -41,8 +41,8 @@ func (p page) Write(b []byte) (int, error) {
 	return len(b), err
 }
 
-// legible spells control characters out: a link's name may hold any, and a terminal would obey them. netd's own colours stay, and a
-// cleared screen in front.
+// legible spells control characters out, and those that turn a line around: a link's name may hold any, and a terminal would obey
+// them. netd's own colours stay, and a cleared screen in front.
 func legible(s string) string {
 	start, rest := "", s
 	if after, ok := strings.CutPrefix(s, clearScreen); ok {
@@ -73,7 +73,9 @@ func legible(s string) string {
 	return out.String() + rest
 }
 
-func isControl(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+func isControl(r rune) bool {
+	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+}
 
 var ownColor = regexp.MustCompile("^(" + strings.ReplaceAll(strings.Join([]string{red, green, yellow, dim, plain}, "|"), "[", `\[`) + ")")
 

@@ -114,6 +114,7 @@ func TestLegible(t *testing.T) {
 		"both ens33 and ev\x1b]0;x\a hold it\n":              "both ens33 and ev\\x1b]0;x\\a hold it\n",
 		clearScreen + "In sync" + clearScreen + "\r" + "x\n": clearScreen + "In sync\\x1b[H\\x1b[2J\\x1b[3J\\rx\n",
 		"c1 \u009b2J\n":                                      "c1 \\u009b2J\n",
+		"web\u202e 1.2.3.4\u2066 контейнер\n":                "web\\u202e 1.2.3.4\\u2066 контейнер\n", // it would turn the line around
 	} {
 		var out strings.Builder
 		if _, err := (page{Writer: &out}).Write([]byte(in)); err != nil || out.String() != want {
