@@ -80,6 +80,62 @@ func TestCNIDualStack(t *testing.T) {
 	}
 }
 
+// TestCNIFlows: the kernel keeps no flow of a container that went, neither one that it began nor one to it, whoever took it away; those
+// of another stay.
+func TestCNIFlows(t *testing.T) {
+	l := newLab(t, "vxlan")
+	h := l.hosts[0]
+	h.start()
+	stays := netns.New(t, "stays")
+	kept := h.address(h.add(pluginCall{id: "stays", netns: stays.Path()}))
+	flows := func(addr string) (n int) {
+		for line := range strings.Lines(h.Run(t, "cat /proc/net/nf_conntrack")) {
+			if strings.Contains(line, "src="+addr+" ") {
+				n++
+			}
+		}
+		return n
+	}
+	talks := func(box *netns.NS, addr string) {
+		t.Helper()
+		box.Run(t, "socat -u FILE:/proc/version UDP:192.168.170.138:9")
+		h.Run(t, "socat -u FILE:/proc/version UDP:"+addr+":9")
+		if n := flows(addr); n != 2 {
+			t.Fatalf("%d flows of %s: the test proves nothing", n, addr)
+		}
+	}
+	talks(stays, kept)
+	for _, how := range []string{"a daemon", "a plugin", "the sweep"} {
+		box, err := netns.At("/run/netns/goes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := pluginCall{id: "c1", netns: box.Path()}
+		addr := h.address(h.add(c))
+		talks(box, addr)
+		switch how {
+		case "a daemon":
+			h.del(c)
+		case "a plugin":
+			h.stop(syscall.SIGTERM)
+			h.del(c)
+			h.start()
+		}
+		if err := box.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		l.wait("no flow, by "+how, func() string {
+			if flows(addr) > 0 {
+				return h.Run(t, "cat /proc/net/nf_conntrack")
+			}
+			return ""
+		})
+		if n := flows(kept); n != 2 {
+			t.Errorf("by %s the other has %d flows", how, n)
+		}
+	}
+}
+
 // TestCNILeaving: DEL answers before the kernel has let the link go, and nobody can tell: what comes right after it has the
 // namespace, the name, the address that are given back; what is left when the daemon dies over it goes with whoever is next.
 func TestCNILeaving(t *testing.T) {

@@ -306,10 +306,22 @@ func TestCNIChain(t *testing.T) {
 	h.Run(t, "sysctl -q -w net.ipv4.ip_forward=1")
 	box := netns.New(t, "box")
 	c := pluginCall{id: "c1", netns: box.Path(), version: "1.0.0"}
-	prev := h.add(c).raw
+	c1 := h.add(c)
+	prev := c1.raw
+	l.hosts[1].start()
+	l.reach()
+	times := func() (took [2]time.Duration) { // of 500 kB from the far container, and to it
+		began := time.Now()
+		l.transfers(l.hosts[1].container, box, h.address(c1))
+		took[0], began = time.Since(began), time.Now()
+		l.transfers(box, l.hosts[1].container, "10.10.194.134")
+		took[1] = time.Since(began)
+		return took
+	}
+	free := times()
 	chain := []map[string]any{
 		{"type": "portmap", "snat": true, "runtimeConfig": map[string]any{"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}}},
-		{"type": "bandwidth", "ingressRate": 100_000_000, "ingressBurst": 10_000_000, "egressRate": 100_000_000, "egressBurst": 10_000_000},
+		{"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000},
 		{"type": "firewall", "backend": "iptables"},
 		{"type": "tuning", "sysctl": map[string]string{"net.ipv4.conf.IFNAME.arp_filter": "1"}},
 	}
@@ -356,6 +368,27 @@ func TestCNIChain(t *testing.T) {
 		t.Errorf("tuning: %q", b)
 	}
 	h.inSync() // what they made is theirs
+	// 500 kB at 1 MB/s, of which 100 kB go at once, either way; before the plugin they took some milliseconds.
+	limited := times()
+	t.Logf("500 kB take %v to the container and %v from it, and %v before the plugin bandwidth", limited[0], limited[1], free)
+	for i, took := range limited {
+		if took < 350*time.Millisecond || took > 10*time.Second || took < free[i] {
+			t.Errorf("the limit of 1 MB/s: they take %v", took)
+		}
+	}
+	// A wire that somebody takes away comes back as netd's: the limits were not netd's, and come with the next ADD.
+	h.Run(t, "ip link del "+linkOf("c1"))
+	l.wait("the wire", func() string {
+		out, _ := box.Output("ip", "link", "show", "dev", "eth0")
+		if !strings.Contains(out, ",UP") {
+			return out
+		}
+		return ""
+	})
+	h.inSync()
+	if out := h.Run(t, "tc qdisc show dev "+linkOf("c1")); strings.Contains(out, "tbf") {
+		t.Errorf("a limit on a new wire:\n%s", out)
+	}
 	c.conf = map[string]any{"prevResult": prev}
 	c.command = "CHECK"
 	if out, code := h.cni(c); code != 0 {

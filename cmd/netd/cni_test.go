@@ -280,15 +280,22 @@ func TestCNIKilled(t *testing.T) {
 	c := pluginCall{id: "c1", netns: box.Path()}
 	a := h.add(c)
 
-	// A full disk: an error that says so, nothing handed out, and who is attached is not concerned.
+	// A full disk: an error that says so, nothing handed out, nothing taken away, and who is attached is not concerned.
+	wordy := func(id string) pluginCall { // so much to write down
+		return pluginCall{command: "ADD", id: id, netns: "/run/netns/" + strings.Repeat("./", 2000) + netns.New(t, id).Name}
+	}
+	var old []string
+	for i := range 8 {
+		old = append(old, fmt.Sprintf("old%d", i))
+		h.add(wordy(old[i]))
+	}
 	fill()
-	code, next := 0, pluginCall{command: "ADD"}
+	code, next := 0, pluginCall{}
 	for i := 0; code == 0; i++ { // the first may find room that the database has
 		if i == 20 {
 			t.Fatal("the disk never was full")
 		}
-		next.id = fmt.Sprintf("next%d", i)
-		next.netns = "/run/netns/" + strings.Repeat("./", 2000) + netns.New(t, next.id).Name // so much to write down
+		next = wordy(fmt.Sprintf("next%d", i))
 		_, code = h.cni(next)
 	}
 	if says := h.refused(5, next); !strings.Contains(says, "no space left on device") {
@@ -297,9 +304,32 @@ func TestCNIKilled(t *testing.T) {
 	if out := h.Run(t, "ip -o link") + h.must(0, "show", "workloads"); strings.Contains(out, linkOf(next.id)) || strings.Contains(out, next.id) {
 		t.Errorf("after an ADD on a full disk:\n%s", out)
 	}
+	gc := pluginCall{command: "GC", conf: map[string]any{"cni.dev/valid-attachments": []map[string]string{{"containerID": "c1", "ifname": "eth0"}}}}
+	if says := h.refused(5, gc); !strings.Contains(says, "no space left on device") {
+		t.Errorf("GC on a full disk: %q", says)
+	}
+	there := func() (n int) {
+		out := h.Run(t, "ip -o link")
+		for _, id := range old {
+			if strings.Contains(out, linkOf(id)) && strings.Contains(h.must(0, "show", "workloads"), id) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := there(); n != len(old) {
+		t.Errorf("after GC on a full disk %d of %d are there", n, len(old))
+	}
 	h.Run(t, "ping -c1 -w20 "+h.address(a))
 	empty()
 	h.inSync()
+	if out, code := h.cni(gc); code != 0 {
+		t.Errorf("GC: %s", out)
+	}
+	h.inSync()
+	if n := there(); n != 0 {
+		t.Errorf("after GC %d of %d are there", n, len(old))
+	}
 	h.add(next)
 	h.inSync()
 
