@@ -136,7 +136,7 @@ func (d *daemonState) settle(ctx context.Context, r reading) error {
 		return err
 	}
 	if err := d.host.db.SetGood(b); err != nil {
-		return err
+		return &exit{exitFailed, err} // the file is good
 	}
 	d.take(r.src, r.c)
 	d.log.Info("configuration taken", zap.String("config", r.c.Digest[:7]))

@@ -66,7 +66,7 @@ type Tx struct{ tx *bbolt.Tx }
 // Update runs f in one transaction, which costs one synchronous write whatever f does. An error of f undoes it all.
 func (d *DB) Update(f func(Tx) error) error {
 	if err := d.db.Update(func(tx *bbolt.Tx) error { return f(Tx{tx}) }); err != nil {
-		return fmt.Errorf("writing %s: %w", d.db.Path(), err)
+		return fmt.Errorf("writing %s: %w", d.db.Path(), advised(err, d.dir, "--state-dir"))
 	}
 	return nil
 }

@@ -52,14 +52,11 @@ func TakeLock(runDir, name, command string) (*Lock, error) {
 
 func openLock(runDir, name string) (*os.File, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
-		if errors.Is(err, unix.EROFS) {
-			return nil, fmt.Errorf("taking the lock: %w; --run-dir names a folder that can be written", err)
-		}
-		return nil, fmt.Errorf("taking the lock: %w", err)
+		return nil, fmt.Errorf("taking the lock: %w", advised(err, runDir, "--run-dir"))
 	}
 	f, err := os.OpenFile(filepath.Join(runDir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("taking the lock: %w", err)
+		return nil, fmt.Errorf("taking the lock: %w", advised(err, runDir, "--run-dir"))
 	}
 	return f, nil
 }
@@ -76,7 +73,7 @@ func own(f *os.File, command string) (*Lock, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("taking the lock %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("taking the lock %s: %w", f.Name(), advised(err, filepath.Dir(f.Name()), "--run-dir"))
 	}
 	return &Lock{f}, nil
 }

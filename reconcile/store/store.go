@@ -17,6 +17,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // Schema is the version of netd.db's layout.
@@ -61,19 +62,30 @@ func Open(dir string, readOnly bool) (*DB, error) {
 			return d, nil
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("opening the state: %w", err)
+		return nil, fmt.Errorf("opening the state: %w", advised(err, dir, "--state-dir"))
 	}
 	d.db, err = openSound(file, &bbolt.Options{ReadOnly: readOnly, Timeout: 5 * time.Second})
 	if errors.Is(err, berrors.ErrTimeout) {
 		err = ErrBusy
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", file, err)
+		return nil, fmt.Errorf("opening %s: %w", file, advised(err, dir, "--state-dir"))
 	}
 	if err := d.init(readOnly); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", file, err), d.db.Close())
+		return nil, errors.Join(fmt.Errorf("opening %s: %w", file, advised(err, dir, "--state-dir")), d.db.Close())
 	}
 	return d, nil
+}
+
+// advised is an error of writing to one of netd's folders, with what to do where it is the disk's and not the folder's.
+func advised(err error, dir, flag string) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w; make room on the disk of %s (df -h, df -i)", err, dir)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w; %s names a folder that can be written", err, flag)
+	}
+	return err
 }
 
 func (d *DB) init(readOnly bool) error {
@@ -144,7 +156,7 @@ func (d *DB) put(bucket []byte, key string, value []byte) error {
 		return tx.Bucket(bucket).Put([]byte(key), value)
 	})
 	if err != nil {
-		return fmt.Errorf("keeping %s: %w", key, err)
+		return fmt.Errorf("keeping %s: %w", key, advised(err, d.dir, "--state-dir"))
 	}
 	return nil
 }
@@ -231,20 +243,21 @@ func (d *DB) SetGood(b []byte) error {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(d.good()), 0o700); err != nil {
-		return fmt.Errorf("keeping the configuration: %w", err)
+		return fmt.Errorf("keeping the configuration: %w", advised(err, d.dir, "--state-dir"))
 	}
-	temp, err := os.CreateTemp(filepath.Dir(d.good()), "good-*")
+	// Always of one name: it is in an error that comes again and again and is to be told once, and a crash leaves one at most.
+	temp, err := os.OpenFile(d.good()+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("keeping the configuration: %w", err)
+		return fmt.Errorf("keeping the configuration: %w", advised(err, d.dir, "--state-dir"))
 	}
-	defer os.Remove(temp.Name())
 	_, err = temp.Write(b)
 	err = errors.Join(err, temp.Sync(), temp.Close())
 	if err == nil {
 		err = os.Rename(temp.Name(), d.good())
 	}
 	if err != nil {
-		return fmt.Errorf("keeping the configuration: %w", err)
+		_ = os.Remove(temp.Name())
+		return fmt.Errorf("keeping the configuration: %w", advised(err, d.dir, "--state-dir"))
 	}
 	return nil
 }
