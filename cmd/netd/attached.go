@@ -153,6 +153,25 @@ func (a *app) attachedHere(ctx context.Context, c *config.Config) (v attachedVie
 	return v, err == nil, err
 }
 
+// nodeBefore is the node that this host is to the daemon, or was when it was written to last; empty where that is not known.
+func (a *app) nodeBefore(ctx context.Context) string {
+	client, err := a.dialDaemon(ctx)
+	if err != nil {
+		return ""
+	}
+	if client != nil {
+		var v attachedView
+		_ = client.do(ctx, "GET", "/v1/attached", request{}, &v)
+		return v.Node
+	}
+	db, err := store.Open(a.stateDir, true)
+	if err != nil {
+		return ""
+	}
+	defer db.Close()
+	return db.Applied().Node
+}
+
 // attachedOnDisk is what the store knows; nothing where it cannot be read, which is said elsewhere.
 func (a *app) attachedOnDisk() (es []store.Endpoint) {
 	db, err := store.Open(a.stateDir, true)

@@ -54,7 +54,7 @@ Exits 0; 3 where something is FAIL.`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			site, err := a.site()
+			site, err := a.site(ctx)
 			if err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ Exits 0; 3 where something is FAIL.`,
 }
 
 // site is this host, as a node of the file.
-func (a *app) site() (*doctor.Site, error) {
+func (a *app) site(ctx context.Context) (*doctor.Site, error) {
 	if os.Geteuid() != 0 {
 		return nil, fail(exitNoPerm, "doctor looks at sockets, rules and the wire")
 	}
@@ -117,13 +117,20 @@ func (a *app) site() (*doctor.Site, error) {
 			if n, ok := x.(*net.IPNet); ok {
 				addr, _ := netip.AddrFromSlice(n.IP)
 				bits, _ := n.Mask.Size()
-				local.Addrs = append(local.Addrs, netip.PrefixFrom(addr.Unmap(), bits))
 				holders[addr.Unmap()] = l.Name
-				held[addr.Unmap()] = local.Addrs[len(local.Addrs)-1]
+				held[addr.Unmap()] = netip.PrefixFrom(addr.Unmap(), bits)
+				if !object.IsVXLANName(l.Name) {
+					local.Addrs = append(local.Addrs, held[addr.Unmap()])
+				}
 			}
 		}
 	}
 	node, _, err := c.Identify(a.node, local)
+	if err != nil && a.node == "" { // its address may be lost, which is what a check says
+		if before, ok := c.Node(a.nodeBefore(ctx)); ok {
+			node, err = before, nil
+		}
+	}
 	if err != nil {
 		return nil, &exit{exitConfig, err}
 	}

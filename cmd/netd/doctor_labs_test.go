@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +101,40 @@ func TestDoctorAddress(t *testing.T) {
 	for _, name := range []string{"pwn", "q"} {
 		if os.Remove(name) == nil {
 			t.Error("a part of the link's name was run")
+		}
+	}
+}
+
+// TestDoctorLease has a host lose its node's address to another, as a DHCP lease does: which node it is was known when netd wrote to
+// it, and is asked of the daemon where one runs. Where neither knows, what is said names no address that netd itself gave it.
+func TestDoctorLease(t *testing.T) {
+	l := newLab(t, "vxlan")
+	a := l.hosts[0]
+	a.Run(t, "sysctl -qw net.ipv4.conf.ens33.promote_secondaries=1")
+	lost := func(how string) {
+		t.Helper()
+		a.Run(t, "ip addr add 192.168.170.77/24 dev ens33")
+		a.Run(t, "ip addr del 192.168.170.137/24 dev ens33")
+		c := a.fault("address", doctor.Fail, "no link of this host holds the node's address 192.168.170.137")
+		a.sh(c.Fix)
+		a.Run(t, "ip addr del 192.168.170.77/24 dev ens33")
+		if c := a.fault("address", doctor.OK, "192.168.170.137/24"); c.Fixed != "" {
+			t.Errorf("%s: %+v", how, c)
+		}
+	}
+	a.must(0, "apply", "-y")
+	lost("without a daemon")
+	a.start()
+	a.synced()
+	lost("with one")
+	a.stop(syscall.SIGTERM)
+
+	a.Run(t, "ip addr add 192.168.170.77/24 dev ens33")
+	a.Run(t, "ip addr del 192.168.170.137/24 dev ens33")
+	a.dir = t.TempDir() // what it was is forgotten
+	for command, code := range map[string]int{"doctor": exitConfig, "plan": exitConfig, "status": exitNoDaemon} {
+		if out := a.must(code, command); !strings.Contains(out, "this host is no node of the file: its addresses are 192.168.170.77/24, its name is") {
+			t.Errorf("netd %s: %s", command, out)
 		}
 	}
 }

@@ -218,7 +218,9 @@ func (h *host) local(ctx context.Context) (config.Local, error) {
 	}
 	out := config.Local{Hostname: facts.Name}
 	for _, l := range facts.Links {
-		out.Addrs = append(out.Addrs, l.Addrs...)
+		if !object.IsVXLANName(l.Name) { // netd's own address is none that a file would have
+			out.Addrs = append(out.Addrs, l.Addrs...)
+		}
 	}
 	return out, nil
 }
