@@ -55,9 +55,7 @@ func (k *Kernel) RemoveVeths(indexes []int) error {
 func (c *conn) deleteLink(index int) error {
 	b := &batch{}
 	b.begin(unix.RTM_DELLINK, 0)
-	var head [unix.SizeofIfInfomsg]byte
-	native.PutUint32(head[4:], uint32(index))
-	b.raw(head[:]...)
+	b.ifinfo(index, 0, 0)
 	b.end()
 	if err := c.run(b, nil)[0]; err != nil && !errors.Is(err, unix.ENODEV) {
 		return err

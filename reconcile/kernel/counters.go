@@ -11,7 +11,7 @@ const iflaStats64 = 23 // IFLA_STATS64
 // Packets are the packets that went through the host's end of a veth: in from the container, out to it.
 func (k *Kernel) Packets(link string) (in, out uint64, there bool, err error) {
 	var req encoder
-	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	req.ifinfo(0, 0, 0)
 	req.attr(unix.IFLA_IFNAME, cString(link))
 	err = k.c.get(unix.RTM_GETLINK, 0, req.b, func(body []byte) error {
 		there = true

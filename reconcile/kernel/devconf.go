@@ -61,9 +61,7 @@ func (s sysctls) setInOne(changes []reconcile.Change, links linkTable) error {
 	families.attr(unix.AF_INET|unix.NLA_F_NESTED, inet.b)
 	b := &batch{}
 	b.begin(unix.RTM_NEWLINK, 0)
-	var head [unix.SizeofIfInfomsg]byte
-	native.PutUint32(head[4:], uint32(l.index))
-	b.raw(head[:]...)
+	b.ifinfo(l.index, 0, 0)
 	b.attr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, families.b)
 	b.end()
 	if err := s.k.c.run(b, nil)[0]; err != nil {

@@ -153,15 +153,14 @@ func (c *conn) set(l link, to setting) error {
 	}
 	b := &batch{}
 	b.begin(unix.RTM_NEWLINK, 0)
-	var head [unix.SizeofIfInfomsg]byte
-	native.PutUint32(head[4:], uint32(l.index))
+	var flags, change uint32
 	if l.up() != to.up {
+		change = unix.IFF_UP
 		if to.up {
-			native.PutUint32(head[8:], unix.IFF_UP)
+			flags = unix.IFF_UP
 		}
-		native.PutUint32(head[12:], unix.IFF_UP)
 	}
-	b.raw(head[:]...)
+	b.ifinfo(l.index, flags, change)
 	if to.mac != (object.MAC{}) && l.mac != to.mac {
 		b.attr(unix.IFLA_ADDRESS, to.mac[:])
 	}
@@ -340,9 +339,7 @@ func (s links) updateVXLAN(have, want object.VXLAN) error {
 		info.attr(unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data.b)
 		b := &batch{}
 		b.begin(unix.RTM_NEWLINK, 0)
-		var head [unix.SizeofIfInfomsg]byte
-		native.PutUint32(head[4:], uint32(l.index))
-		b.raw(head[:]...)
+		b.ifinfo(l.index, 0, 0)
 		b.attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info.b)
 		b.end()
 		if err := s.k.c.run(b, nil)[0]; err != nil {

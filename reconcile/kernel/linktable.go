@@ -174,9 +174,7 @@ func (t linkTable) own(name string) (link, error) {
 // getLink reads one link, by its index where that is not 0, else by its name.
 func getLink(c *conn, index int, name string) (l link, there bool, err error) {
 	var req encoder
-	var head [unix.SizeofIfInfomsg]byte
-	native.PutUint32(head[4:], uint32(index))
-	req.raw(head[:]...)
+	req.ifinfo(index, 0, 0)
 	if index == 0 {
 		req.attr(unix.IFLA_IFNAME, cString(name))
 	}
@@ -200,7 +198,7 @@ const (
 func readLinks(c *conn) (linkTable, error) {
 	var t linkTable
 	var req encoder
-	req.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	req.ifinfo(0, 0, 0)
 	req.u32(unix.IFLA_EXT_MASK, rtextFilterSkipStats)
 	err := c.dump(unix.RTM_GETLINK, req.b, func() {
 		t = linkTable{byName: map[string]link{}, byIndex: map[int]link{}}

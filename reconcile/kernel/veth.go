@@ -136,7 +136,7 @@ func (s links) createVeth(w object.Veth) error {
 	name := w.Peer
 	was := unix.Stat_t{}
 	var peer, data, info encoder
-	peer.raw(make([]byte, unix.SizeofIfInfomsg)...) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
+	peer.ifinfo(0, 0, 0) // it cannot be up before the pair is one (drivers/net/veth.c, veth_open)
 	peer.attr(unix.IFLA_ADDRESS, w.PeerMAC[:])
 	peer.u32(unix.IFLA_MTU, uint32(w.PeerMTU))
 	oneQueue(&peer)
@@ -168,7 +168,7 @@ func (s links) createVeth(w object.Veth) error {
 	info.attr(unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data.b)
 	b := &batch{}
 	b.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	b.raw(make([]byte, unix.SizeofIfInfomsg)...)
+	b.ifinfo(0, 0, 0)
 	b.attr(unix.IFLA_IFNAME, cString(w.Name))
 	b.attr(unix.IFLA_ADDRESS, w.MAC[:])
 	b.u32(unix.IFLA_MTU, uint32(w.MTU))

@@ -26,6 +26,16 @@ type encoder struct{ b []byte }
 
 func (e *encoder) raw(p ...byte) { e.b = append(e.b, p...) }
 
+// ifinfo appends the head of a message about a link (struct ifinfomsg): which one by its index, 0 where its name says that, and which
+// of its flags are to be as they are in flags.
+func (e *encoder) ifinfo(index int, flags, change uint32) {
+	var head [unix.SizeofIfInfomsg]byte
+	native.PutUint32(head[4:], uint32(index))
+	native.PutUint32(head[8:], flags)
+	native.PutUint32(head[12:], change)
+	e.raw(head[:]...)
+}
+
 func (e *encoder) attr(typ uint16, data []byte) {
 	e.b = native.AppendUint16(e.b, uint16(4+len(data)))
 	e.b = native.AppendUint16(e.b, typ)
