@@ -23,7 +23,6 @@ import (
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
 	"netd/reconcile/watch"
-	"netd/reconcile/workload"
 )
 
 func (a *app) runCmd() *cobra.Command {
@@ -279,11 +278,6 @@ var resync = time.Minute
 // addressWait is for how long being ready waits for the node's address.
 var addressWait = 30 * time.Second
 
-// waits reports whether this host has no place in the configuration for want of its address. It runs on the loop's goroutine.
-func (d *daemonState) waits(err error) bool {
-	return d.homeless != nil && !d.named || errors.Is(err, desired.ErrNoAddress)
-}
-
 // watched reads a list of paths that the loop writes.
 func (d *daemonState) watched(list *[]string) func() []string {
 	return func() []string {
@@ -329,134 +323,4 @@ func (d *daemonState) call(ctx context.Context, f func(context.Context)) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// compile is the loop's question what is wanted. It runs on the loop's goroutine.
-func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error) {
-	d.learning = nil
-	if d.host.db.Resting() {
-		d.set(func(s *statusView) { s.Resting = true })
-		return reconcile.Want{}, false, nil
-	}
-	if d.homeless != nil {
-		d.accept(ctx, *d.homeless)
-	}
-	if d.config == nil {
-		return reconcile.Want{}, false, nil
-	}
-	if !d.named {
-		n, warning, err := d.host.identify(ctx, d.config, d.a.node)
-		if err != nil {
-			return reconcile.Want{}, false, err
-		}
-		d.node, d.named = n, true
-		if warning != "" {
-			d.log.Warn(warning)
-		}
-		d.set(func(s *statusView) { s.Node = n.Name })
-	}
-	d.bgp(ctx)
-	d.finish(ctx)
-	d.settleHanded(ctx)
-	now, err := d.host.compile(ctx, d.config, d.node)
-	if err != nil {
-		return reconcile.Want{}, false, err
-	}
-	d.sweep(ctx, now.gone)
-	made := applied(d.config, d.node, now.facts.Endpoints)
-	made.Short = d.host.short
-	if was := d.host.db.Applied(); !slices.Equal(made.Workloads, d.ids) || was.Digest != made.Digest || was.Short != made.Short {
-		if err := d.host.db.SetApplied(made); err != nil {
-			return reconcile.Want{}, false, err
-		}
-		d.ids = made.Workloads
-	}
-	netns := watchedFor(d.config, d.node)
-	d.mu.Lock()
-	if !slices.Equal(d.netns, netns) { // what happened there before they are watched, the watch tells
-		d.netns = netns
-		d.otherNetns.Set()
-	}
-	d.mu.Unlock()
-	d.set(func(s *statusView) {
-		s.Resting, s.Pending, s.Notes, s.LinksDown, s.Config = false, now.pending, now.notes, now.down, d.config.Digest
-		s.Networks = nil
-		for _, n := range d.config.Networks {
-			s.Networks = append(s.Networks, networkView{n.Name, n.Mode})
-		}
-	})
-	if slices.ContainsFunc(now.pending, func(p workload.Pending) bool { return p.Soon }) {
-		time.AfterFunc(20*time.Millisecond, d.pokes.Whole) // the bind mount comes some milliseconds after the file
-	}
-	d.learning = now.learning
-	return now.want, true, nil
-}
-
-// report is what the loop tells of each pass.
-func (d *daemonState) report(r reconcile.Report) {
-	trouble, none := d.failures.tell(d.log, r)
-	if d.failures.unsettled(r) {
-		d.log.Debug("not as it was set; looked at again", zap.Error(r.Err))
-		none = true
-	}
-	if r.Whole {
-		d.host.short = r.Err != nil
-	}
-	d.slack.Changed(len(r.Events))
-	made := reconcile.Plan{Changes: make([]reconcile.Change, 0, len(r.Events))}
-	each := d.log.Core().Enabled(zapcore.DebugLevel)
-	for _, e := range r.Events {
-		var fields []zap.Field
-		if e.Err == nil && (each || e.Change.Drift) { // of a large table that costs as much as the pass
-			fields = []zap.Field{zap.String("op", e.Change.Op.String()), zap.String("kind", e.Change.Key.Kind), zap.String("name", e.Change.Key.Name),
-				zap.String("text", e.Change.Text()), zap.String("cause", e.Change.Because.Text), zap.Duration("took", e.Took)}
-		}
-		switch {
-		case e.Err != nil: // failures.tell
-		case e.Change.Drift:
-			fields = append(fields, zap.String("differed", reconcile.Difference(e.Change.Have, e.Change.Want)))
-			if e.By != "" {
-				fields = append(fields, zap.String("by", e.By))
-			}
-			d.log.Info("repaired", fields...)
-		default:
-			if each {
-				d.log.Debug("done", fields...)
-			}
-			made.Changes = append(made.Changes, e.Change)
-		}
-	}
-	if n := made.Counts(); len(made.Changes) > 0 {
-		d.log.Info("converged", zap.String("cause", r.Why), zap.Int("added", n.Add), zap.Int("changed", n.Change), zap.Int("destroyed", n.Destroy), zap.Duration("took", r.Took))
-	}
-	text := ""
-	switch {
-	case r.Err != nil && none:
-	case r.Err != nil && trouble != "":
-		text = trouble
-	case r.Err != nil:
-		text = r.Err.Error()
-	case r.Whole:
-		d.able.Set()
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := &d.status
-	if text != "" && text != s.Error && trouble == "" {
-		d.log.Error("pass", zap.String("cause", text))
-	}
-	if r.Whole || text != "" { // that a few places are well says nothing of what failed elsewhere
-		s.Error = text
-	}
-	s.Conflicts, s.Contested, s.LastPass, s.Took = r.Conflicts, r.Contested, time.Now(), r.Took.Seconds()
-	s.Repairs = append(s.Repairs, repairs(r.Events, time.Now())...)
-	if n := len(s.Repairs); n > 10 {
-		s.Repairs = slices.Clone(s.Repairs[n-10:])
-	}
-}
-
-func (d *daemonState) set(change func(*statusView)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	change(&d.status)
 }
