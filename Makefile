@@ -39,7 +39,7 @@ vm: guest ## the mode ipip, bonds and VLANs, a clock that is set back, and kerne
 	$(call guest,./cmd/netd,TestKilled/ipip)
 	$(call guest,./cmd/netd,TestCrossSubnet/ipip TestSmallPath/ipip TestUnderlayChanges/ipip)
 	$(call guest,./cmd/netd,TestUnderlayKinds)
-	$(call guest,./cmd/netd,TestReceive TestModeAlone)
+	$(call guest,./cmd/netd,TestReceive TestModeAlone TestClockJumps)
 	$(call guest,./reconcile/speaker,TestClockSetBack)
 	$(call guest,./cmd/netd,TestDoctorGuest,-later vxlan$(comma)ipip)
 	$(call guest,./cmd/netd,TestLacking,-append ipv6.disable=1 -later nf_tables$(comma)nft_$(comma)vxlan)

@@ -63,7 +63,7 @@ func (d *daemonState) statusNow() statusView {
 	v.Repairs, v.Pending = slices.Clone(v.Repairs), slices.Clone(v.Pending)
 	rejected := d.rejected
 	d.mu.Unlock()
-	v.Daemon = true
+	v.Daemon, v.Since = true, time.Now().Add(-time.Since(d.since)) // the clock may have been set since
 	if d.config != nil && d.named {
 		v.Nodes, v.Addresses = nodesOf(d.config, d.node), blocksOf(d.config, d.node, v.Pending, d.host.core.All())
 	}
