@@ -50,7 +50,10 @@ func TestUnderlayChanges(t *testing.T) {
 			}
 			l := newUnderlay(t, fmt.Sprintf(twoSites, x.mode), "a", "b")
 			netns.New(t, "dhcp")
-			l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "a eth1", "dhcp lan 192.168.1.253/24")
+			world := netns.New(t, "world")
+			l.wire("a eth0 192.168.1.1/24", "b eth0 192.168.1.2/24", "a eth1", "dhcp lan 192.168.1.253/24", "world w0 192.0.2.254/24", "world w1 192.168.1.254/24")
+			world.Run(t, "ip addr add 203.0.113.1/32 dev lo")
+			world.Run(t, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1")
 			a, b := l.hosts[0], l.hosts[1]
 			a.Run(t, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1") // else either link answers for the other's address
 			for _, h := range l.hosts {
@@ -106,6 +109,16 @@ func TestUnderlayChanges(t *testing.T) {
 			both("an answer after the new name", 1000)
 			a.has("sysctl net.ipv4.conf.lan0.forwarding", "= 1")
 			a.has("nft list chain inet netd spoof", `"lan0"`)
+			a.has("nft list set inet netd switched", `"lan0"`) // it was netd that switched it, under whatever name
+
+			if _, err := a.Output("ip", "link", "set", "lan0", "name", "lan1"); err == nil { // Linux 6.1 wants it down for that
+				both("an answer after another name, given while it is up", 1000)
+				a.has("sysctl net.ipv4.conf.lan1.forwarding", "= 1")
+				a.has("nft list chain inet netd spoof", `"lan1"`)
+				a.has("nft list set inet netd switched", `"lan1"`)
+				a.Run(t, "ip link set lan1 name lan0")
+				both("an answer after the former name", 1000)
+			}
 
 			a.Run(t, "ip addr del 192.168.1.1/24 dev lan0")
 			a.Run(t, "ip addr add 192.168.1.1/24 dev eth1")
@@ -118,22 +131,32 @@ func TestUnderlayChanges(t *testing.T) {
 				a.has("ip route", "10.10.2.0/24 via 192.168.1.2 dev eth1 proto 142")
 			}
 
-			// A default route by another link: what comes back to masqueraded packets comes in there.
+			// A default route by another link: what comes back to masqueraded packets comes in there. Then by the underlay's instead:
+			// the other's switch is what it was.
+			forwards := func(link, value string) {
+				t.Helper()
+				l.wait("forwarding of "+link+" at "+value, func() string {
+					out, err := a.Output("sysctl", "-n", "net.ipv4.conf."+link+".forwarding")
+					if err != nil || out != value+"\n" {
+						return "it is " + out
+					}
+					return ""
+				})
+			}
+			forwards("lan0", "0")
 			a.Run(t, "ip addr add 192.0.2.1/24 dev lan0")
 			a.Run(t, "ip route add default via 192.0.2.254 dev lan0")
+			forwards("lan0", "1")
+			l.settled()
+			l.pings(a.container, "203.0.113.1", 1000)
 			a.Run(t, "sysctl -q -w net.ipv4.conf.lan0.forwarding=0")
-			l.wait("forwarding on the default route's link", func() string {
-				out, err := a.Output("sysctl", "-n", "net.ipv4.conf.lan0.forwarding")
-				if err != nil || out != "1\n" {
-					return "it is " + out
-				}
-				return ""
-			})
-
-			// That route by another link instead: the underlay's stays as it is.
-			a.Run(t, "ip route replace default via 192.168.1.2 dev eth1")
+			forwards("lan0", "1")
+			a.Run(t, "ip route replace default via 192.168.1.254 dev eth1")
+			forwards("lan0", "0")
 			both("an answer with another default route", 1000)
+			l.pings(a.container, "203.0.113.1", 1000)
 			a.has("sysctl net.ipv4.conf.eth1.forwarding", "= 1")
+			a.has("nft list set inet netd switched", `{ "eth1" }`)
 
 			// DHCP, as it is on many hosts: the lease of the file's address is renewed with another, which the client sets. That is
 			// said, with what is there instead, and nothing is changed by half; the right lease mends it.
@@ -166,6 +189,11 @@ func TestUnderlayChanges(t *testing.T) {
 			both("an answer with the address back", 1000)
 			if now := a.held(""); x.mode == "bgp" && !strings.Contains(now, "10.10.2.0/24 via 192.168.1.2 dev eth1") {
 				t.Errorf("with the address back there is\n%s", now)
+			}
+
+			a.must(0, "destroy", "-y")
+			for _, link := range []string{"lan0", "eth1"} { // the host was no router, and is none
+				a.has("sysctl net.ipv4.conf."+link+".forwarding", "= 0")
 			}
 		})
 	}

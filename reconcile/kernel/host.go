@@ -46,8 +46,8 @@ func (k *Kernel) Host(context.Context) (object.Host, error) {
 			}
 		}
 		if !hl.Loopback && l.master == 0 { // a bridge's or bond's port neither routes nor listens to routers by itself
-			hl.Forwarding = k.kept(object.LinkSysctl("ipv4", "conf", l.name, "forwarding"), l.forwarding) == 1
-			hl.AcceptRA = k.kept(object.LinkSysctl("ipv6", "conf", l.name, "accept_ra"), l.acceptRA)
+			hl.Forwarding = k.kept(object.LinkSysctl("ipv4", "conf", l.name, "forwarding"), l.forwarding, h.links) == 1
+			hl.AcceptRA = k.kept(object.LinkSysctl("ipv6", "conf", l.name, "accept_ra"), l.acceptRA, h.links)
 		}
 		out.Links = append(out.Links, hl)
 	}
@@ -86,8 +86,9 @@ func end(b []byte) netip.Addr {
 }
 
 // kept is a setting as it is without netd: what it was before netd first wrote it, else what it is.
-func (k *Kernel) kept(name string, is int) int {
-	if v, ok := k.store.Before(name); ok {
+func (k *Kernel) kept(name string, is int, links linkTable) int {
+	as, _ := k.keptAs(name, links) // of a table that asks nobody
+	if v, ok := k.store.Before(as); ok {
 		is, _ = strconv.Atoi(v)
 	}
 	return is
@@ -100,7 +101,7 @@ func (k *Kernel) before(name string) (int, error) {
 		return 0, err
 	}
 	is, _ := strconv.Atoi(v)
-	return k.kept(name, is), nil
+	return k.kept(name, is, linkTable{}), nil
 }
 
 // hostRoutes finds the links that default routes leave by, and the routes that BGP gave.

@@ -32,7 +32,11 @@ func readSysctl(s object.Sysctl) (value string, there bool, err error) {
 }
 
 func (s sysctls) List(_ context.Context, want []reconcile.Resource) ([]reconcile.Resource, []reconcile.Holder, error) {
-	return s.read(want, s.k.store.Names())
+	kept, err := s.k.keptNow(asking(s.k.c, nil))
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.read(want, kept)
 }
 
 // read reads what is wanted, and what is kept besides.
@@ -170,7 +174,11 @@ func (s sysctls) set(want reconcile.Resource, links linkTable) error {
 			return err
 		}
 		if there {
-			if err := s.k.store.Keep(w.Name, before); err != nil {
+			as, err := s.k.keptAs(w.Name, links)
+			if err != nil {
+				return err
+			}
+			if err := s.k.store.Keep(as, before); err != nil {
 				return fmt.Errorf("keeping what %s was: %w", w.Name, err)
 			}
 		}
@@ -205,7 +213,11 @@ func (s sysctls) Delete(_ context.Context, have reconcile.Resource) error {
 	if !ok {
 		return fmt.Errorf("not a sysctl: %T", have)
 	}
-	before, kept := s.k.store.Before(h.Name)
+	as, err := s.k.keptAs(h.Name, asking(s.k.c, nil))
+	if err != nil {
+		return err
+	}
+	before, kept := s.k.store.Before(as)
 	if !kept || h.In != "" {
 		return nil
 	}
@@ -226,5 +238,5 @@ func (s sysctls) Delete(_ context.Context, have reconcile.Resource) error {
 			return err
 		}
 	}
-	return s.k.store.Forget(h.Name)
+	return s.k.store.Forget(as)
 }
