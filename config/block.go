@@ -25,6 +25,7 @@ type block struct {
 	attrs hcl.Attributes
 	subs  hcl.Blocks
 	vague []string // attributes whose values follow from a fault elsewhere
+	meant []string // attributes that are there under a wrong name, which is reported
 }
 
 // open reads a block's body against the attributes that the schema knows.
@@ -42,14 +43,18 @@ func (p *parser) open(b *hcl.Block) *block {
 	for _, l := range b.Labels {
 		title += fmt.Sprintf(" %q", l)
 	}
+	var meant []string
 	for _, d := range diags {
+		if m := didMean.FindStringSubmatch(d.Detail); m != nil {
+			meant = append(meant, m[1])
+		}
 		if d.Summary, d.Detail = reword(d); d.Summary == unknownAttribute || d.Summary == unknownBlock {
 			d.Summary = title + ": " + d.Summary
 		}
 	}
 	p.report.hcl(diags)
 	p.expanded(len(content.Blocks), b.DefRange)
-	out := &block{p: p, doc: doc, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks}
+	out := &block{p: p, doc: doc, title: title, rng: b.DefRange, attrs: content.Attributes, subs: content.Blocks, meant: meant}
 	for _, a := range doc.Attributes {
 		if _, ok := content.Attributes[a.Name]; !ok {
 			out.missing(a.Name)
@@ -58,8 +63,14 @@ func (p *parser) open(b *hcl.Block) *block {
 	return out
 }
 
+// didMean is what HCL takes a name for that is not known.
+var didMean = regexp.MustCompile(`Did you mean "([^"]+)"`)
+
 // missing reports an attribute that is not given, if it is required.
 func (b *block) missing(name string) {
+	if slices.Contains(b.meant, name) {
+		return
+	}
 	for _, a := range b.doc.Attributes {
 		if a.Name == name && a.Required {
 			b.p.report.errorf(b.at(name), b.title+": "+name+" is missing", "Every %s needs %s, %s.", b.doc.Type, name, article(a.Type))

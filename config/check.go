@@ -248,7 +248,7 @@ func (p *parser) checkWorkloads() {
 			}
 			single := netip.PrefixFrom(a, a.BitLen())
 			if !slices.ContainsFunc(node.Blocks, func(b netip.Prefix) bool { return b.Contains(a) }) {
-				if p.unsure {
+				if p.unsure || node.blocksUnsure {
 					continue
 				}
 				p.report.errorf(w.addressRange, title+"address outside its node's blocks", "%s is in none of the blocks of node %q (%s).%s", a, node.Name, prefixList(node.Blocks), c.whose(a))

@@ -87,7 +87,7 @@ type Node struct {
 
 	rng, blocksRange, addressRange hcl.Range
 
-	addressUnsure bool // what is written is wrong, and reported
+	addressUnsure, blocksUnsure bool // what is written is wrong, and reported
 }
 
 // BGP holds what all sessions share.

@@ -128,8 +128,10 @@ func (p *parser) decodeNode(hb *hcl.Block) {
 	n := Node{Name: b.name(hb.Labels[0]), Pos: b.pos(), BlocksPos: posOf(b.at("blocks"))}
 	n.Address = b.underlay("address", false)
 	n.Address6 = b.underlay("address6", true)
-	n.addressUnsure = b.has("address") && !n.Address.IsValid() || b.has("address6") && !n.Address6.IsValid()
-	if !b.has("address") && !b.has("address6") {
+	for name, a := range map[string]netip.Prefix{"address": n.Address, "address6": n.Address6} {
+		n.addressUnsure = n.addressUnsure || b.has(name) && !a.IsValid() || slices.Contains(b.meant, name)
+	}
+	if !n.addressUnsure && !b.has("address") && !b.has("address6") {
 		n.addressUnsure = true
 		p.report.errorf(b.rng, b.title+": no address", "Give the host's underlay address with its prefix length: address = \"192.168.170.137/24\".")
 	}
@@ -137,7 +139,9 @@ func (p *parser) decodeNode(hb *hcl.Block) {
 	if !b.has("router_id") && n.Address.IsValid() {
 		n.RouterID = n.Address.Addr()
 	}
+	before := len(p.report.list)
 	n.Blocks = b.prefixes("blocks")
+	n.blocksUnsure = !b.has("blocks") || len(p.report.list) > before
 	n.Interface = b.str("interface", "")
 	if n.Interface != "" && !linkForm.MatchString(n.Interface) {
 		b.fail("interface", "%q is no name of a network interface.", n.Interface)

@@ -252,6 +252,14 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 			return d.Summary, d.Detail + " The functions are " + strings.Join(all, ", ") + "."
 		}
 	}
+	if d.Summary == "Unknown variable" && d.Expression != nil && !strings.Contains(d.Detail, "Did you mean") {
+		for _, t := range d.Expression.Variables() {
+			if t.RootName() == "" || !strings.Contains(d.Detail, fmt.Sprintf("%q", t.RootName())) {
+				continue
+			}
+			return d.Summary, fmt.Sprintf("%s Text stands in quotes: %q. Names of the file are written local.NAME and var.NAME.", d.Detail, t.RootName())
+		}
+	}
 	if d.Summary == "Unsupported attribute" && d.Expression != nil {
 		for _, t := range d.Expression.Variables() {
 			root := t.RootName()

@@ -62,6 +62,13 @@ var faults = []struct{ text, title, says string }{
 	{pair + "variable \"a b\" {}\n", "wrong name of a variable", "cannot be written as var.NAME"},
 	{inNode("labels = { x = local.blok }") + "locals { block = 1 }", "Unknown local", `Did you mean "block"?`},
 	{inNode("labels = { x = var.blok }") + "variable \"block\" { default = 1 }", "Unknown variable", `Did you mean "block"?`},
+	{strings.Replace(pair, `"vxlan"`, "vxlan", 1), "Unknown variable", `Text stands in quotes: "vxlan".`},
+	{inNode("labels = { x = blok }") + "locals { block = 1 }", "Unknown variable", "written local.NAME and var.NAME"},
+	{strings.Replace(inWorkload(web+"docker = \"x\""), "blocks ", "bloks ", 1), `node "a": unknown attribute`, `Did you mean "blocks"?`},
+	{strings.Replace(inWorkload(web+"docker = \"x\""), "  blocks  = [\"10.10.40.128/26\"]\n", "", 1), `node "a": blocks is missing`, "a list of CIDRs"},
+	{strings.Replace(pair, "address ", "adress ", 1), `node "a": unknown attribute`, `Did you mean "address"?`},
+	{strings.Replace(pair, "pools ", "pool ", 1), `network "lab": unknown attribute`, `Did you mean "pools"?`},
+	{strings.Replace(pair, "mode ", "modus ", 1), `network "lab": unknown attribute`, `Did you mean "mode"?`},
 	{inNetwork("vxlan { vni = 7, port = 8472 }"), "several attributes on one line", "on a line of its own"},
 	{pair + "dynamic \"network\" {\nfor_each = range(60000)\nlabels = [\"n${network.key}\"]\ncontent {\npools = [\"10.11.0.0/16\"]\nmode = \"vxlan\"\n" +
 		"dynamic \"vxlan\" {\nfor_each = range(60000)\ncontent {\n}\n}\n}\n}", "too many blocks", "more than 65536"},

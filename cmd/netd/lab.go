@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -32,7 +33,7 @@ Needs root, ip and nsenter.`,
 		RunE:    func(*cobra.Command, []string) error { return fail(exitUsage, "lab what? up, exec, test or down") },
 	}
 	up := &cobra.Command{Use: "up FILE", Short: "Bring the file's hosts up",
-		Long: "Bring every host of the file up as a network namespace with netd in it, and wait until each is in sync. The file is followed where it\nlies. One lab is up at a time; a second is refused.", Example: "  netd lab up netd.hcl", Args: cobra.ExactArgs(1),
+		Long: "Bring every host of the file up as a network namespace with netd in it, and wait until each is in sync. The file is followed where it\nlies. One lab is up at a time; a second is refused.", Example: "  netd lab up netd.hcl", Args: labArgs(1, 1, "which file? netd lab up FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.labUp(cmd.Context(), args[0]) }}
 	down := &cobra.Command{Use: "down", Short: "Take the lab down; nothing stays", Example: "  netd lab down", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -52,7 +53,7 @@ Needs root, ip and nsenter.`,
 		Long: `Run a command on a node or in a workload's namespace; its exit code is this one's. netd there means this netd, and it needs no
 flags to find the node's daemon.`,
 		Example: "  netd lab exec baihl-master ip route\n  netd lab exec baihl-master netd status\n  netd lab exec nginx-master ping -c1 10.10.194.134",
-		Args:    cobra.MinimumNArgs(2), ValidArgsFunction: a.completeLab, RunE: func(_ *cobra.Command, args []string) error {
+		Args:    labArgs(2, math.MaxInt, "where, and what? netd lab exec NODE CMD..."), ValidArgsFunction: a.completeLab, RunE: func(_ *cobra.Command, args []string) error {
 			l, err := a.lab()
 			if err != nil {
 				return err
@@ -88,6 +89,16 @@ flags to find the node's daemon.`,
 	hold.Flags().StringArrayVar(&paths, "netns", nil, "")
 	cmd.AddCommand(up, run, test, down, hold)
 	return cmd
+}
+
+// labArgs asks for what is not there, or is too much.
+func labArgs(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return errors.New(what)
+		}
+		return nil
+	}
 }
 
 func (a *app) lab() (*lab.Lab, error) {

@@ -58,6 +58,7 @@ func (l local) look(ctx context.Context, path string) (planView, *config.Config,
 		return planView{}, c, err
 	}
 	_, _, v, err := h.plan(ctx, c, node)
+	err = otherHost(err, l.a.node)
 	if warning != "" {
 		v.Notes = append(v.Notes, warning)
 	}

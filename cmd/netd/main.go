@@ -215,10 +215,24 @@ Exit codes:
 
 // noArgs are the arguments of a command that takes none. Of a group they are a command that it does not have.
 func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 && !cmd.HasSubCommands() {
-		return fmt.Errorf("%s takes no argument: %q", cmd.CommandPath(), args[0])
+	switch {
+	case len(args) == 0:
+		return nil
+	case cmd.HasSubCommands():
+		var names []string
+		for _, c := range cmd.Commands() {
+			if !c.Hidden {
+				names = append(names, c.Name())
+			}
+		}
+		n := len(names) - 1
+		return fmt.Errorf("unknown command %q for %q: want %s or %s", args[0], cmd.CommandPath(), strings.Join(names[:n], ", "), names[n])
 	}
-	return cobra.NoArgs(cmd, args)
+	text := fmt.Sprintf("%s takes no argument: %q", cmd.CommandPath(), args[0])
+	if _, err := os.Stat(args[0]); err == nil { // as validate and fmt do
+		text += "; a configuration is named with --config " + args[0]
+	}
+	return errors.New(text)
 }
 
 // settle sets each global flag that is not given from its twin in the environment, --state-dir from NETD_STATE_DIR, and

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"netd/reconcile/desired"
 )
 
 // planner plans and applies on this host: through the daemon where one runs, by itself where none does.
@@ -25,6 +29,14 @@ func (a *app) planner(ctx context.Context) (planner, error) {
 		return remote{a, c}, nil
 	}
 	return local{a}, nil
+}
+
+// otherHost says what to do where a plan was asked for by the name of a node that this host is not.
+func otherHost(err error, named string) error {
+	if named != "" && errors.Is(err, desired.ErrNoAddress) {
+		return fmt.Errorf("%w; to plan another host, add --offline", err)
+	}
+	return err
 }
 
 func (a *app) planCmd() *cobra.Command {

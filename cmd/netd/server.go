@@ -85,6 +85,7 @@ func (d *daemonState) serve() (*http.Server, error) {
 		d.host.session = r.Session
 		defer func() { d.host.session = desired.Session{} }()
 		_, _, v, err := d.host.plan(ctx, c, node)
+		err = otherHost(err, r.Node)
 		if warning != "" {
 			v.Notes = append(v.Notes, warning)
 		}

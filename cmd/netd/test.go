@@ -76,7 +76,7 @@ Exits 0 where all is well, 3 where something is lost, lossy or narrow.`,
 			for _, arg := range args {
 				addr, err := netip.ParseAddr(arg)
 				if err != nil {
-					return fail(exitUsage, "%s is no address", arg)
+					return fail(exitUsage, "%s is no address: give addresses, such as 10.10.194.134, or none for all nodes and workloads", arg)
 				}
 				v.Targets = append(v.Targets, targetView{Name: arg, Kind: "address", Address: addr})
 			}
