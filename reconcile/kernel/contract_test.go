@@ -28,7 +28,7 @@ var contracted = []struct {
 		"Workload": nil, // the peer of a veth is nowhere else while its namespace lives; a veth into another is another name
 		"Peer":     to(func(v *object.Veth) { v.Peer = "eth7" }),
 		"PeerMAC":  to(func(v *object.Veth) { v.PeerMAC[5] ^= 9 }), "PeerMTU": to(func(v *object.Veth) { v.PeerMTU = 1300 }),
-		"PeerUp": to(func(v *object.Veth) { v.PeerUp = false }), "Renamed": nil, "Unmarked": nil, // TestRepair
+		"PeerUp": to(func(v *object.Veth) { v.PeerUp = false }), "Renamed": nil, "Unmarked": nil, "Master": nil, // TestRepair
 	}},
 	{object.KindLink, is[object.VXLAN], map[string]func(reconcile.Resource) reconcile.Resource{
 		"VNI": to(func(v *object.VXLAN) { v.VNI = 77 }), "Port": to(func(v *object.VXLAN) { v.Port = 4790 }),
@@ -36,7 +36,7 @@ var contracted = []struct {
 		"Underlay": to(func(v *object.VXLAN) { v.Underlay = "wire" }), "MAC": to(func(v *object.VXLAN) { v.MAC[5] ^= 9 }),
 		"MTU": to(func(v *object.VXLAN) { v.MTU = 1300 }), "Up": to(func(v *object.VXLAN) { v.Up = false }),
 		"Learning": to(func(v *object.VXLAN) { v.Learning = true }), "Alias": to(func(v *object.VXLAN) { v.Alias = "other" }),
-		"Renamed": nil, "Unmarked": nil, // TestRepair
+		"Renamed": nil, "Unmarked": nil, "Master": nil, // TestRepair
 	}},
 	{object.KindLink, is[object.IPIP], map[string]func(reconcile.Resource) reconcile.Resource{
 		"MTU": to(func(v *object.IPIP) { v.MTU = 1300 }), "Up": to(func(v *object.IPIP) { v.Up = false }),

@@ -66,13 +66,13 @@ func (s links) look(want []reconcile.Resource, name func(string) bool) (own []re
 func (s links) resource(h place, l link, asked bool) (reconcile.Resource, error) {
 	switch {
 	case l.isNetdVeth():
-		return s.veth(l)
+		return s.veth(l, h.links.at(l.master).name)
 	case l.isNetdVXLAN():
 		local, _ := netip.AddrFromSlice(l.vxlan.local)
 		return object.VXLAN{
 			Name: l.name, VNI: l.vxlan.vni, Port: l.vxlan.port, Local: local, Underlay: h.links.at(l.vxlan.lower).name,
 			MAC: l.mac, MTU: l.mtu, Up: l.up(), Learning: l.vxlan.learning, Alias: l.alias,
-			Renamed: l.renamed, Unmarked: l.unmarked,
+			Renamed: l.renamed, Unmarked: l.unmarked, Master: h.links.at(l.master).name,
 		}, nil
 	case l.name == "tunl0" && l.typ == "ipip":
 		if _, kept := s.k.store.Before(keepTunnelMTU); asked || kept || l.isNetdTunnel() {
@@ -144,11 +144,12 @@ type setting struct {
 	mtu   int
 	up    bool
 	alias string
+	free  bool // a port of no bridge, bond or VRF; otherwise: leave
 }
 
 // set changes what differs of a link, in one request.
 func (c *conn) set(l link, to setting) error {
-	if l.up() == to.up && !l.unmarked && (to.mac == object.MAC{} || to.mac == l.mac) && l.mtu == to.mtu && l.alias == to.alias {
+	if l.up() == to.up && !l.unmarked && (to.mac == object.MAC{} || to.mac == l.mac) && l.mtu == to.mtu && l.alias == to.alias && (!to.free || l.master == 0) {
 		return nil
 	}
 	b := &batch{}
@@ -169,6 +170,9 @@ func (c *conn) set(l link, to setting) error {
 	}
 	if l.alias != to.alias {
 		b.attr(unix.IFLA_IFALIAS, []byte(to.alias))
+	}
+	if to.free && l.master != 0 {
+		b.u32(unix.IFLA_MASTER, 0)
 	}
 	if l.unmarked {
 		b.u32(unix.IFLA_GROUP, object.LinkGroup)
@@ -259,7 +263,7 @@ func (s links) settleVXLAN(w object.VXLAN) error {
 			return err
 		}
 	}
-	return s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias})
+	return s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias, free: true})
 }
 
 func (s links) createTunnel(w object.IPIP) error {

@@ -28,6 +28,8 @@ type heldNeigh struct {
 	dst   netip.Addr
 	mac   object.MAC
 	state uint16
+
+	bridge bool // it is in the table of the bridge that the link is a port of, not in the link's own
 }
 
 const sizeofNdmsg = 12 // struct ndmsg: family, 3 reserved, ifindex, state, flags, type
@@ -61,6 +63,8 @@ func decodeNeigh(body []byte) (n heldNeigh, ok bool) {
 			if len(a.data) == 6 {
 				n.mac = object.MAC(a.data)
 			}
+		case unix.NDA_MASTER:
+			n.bridge = true
 		}
 	}
 	return n, true
@@ -112,7 +116,7 @@ func (s fdbs) read(_ []reconcile.Resource, each func(object.FDB)) ([]reconcile.H
 	}
 	held, err := readNeighs(h.c, unix.AF_BRIDGE)
 	for _, n := range held {
-		if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && l.isNetdVXLAN() {
+		if l := h.links.byIndex[n.index]; n.state&unix.NUD_PERMANENT != 0 && !n.bridge && l.isNetdVXLAN() {
 			each(object.FDB{Link: l.name, MAC: n.mac, Dst: n.dst})
 		}
 	}

@@ -40,6 +40,8 @@ func TestRepair(t *testing.T) {
 		{"link", "", "ip link set VETH group 0"},
 		{"link", "", "ip link set VETH group 7 mtu 1300"},
 		{"link", "", "ip link set vxlan.netd group 0"},
+		{"link", "", "ip link add br7 type bridge && ip link set VETH master br7"},
+		{"link", "", "ip link set vxlan.netd master br7"},
 		{"link", "box", "ip link set eth0 down"},
 		{"link", "box", "ip link set eth0 mtu 1300"},
 		{"link", "box", "ip link set eth0 address 02:00:00:00:00:09"},

@@ -98,8 +98,9 @@ func (k *Kernel) nsid(path string) (int, error) {
 	return id, err
 }
 
-func (s links) veth(l link) (reconcile.Resource, error) {
-	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias, Renamed: l.renamed, Unmarked: l.unmarked}
+// veth is the pair of which l is the host's end. master is of what that is a port.
+func (s links) veth(l link, master string) (reconcile.Resource, error) {
+	v := object.Veth{Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up(), Alias: l.alias, Renamed: l.renamed, Unmarked: l.unmarked, Master: master}
 	e, known := s.k.endpoints[s.k.veths[l.name]]
 	switch {
 	case !known:
@@ -211,7 +212,7 @@ func (s links) settle(w object.Veth) error {
 			return err
 		}
 	}
-	if err := s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias}); err != nil {
+	if err := s.k.c.set(l, setting{mac: w.MAC, mtu: w.MTU, up: w.Up, alias: w.Alias, free: true}); err != nil {
 		return err
 	}
 	if s.k.endpoints[w.Workload].Netns == "" {

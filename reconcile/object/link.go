@@ -27,13 +27,14 @@ type Veth struct {
 	PeerUp   bool
 	Renamed  string // never wanted: the name that somebody else gave it
 	Unmarked bool   // never wanted: somebody else took it out of LinkGroup
+	Master   string // never wanted: the bridge, bond or VRF that somebody else made it a port of, which has its packets then
 }
 
 func (v Veth) Key() reconcile.Key        { return LinkKey("", v.Name) }
 func (v Veth) Requires() []reconcile.Key { return nil }
 func (v Veth) Fields() []reconcile.Field {
 	return []reconcile.Field{
-		field("type", "veth"+amiss(v.Renamed, v.Unmarked)), field("mtu", strconv.Itoa(v.MTU)), field("state", upDown(v.Up)), field("mac", v.MAC.String()),
+		field("type", "veth"+amiss(v.Renamed, v.Unmarked, v.Master)), field("mtu", strconv.Itoa(v.MTU)), field("state", upDown(v.Up)), field("mac", v.MAC.String()),
 		field("alias", v.Alias), field("peer", v.Workload.In(v.Peer)), field("peer mtu", strconv.Itoa(v.PeerMTU)),
 		field("peer state", upDown(v.PeerUp)), field("peer mac", v.PeerMAC.String()),
 	}
@@ -45,7 +46,7 @@ func (v Veth) Summary() string {
 	if v.Workload == "" {
 		to = ""
 	}
-	return "veth" + to + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
+	return "veth" + to + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked, v.Master)
 }
 
 // Replaces: a peer in another namespace or of another name cannot be reached through the host's end. Before Linux 6.2 a link
@@ -55,13 +56,15 @@ func (v Veth) Replaces(have reconcile.Resource) bool {
 	return !ok || h.Workload != v.Workload || h.Peer != v.Peer || h.Renamed != v.Renamed
 }
 
-// amiss is what is not as it should be with the marks of a link of netd's.
-func amiss(renamed string, unmarked bool) string {
+// amiss is what somebody else made of a link of netd's besides its settings.
+func amiss(renamed string, unmarked bool, master string) string {
 	switch {
 	case renamed != "":
 		return " renamed " + renamed
 	case unmarked:
 		return " not in group " + strconv.Itoa(LinkGroup)
+	case master != "":
+		return " port of " + master
 	}
 	return ""
 }
@@ -80,13 +83,14 @@ type VXLAN struct {
 	Alias    string
 	Renamed  string // as in Veth
 	Unmarked bool
+	Master   string
 }
 
 func (v VXLAN) Key() reconcile.Key        { return LinkKey("", v.Name) }
 func (v VXLAN) Requires() []reconcile.Key { return nil }
 func (v VXLAN) Fields() []reconcile.Field {
 	return []reconcile.Field{
-		field("type", "vxlan"+amiss(v.Renamed, v.Unmarked)), field("vni", strconv.FormatUint(uint64(v.VNI), 10)), field("port", strconv.Itoa(int(v.Port))),
+		field("type", "vxlan"+amiss(v.Renamed, v.Unmarked, v.Master)), field("vni", strconv.FormatUint(uint64(v.VNI), 10)), field("port", strconv.Itoa(int(v.Port))),
 		field("local", addrText(v.Local)), field("dev", v.Underlay), field("mtu", strconv.Itoa(v.MTU)),
 		field("state", upDown(v.Up)), field("mac", v.MAC.String()), field("learning", onOff(v.Learning)), field("alias", v.Alias),
 	}
@@ -95,7 +99,7 @@ func (v VXLAN) Fields() []reconcile.Field {
 // Summary is the device as a plan prints it.
 func (v VXLAN) Summary() string {
 	return "vxlan, vni " + strconv.FormatUint(uint64(v.VNI), 10) + ", port " + strconv.Itoa(int(v.Port)) + ", local " + addrText(v.Local) +
-		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked)
+		" dev " + v.Underlay + ", mtu " + strconv.Itoa(v.MTU) + ", " + upDown(v.Up) + amiss(v.Renamed, v.Unmarked, v.Master)
 }
 
 // Replaces: the kernel refuses to change VNI, port, family or learning of a device that exists (drivers/net/vxlan,
