@@ -125,10 +125,11 @@ soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,0
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm|TestDockerWithoutNetd)$$' ./cmd/netd
 
 .PHONY: fuzz
-fuzz: ## the parsers of what others give: the configuration, the speaker's frames and paths, the CNI plugin, Docker, the kernel; a minute each
+fuzz: ## the parsers of what others give: the configuration, the speaker's frames, paths and UPDATEs, the CNI plugin, Docker, the kernel; a minute each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 60s -fuzzminimizetime 1s ./config
 	$(GO) test -run '^$$' -fuzz FuzzFrames -fuzztime 60s ./reconcile/speaker
 	$(GO) test -run '^$$' -fuzz FuzzPath -fuzztime 60s ./reconcile/speaker
+	$(GO) test -run '^$$' -fuzz FuzzSift -fuzztime 60s ./reconcile/speaker
 	$(GO) test -run "^$$" -fuzz FuzzRun -fuzztime 60s ./reconcile/workload/cni
 	$(GO) test -run '^$$' -fuzz FuzzCall -fuzztime 60s ./reconcile/workload/docker
 	$(GO) test -run '^$$' -fuzz FuzzHint -fuzztime 60s ./reconcile/watch

@@ -178,6 +178,9 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	x.Import, x.ImportSet = b.ranges("import"), b.has("import")
 	x.Export, x.ExportSet = b.ranges("export"), b.has("export")
 	x.Communities = slices.Concat(b.list("communities"))
+	if n := len(x.Communities); n > communitiesMost {
+		b.fail("communities", "%d are too many for a BGP message that has others' attributes as well: at most %d.", n, communitiesMost)
+	}
 	for _, c := range x.Communities {
 		if !validCommunity(c) {
 			b.fail("communities", "%q is no community: \"65000:1\", \"65000:1:2\" or a well-known name (%s) is wanted.", c, strings.Join(wellKnownCommunities, ", "))
@@ -191,6 +194,9 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	x.rng, x.nodesRange = b.rng, b.at("nodes")
 	p.config.Peers = append(p.config.Peers, x)
 }
+
+// communitiesMost are, all of them large, the greater part of what the speaker leaves free in a message (pathMost in reconcile/speaker).
+const communitiesMost = 64
 
 var wellKnownCommunities = []string{"graceful-shutdown", "blackhole", "no-export", "no-advertise", "no-export-subconfed", "no-peer"}
 

@@ -174,6 +174,7 @@ var faults = []struct{ text, title, says string }{
 	{inPeer(tor + "prepend = 11"), `peer "tor": wrong prepend`, "between 0 and 10"},
 	{inPeer(tor + "hold_time = \"1500ms\""), `peer "tor": wrong hold_time`, "Whole seconds"},
 	{inPeer(tor + "communities = [\"65536:1\"]"), `peer "tor": wrong communities`, "is no community"},
+	{inPeer(tor + "communities = [" + strings.Repeat(`"65000:1", `, 65) + "]"), `peer "tor": wrong communities`, "65 are too many"},
 	{inPeer(tor + "import = [\"10.0.0.0/8 le\"]"), `peer "tor": wrong import`, "not a prefix with ge and le"},
 	{inPeer(tor + "import = [\"10.0.0.1/8\"]"), `peer "tor": wrong import`, "is 10.0.0.0/8 meant"},
 	{inPeer(tor + "import = [\"ten\"]"), `peer "tor": wrong import`, `"ten" is no prefix`},
@@ -211,7 +212,7 @@ var faults = []struct{ text, title, says string }{
 // error is. That each is here is held against the source.
 func TestEachFault(t *testing.T) {
 	for _, good := range []string{pair, inNetwork("mtu = 68"), strings.Replace(inNetwork("mtu = 1280"), `["10.10.0.0/16"]`, `["10.10.0.0/16", "fd00::/48"]`, 1),
-		inBGP("hold_time = \"3s\"\ngraceful_restart = \"4095s\""), inPeer(tor + "prepend = 10\nmultihop = 255\ncommunities = [\"65535:1\"]")} {
+		inBGP("hold_time = \"3s\"\ngraceful_restart = \"4095s\""), inPeer(tor + "prepend = 10\nmultihop = 255\ncommunities = [" + strings.Repeat(`"65535:1:1", `, 64) + "]")} {
 		if _, ds := parse(t, "netd.hcl", good, nil); len(ds) > 0 {
 			t.Errorf("%v in:\n%s", []Diagnostic(ds), good)
 		}

@@ -70,7 +70,7 @@ var Schema = []BlockDoc{
 		{Name: "hold_time", Type: "duration", Default: "bgp.hold_time", Doc: "The hold time offered to this router."},
 		{Name: "import", Type: "prefix list", Doc: "What may be learned: \"10.0.0.0/8\", \"10.0.0.0/8 le 24\", \"10.0.0.0/8 ge 16 le 24\". Nothing for eBGP; the blocks of the file's bgp networks for iBGP."},
 		{Name: "export", Type: "prefix list", Doc: "What may be told. The node's own blocks, of all networks."},
-		{Name: "communities", Type: "list", Doc: "Put on what is exported: \"65000:1\", \"65000:1:2\" or a well-known name."},
+		{Name: "communities", Type: "list", Doc: "Put on what is exported: \"65000:1\", \"65000:1:2\" or a well-known name; at most 64."},
 		{Name: "prepend", Type: "number", Default: "0", Doc: "0 to 10 times the own AS, on export."},
 		{Name: "local_pref", Type: "number", Doc: "LOCAL_PREF of what is imported: 100 from another AS where left out, within one what it has."},
 		{Name: "max_prefixes", Type: "number", Default: "1000", Doc: "A family; more closes the session."},

@@ -4,12 +4,12 @@
 //	┌────────────────────────────┐                  ┌──────────────────────────────────────┐
 //	│ Supervisor  starts, adopts ├── fd 3, exec ───▶│ Serve                                │
 //	│ Client.Kinds bgp path peer ├── speaker.sock ─▶│ gobgp's own gRPC API ─┐              │
-//	│ Client.Watch ◀─────────────┼── paths.sock ────┤ rib ◀─ events ── gobgp ◀──▶ neighbours
+//	│ Client.Watch ◀─────────────┼── paths.sock ────┤ rib ◀─ events ── gobgp ◀─ sieve ─▶ neighbours
 //	└────────────────────────────┘                  └──────────────────────────────────────┘
 //
 // The speaker is treated as one more kernel: it is observed and changed through kinds (bgp, path, peer), compared by the
-// same diff, and never remembered: an answer of its is kept only while it says that nobody changed anything since (reading.go). It is a process because its neighbours can kill it: gobgp v3 panics on messages that
-// anyone with a session, or a configured address, may send. It restarts gracefully (RFC 4724), so that the death of a
+// same diff, and never remembered: an answer of its is kept only while it says that nobody changed anything since (reading.go). It is a process because its neighbours could kill it: gobgp v3 panics on messages that
+// anyone with a session, or a configured address, may send. Those that are known do not reach it (sieve.go). It restarts gracefully (RFC 4724), so that the death of a
 // speaker costs no route on either side. It outlives the daemon, and the next daemon adopts it by its socket.
 //
 // Two sockets in one folder of mode 0700. speaker.sock is gobgp's API, as the stock gobgp client speaks it. paths.sock is

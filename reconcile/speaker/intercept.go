@@ -84,7 +84,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	case *api.StartBgpRequest:
 		resp, err := handle(ctx, req)
 		if err == nil {
-			err = s.started()
+			err = s.started(r.GetGlobal())
 		}
 		return resp, err
 	case *api.StopBgpRequest:

@@ -80,7 +80,7 @@ func (s *sessions) remedy(addr netip.Addr, r remedy) {
 	case forget:
 		s.expired(addr)
 	case reset:
-		s.unread(addr)
+		s.unread(addr, "an UPDATE that cannot be read to its end")
 	}
 }
 
@@ -93,12 +93,13 @@ func (s *sessions) expired(addr netip.Addr) {
 	s.renew(addr)
 }
 
-// unread closes the session with a neighbour that sent an UPDATE of which gobgp could not read which prefixes it is about. What it
-// told of them before is not to stay (RFC 7606 §2), and which that is nobody knows. gobgp's pauses hold for one that does it again.
-func (s *sessions) unread(addr netip.Addr) {
+// unread closes the session with a neighbour for a message that nobody may send, or an UPDATE of which gobgp could not read which
+// prefixes it is about: what it told of them before is not to stay (RFC 7606 §2), and which that is nobody knows. gobgp's pauses hold for
+// one that does it again.
+func (s *sessions) unread(addr netip.Addr, words string) {
 	s.api.RLock()
 	defer s.api.RUnlock()
-	if err := s.bgp.ResetPeer(s.ctx, &api.ResetPeerRequest{Address: addr.String(), Communication: "an UPDATE that cannot be read to its end"}); err != nil {
+	if err := s.bgp.ResetPeer(s.ctx, &api.ResetPeerRequest{Address: addr.String(), Communication: words}); err != nil {
 		s.log("warn", "closing a session", map[string]any{"peer": addr.String(), "error": err.Error()})
 	}
 }

@@ -39,8 +39,10 @@ type sessions struct {
 
 	limits limits
 	tries  tries
+	sieves sieves
 
 	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
+	router atomic.Pointer[netip.Addr]          // its identifier
 
 	mu    sync.Mutex
 	peers map[netip.Addr]*session
@@ -66,6 +68,7 @@ type session struct {
 
 func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
 	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}, limits: limits{of: map[string]*limit{}}}
+	s.sieves.of = map[string]*sieve{}
 	s.tries = tries{lost: map[string]time.Time{}, kept: map[string]bool{}}
 	s.changes.Store(1)
 	return s
@@ -144,6 +147,7 @@ func (s *sessions) removed(addr netip.Addr) {
 		s.limits.set(x.conf.GetConf().GetNeighborAddress(), nil)
 		s.limits.mu.Unlock()
 		s.tries.forget(x.conf.GetConf().GetNeighborAddress())
+		s.sieves.forget(x.conf.GetConf().GetNeighborAddress())
 	}
 }
 
@@ -179,13 +183,21 @@ func (s *sessions) stopped() {
 }
 
 // started takes up the router that was started.
-func (s *sessions) started() error {
+func (s *sessions) started(g *api.Global) error {
 	ch, err := acceptChannel(s.bgp)
 	if err != nil {
 		return err
 	}
+	id := mustAddr(g.GetRouterId())
+	s.router.Store(&id)
 	s.accept.Store(&ch)
 	return nil
+}
+
+// is reports whether an identifier is that of the router.
+func (s *sessions) is(id netip.Addr) bool {
+	own := s.router.Load()
+	return own != nil && *own == id
 }
 
 // close ends everything that was started here. The context must be over.

@@ -41,6 +41,12 @@ func (x *tries) forget(address string) {
 // changesState hears of a change of a neighbour's state that gobgp is about to make, in its one goroutine, which holds the neighbour's lock.
 func (s *sessions) changesState(f gobgplog.Fields) {
 	address, _ := f["Key"].(string)
+	s.tried(address, f)
+	s.begins(address, fmt.Sprint(f["new"]))
+}
+
+// tried has a neighbour that restarts and fails be one for gobgp that does not, until its next state.
+func (s *sessions) tried(address string, f gobgplog.Fields) {
 	idle := f["new"] == "BGP_FSM_IDLE"
 	s.tries.mu.Lock()
 	defer s.tries.mu.Unlock()

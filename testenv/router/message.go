@@ -36,13 +36,14 @@ func Frame(typ byte, body []byte) []byte {
 // Keepalive is the message of that name.
 func Keepalive() []byte { return Frame(TypeKeepalive, nil) }
 
-// Open is an OPEN. The AS goes into the capability of four octets too (RFC 6793).
+// Open is an OPEN. The AS goes into the capability of four octets too (RFC 6793), but for TwoOctet.
 type Open struct {
 	ASN      uint32
 	ID       netip.Addr
 	HoldTime time.Duration
 	Restart  time.Duration // graceful restart is offered where it is not 0
 	IPv6     bool
+	TwoOctet bool // it knows no AS of four octets
 }
 
 // Bytes is the whole message.
@@ -53,7 +54,9 @@ func (o Open) Bytes() []byte {
 		caps = append(caps, capability(1, 0, 2, 0, 1)...)
 	}
 	caps = append(caps, capability(2)...) // route refresh
-	caps = append(caps, capability(65, binary.BigEndian.AppendUint32(nil, o.ASN)...)...)
+	if !o.TwoOctet {
+		caps = append(caps, capability(65, binary.BigEndian.AppendUint32(nil, o.ASN)...)...)
+	}
 	if o.Restart != 0 {
 		gr := binary.BigEndian.AppendUint16(nil, uint16(o.Restart/time.Second)&0xfff)
 		caps = append(caps, capability(64, append(gr, 0, 1, 1, 0x80)...)...)

@@ -1,0 +1,339 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"netd/reconcile"
+	"netd/reconcile/object"
+	"netd/testenv/router"
+)
+
+// session opens one with a host as the neighbour whose address another host has.
+func (h *host) session(far *host, o router.Open) *router.Raw {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	o.ID, o.HoldTime = far.addr, 90*time.Second
+	for {
+		r, err := router.End{NS: far.ns, Local: far.addr, Remote: h.addr, TTL: 255}.Dial(ctx)
+		if err == nil {
+			if err = r.Establish(ctx, o); err == nil {
+				h.t.Cleanup(r.Close)
+				return r
+			}
+			r.Close()
+		}
+		if wait(ctx, 50*time.Millisecond) != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// says is what the host's speaker says of a neighbour.
+func (h *host) says(addr netip.Addr) string {
+	ns, _ := h.client.Neighbours()
+	for _, n := range ns {
+		if n.Addr == addr {
+			return n.Error
+		}
+	}
+	return ""
+}
+
+// outsider is a router outside that may tell 172.30.0.0/16 and is told it.
+func (h *host) outsider(o *host, asn uint32) object.Peer {
+	return object.Peer{Addr: o.addr, ASN: asn, Local: h.addr, Port: 179, Opens: object.Listens, HoldTime: 90 * time.Second, Keepalive: 30 * time.Second,
+		Up: true, Outside: true, Self: h.addr, Import: "172.30.0.0/16 le 32", Transit: "172.30.0.0/16 le 32", Family: object.IPv4}
+}
+
+// heard are the UPDATEs on a connection that name a prefix.
+func heard(r *router.Raw, p netip.Prefix) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	return r.Until(ctx, func(got []router.Message, _ error) bool {
+		return slices.ContainsFunc(got, func(m router.Message) bool {
+			return m.Type == router.TypeUpdate && strings.HasSuffix(string(m.Body), string(router.Prefixes(p)))
+		})
+	}) == nil
+}
+
+// TestTooLong: a path whose attributes leave no room for what is added when it is told on kills nobody, whoever tells it and whoever
+// would be told, and takes the place of what was told before.
+func TestTooLong(t *testing.T) {
+	hosts := newHosts(t, 3)
+	h, far, other := hosts[0], hosts[1], hosts[2]
+	h.start()
+	for _, x := range []struct {
+		name      string
+		from, to  uint32
+		reflector bool
+		old       bool // who would be told knows no AS of four octets
+	}{{"a reflector", 64512, 64512, true, false}, {"of another AS, to a third", 65101, 65102, false, false}, {"to an old router", 65101, 65102, false, true}} {
+		t.Run(x.name, func(t *testing.T) {
+			var w reconcile.Want
+			w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+			from, to := h.outsider(far, x.from), h.outsider(other, x.to)
+			if x.reflector {
+				from.Cluster, to.Cluster = h.addr, h.addr
+			} else {
+				var large []string
+				for i := range 64 {
+					large = append(large, fmt.Sprintf("64512:1:%d", 100+i))
+				}
+				to.Communities, to.Prepend = strings.Join(large, " "), 10
+			}
+			w.Put(from, reconcile.Cause{})
+			w.Put(to, reconcile.Cause{})
+			h.converge(w)
+			sink := h.session(other, router.Open{ASN: x.to, TwoOctet: x.old})
+			r := h.session(far, router.Open{ASN: x.from})
+			defer sink.Close()
+			defer r.Close()
+			for _, bytes := range []int{3050, 3100, 3500, 4040, 4050, 4060} {
+				p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 30, byte(bytes >> 8), byte(bytes)}), 32)
+				as := []uint32{x.from}
+				if x.from == 64512 {
+					as = nil
+				}
+				short := slices.Concat(router.Origin(), router.ASPath(as...), router.NextHop(far.addr), router.LocalPref(100))
+				grows := 0
+				if x.old { // as much of it as there may be in AS_PATH, which becomes longer by a half
+					more := slices.Concat([]byte{2, 255}, slices.Repeat([]byte{0, 2, 0, 0}, 255), []byte{2, 200}, slices.Repeat([]byte{0, 2, 0, 0}, 200))
+					short = slices.Concat(router.Origin(), router.Attribute(router.Transitive, 2, slices.Concat([]byte{2, 1, 0, 0, 0xfe, 0x4d}, more)...), router.NextHop(far.addr))
+					grows = len(more) / 2
+				}
+				_, _ = r.Write(router.Update(nil, short, p))
+				h.wait("the path", func() bool { return strings.Contains(h.learned(), p.String()) })
+				long := slices.Concat(short, router.Attribute(router.Optional|router.Transitive, 200, make([]byte, bytes-grows-len(short)-4)...))
+				_, _ = r.Write(router.Update(nil, long, p))
+				if bytes <= pathMost {
+					_, _ = r.Write(router.Update(nil, short, netip.MustParsePrefix("172.30.255.0/24")))
+					h.wait("what comes after it", func() bool { return strings.Contains(h.learned(), "172.30.255.0/24") })
+					if !strings.Contains(h.learned(), p.String()) || !heard(sink, p) {
+						t.Errorf("a path of %d bytes is not taken, or not told on: %s", bytes, h.learned())
+					}
+				} else {
+					h.within(10*time.Second, fmt.Sprintf("a path of %d bytes to be taken for a withdrawal", bytes), func() bool { return !strings.Contains(h.learned(), p.String()) })
+					h.within(10*time.Second, "words", func() bool {
+						return strings.Contains(h.says(far.addr), "bytes of attributes, which is taken for a withdrawal")
+					})
+				}
+				if h.dead() {
+					t.Fatalf("the speaker died of a path of %d bytes", bytes)
+				}
+			}
+			from.TTLSecurity = true // gobgp sets it on the connection itself
+			w.Put(from, reconcile.Cause{})
+			h.converge(w)
+			_, _ = r.Write(router.Update([]netip.Prefix{netip.MustParsePrefix("172.30.255.0/24")}, nil))
+			h.wait("a withdrawal after that, in the same session", func() bool { return !strings.Contains(h.learned(), "172.30.255.0/24") && h.says(far.addr) != "" })
+		})
+	}
+}
+
+// dead reports whether a host's speaker is gone.
+func (h *host) dead() bool {
+	select {
+	case <-h.process.Done:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestSieve: what gobgp does not survive, or takes otherwise than the RFCs have it.
+func TestSieve(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	peer := h.outsider(far, 64512)
+	peer.Family, peer.Self6 = object.Dual, netip.MustParseAddr("2001:db8::137")
+	peer.Import, peer.Transit = "172.30.0.0/16 le 32, 2001:db8::/32 le 64", ""
+	w.Put(peer, reconcile.Cause{})
+	h.converge(w)
+	a, b, six, hop6 := netip.MustParsePrefix("172.30.1.0/24"), netip.MustParsePrefix("172.30.2.0/23"), netip.MustParsePrefix("2001:db8:1::/48"), netip.MustParseAddr("2001:db8::138")
+	origin, path, hop, pref := router.Origin(), router.ASPath(65001), router.NextHop(far.addr), router.LocalPref(100)
+	plain := slices.Concat(origin, path, hop, pref)
+	reach := func(ps ...netip.Prefix) []byte {
+		return router.Attribute(router.Optional, 14, slices.Concat([]byte{0, 2, 1, 16}, hop6.AsSlice(), []byte{0}, router.Prefixes(ps...))...)
+	}
+	unreach := func(ps ...netip.Prefix) []byte {
+		return router.Attribute(router.Optional, 15, slices.Concat([]byte{0, 2, 1}, router.Prefixes(ps...))...)
+	}
+	prefixes := func(ps ...netip.Prefix) []netip.Prefix { return ps }
+	as4 := router.Attribute(router.Optional|router.Transitive, 17, 2, 1, 0, 0, 0xfd, 0xe9)
+	long := router.Attribute(router.Optional|router.Transitive, 200, make([]byte, 3500)...)
+	var r *router.Raw
+	for _, x := range []struct {
+		name        string
+		first, then []byte
+		learned     []netip.Prefix // after that
+		closed      []byte         // the NOTIFICATION that ends the session
+		words       string
+	}{
+		{name: "a message of an unknown type", then: router.Frame(99, nil), closed: []byte{1, 3, 99}, words: "a message of the unknown type 99"},
+		{name: "a message longer than any", then: append(router.Keepalive()[:16], 0xff, 0xff, 2), closed: []byte{1, 2, 0xff, 0xff}, words: "a message of 65535 bytes"},
+		{name: "a marker that is not all ones", then: slices.Concat(make([]byte, 16), router.Keepalive()[16:]), closed: []byte{1, 1}, words: "a message whose marker is not all ones"},
+		{name: "another OPEN", then: router.Open{ASN: 64512, ID: far.addr, HoldTime: 9 * time.Second}.Bytes(), closed: []byte{5, 3, 1}, words: "an OPEN in a session that is up"},
+		{name: "an AS4_PATH before the AS_PATH", then: router.Update(nil, slices.Concat(origin, hop, pref, as4, path), a), learned: prefixes(a)},
+		{name: "an AS4_PATH and no AS_PATH", first: router.Update(nil, plain, a), then: router.Update(nil, slices.Concat(origin, hop, pref, as4), a), words: "taken for a withdrawal"},
+		{name: "an AS4_AGGREGATOR alone", then: router.Update(nil, slices.Concat(router.Attribute(router.Optional|router.Transitive, 18, 0, 0, 0xfd, 0xe9, 1, 2, 3, 4), plain), a),
+			learned: prefixes(a), words: "which are left out: AS4_AGGREGATOR without AGGREGATOR"},
+		{name: "withdrawn and announced", first: router.Update(nil, plain, a, b), then: router.Update(prefixes(a, b), plain, b), learned: prefixes(b)},
+		{name: "withdrawn and announced, new", then: router.Update(prefixes(a), plain, a), learned: prefixes(a)},
+		{name: "withdrawn with other bits that mean nothing", first: router.Update(nil, plain, b),
+			then: router.Frame(router.TypeUpdate, slices.Concat([]byte{0, 4, 23, 172, 30, 3, 0, byte(len(plain))}, plain, router.Prefixes(b))), learned: prefixes(b)},
+		{name: "withdrawn and announced, IPv6", first: router.Update(nil, slices.Concat(plain, reach(six))), then: router.Update(nil, slices.Concat(unreach(six), plain, reach(six))), learned: prefixes(six)},
+		{name: "both families, each its own", first: router.Update(nil, slices.Concat(plain, reach(six)), a), then: router.Update(prefixes(b), slices.Concat(plain, unreach(six)), a), learned: prefixes(a)},
+		{name: "our own ORIGINATOR_ID", first: router.Update(nil, plain, a, b), then: router.Update(nil, append(slices.Clone(plain), router.Attribute(router.Optional, 9, h.addr.AsSlice()...)...), a), learned: prefixes(b)},
+		{name: "our own ORIGINATOR_ID, IPv6", first: router.Update(nil, slices.Concat(plain, reach(six))),
+			then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 9, h.addr.AsSlice()...), reach(six)))},
+		{name: "too long, of all kinds at once", first: router.Update(nil, slices.Concat(plain, reach(six)), a, b),
+			then: router.Update(prefixes(b), slices.Concat(plain, long, reach(six)), a), words: "3537 bytes of attributes"},
+		{name: "too long by ASes of two octets", first: router.Update(nil, plain, a),
+			then: router.Update(nil, slices.Concat(origin, router.Attribute(router.Transitive, 2, slices.Concat([]byte{2, 255}, make([]byte, 510), []byte{2, 255}, make([]byte, 510))...), hop, pref), a), words: "bytes of attributes"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			if r == nil {
+				r = h.session(far, router.Open{ASN: 64512, IPv6: true})
+			}
+			if x.first != nil {
+				_, _ = r.Write(x.first)
+				h.wait("what it told first", func() bool { return h.learned() != "" })
+			}
+			_, _ = r.Write(x.then)
+			marker := netip.MustParsePrefix("172.30.255.0/24")
+			if x.closed == nil {
+				_, _ = r.Write(router.Update(nil, plain, marker))
+				h.within(10*time.Second, "what comes after it", func() bool { return h.dead() || strings.Contains(h.learned(), marker.String()) })
+				for _, p := range prefixes(a, b, six) {
+					if got := strings.Contains(h.learned(), p.String()+" "); got != slices.Contains(x.learned, p) {
+						t.Errorf("%s is there: %v", p, got)
+					}
+				}
+			} else {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if err := r.Until(ctx, func(got []router.Message, ended error) bool {
+					return slices.ContainsFunc(got, func(m router.Message) bool {
+						return m.Type == router.TypeNotification && slices.Equal(m.Body, x.closed)
+					})
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+			if h.dead() {
+				t.Fatal("the speaker died")
+			}
+			h.within(10*time.Second, "words: "+x.words, func() bool { return strings.Contains(h.says(far.addr), x.words) })
+			if x.closed != nil {
+				r.Close()
+				r = nil
+			} else {
+				_, _ = r.Write(router.Update(prefixes(a, b, marker), unreach(six)))
+			}
+			h.wait("nothing to be left", func() bool { return h.learned() == "" })
+		})
+	}
+}
+
+// TestBeforeOPEN: what comes before a session is up and gobgp does not survive.
+func TestBeforeOPEN(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	w.Put(h.outsider(far, 65101), reconcile.Cause{})
+	h.converge(w)
+	open := router.Open{ASN: 65101, ID: far.addr, HoldTime: 9 * time.Second}.Bytes()
+	for _, x := range []struct {
+		name string
+		say  []byte
+		says []byte // the NOTIFICATION
+	}{
+		{"an unknown type", router.Frame(0, nil), []byte{1, 3, 0}},
+		{"an unknown type after the OPEN", append(slices.Clone(open), router.Frame(6, nil)...), []byte{1, 3, 6}},
+		{"a header alone that is too long", append(router.Keepalive()[:16], 0x10, 1, 1), []byte{1, 2, 0x10, 1}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for {
+			r, err := router.End{NS: far.ns, Local: far.addr, Remote: h.addr, TTL: 255}.Dial(ctx)
+			if err == nil {
+				_, _ = r.Write(x.say)
+				err = r.Until(ctx, func(got []router.Message, _ error) bool {
+					return slices.ContainsFunc(got, func(m router.Message) bool { return m.Type == router.TypeNotification && slices.Equal(m.Body, x.says) })
+				})
+				r.Close()
+			}
+			if err == nil {
+				break
+			}
+			if h.dead() {
+				t.Fatalf("%s: the speaker died", x.name)
+			}
+			if wait(ctx, 50*time.Millisecond) != nil {
+				t.Fatalf("%s: %v", x.name, err)
+			}
+		}
+		h.within(10*time.Second, "words", func() bool { return strings.Contains(h.says(far.addr), "this end closed the session: a message of ") })
+	}
+	r := h.session(far, router.Open{ASN: 65101})
+	defer r.Close()
+	h.wait("the session of one that behaves", func() bool { ns, _ := h.client.Neighbours(); return ns[0].Established() })
+}
+
+// TestRestartTwice: of a router that restarts gracefully, and goes again before it has told all, what it has not told again goes then
+// (RFC 4724 §4.2), and what it has stays.
+func TestRestartTwice(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	peer := h.outsider(far, 65101)
+	peer.GracefulRestart = 2 * time.Minute
+	w.Put(peer, reconcile.Cause{})
+	h.converge(w)
+	tell := func(r *router.Raw, ps ...string) {
+		for _, p := range ps {
+			_, _ = r.Write(router.Announce(far.addr, []uint32{65101}, netip.MustParsePrefix(p)))
+		}
+	}
+	const stays, goes, new = "172.30.0.0/24", "172.30.1.0/24", "172.30.2.0/24"
+	has := func(p string) bool { return strings.Contains(h.learned(), p+" ") }
+	up := func(is bool) {
+		t.Helper()
+		h.wait("the session", func() bool { ns, _ := h.client.Neighbours(); return ns[0].Established() == is })
+	}
+	restarting := router.Open{ASN: 65101, Restart: time.Minute}
+	r := h.session(far, restarting)
+	tell(r, stays, goes)
+	_, _ = r.Write(router.EndOfRIB())
+	h.wait("both", func() bool { return has(stays) && has(goes) })
+	up(true)
+	r.Close()
+	up(false)
+	r = h.session(far, restarting)
+	tell(r, stays, new)
+	h.wait("what it tells again", func() bool { return has(stays) && has(goes) && has(new) })
+	up(true)
+	r.Close()
+	h.within(10*time.Second, "what it has not told again to go", func() bool { return !has(goes) })
+	if !has(stays) || !has(new) {
+		t.Errorf("what it had told again is gone: %s", h.learned())
+	}
+	r = h.session(far, restarting)
+	tell(r, new)
+	_, _ = r.Write(router.EndOfRIB())
+	h.within(10*time.Second, "the end of what it does not tell any more", func() bool { return !has(stays) && has(new) })
+}

@@ -1,0 +1,292 @@
+package speaker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// pathMost is how many bytes of attributes a path may have, those of AS_PATH counted as the most that they may become: four octets for each
+// AS, and for a neighbour that knows no such ones two more (RFC 6793). The rest of a message is for what is added when the path
+// is told on: this AS and prepends, communities (the file may have 64 for a peer), ORIGINATOR_ID, CLUSTER_LIST, next hop, prefix. What does not
+// fit gobgp does not tell, and leaves what it told before; where the attributes alone do not, it dies.
+const pathMost = messageMax - 1024
+
+// update is an UPDATE in its parts, as they came (RFC 4271 §4.3).
+type update struct {
+	withdrawn, attributes, nlri []byte
+
+	reach, unreach []byte // values of MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760)
+	size           int    // of the other attributes, at most
+	misplaced      bool   // what belongs to an attribute comes before that, or without it
+	originator     []byte
+}
+
+const (
+	attrASPath        = byte(bgp.BGP_ATTR_TYPE_AS_PATH)
+	attrAggregator    = byte(bgp.BGP_ATTR_TYPE_AGGREGATOR)
+	attrOriginator    = byte(bgp.BGP_ATTR_TYPE_ORIGINATOR_ID)
+	attrReach         = byte(bgp.BGP_ATTR_TYPE_MP_REACH_NLRI)
+	attrUnreach       = byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI)
+	attrAS4Path       = byte(bgp.BGP_ATTR_TYPE_AS4_PATH)
+	attrAS4Aggregator = byte(bgp.BGP_ATTR_TYPE_AS4_AGGREGATOR)
+)
+
+// cutUpdate is not ok where lengths do not fit: what becomes of such a one gobgp knows (RFC 7606).
+func cutUpdate(body []byte) (u update, ok bool) {
+	if u.withdrawn, body, ok = cutPart(body); !ok {
+		return u, false
+	}
+	if u.attributes, u.nlri, ok = cutPart(body); !ok {
+		return u, false
+	}
+	var seen [256]bool
+	for rest := u.attributes; len(rest) > 0; {
+		var a attribute
+		if a, rest, ok = cutAttribute(rest); !ok {
+			return u, false
+		}
+		if seen[a.kind] { // gobgp goes by the first
+			continue
+		}
+		seen[a.kind] = true
+		u.size += len(a.whole)
+		switch a.kind {
+		case attrReach:
+			u.reach, u.size = a.value, u.size-len(a.whole)
+		case attrUnreach:
+			u.unreach, u.size = a.value, u.size-len(a.whole)
+		case attrOriginator:
+			u.originator = a.value
+		case attrASPath:
+			u.size += asPathGrows(a.value)
+			u.misplaced = u.misplaced || seen[attrAS4Path]
+		}
+	}
+	u.misplaced = u.misplaced || seen[attrAS4Aggregator] && !seen[attrAggregator]
+	return u, true
+}
+
+func cutPart(b []byte) (part, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return nil, nil, false
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if b = b[2:]; len(b) < n {
+		return nil, nil, false
+	}
+	return b[:n], b[n:], true
+}
+
+type attribute struct {
+	kind         byte
+	value, whole []byte
+}
+
+func cutAttribute(b []byte) (a attribute, rest []byte, ok bool) {
+	if len(b) < 3 {
+		return a, nil, false
+	}
+	head, n := 3, int(b[2])
+	if b[0]&byte(bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH) != 0 {
+		if len(b) < 4 {
+			return a, nil, false
+		}
+		head, n = 4, int(binary.BigEndian.Uint16(b[2:]))
+	}
+	if len(b) < head+n {
+		return a, nil, false
+	}
+	return attribute{b[1], b[head : head+n], b[:head+n]}, b[head+n:], true
+}
+
+// asPathGrows is how many bytes an AS_PATH may become longer. gobgp takes it for one of four octets where it can be read as that.
+func asPathGrows(v []byte) int {
+	if len(v) == 0 {
+		return 0
+	}
+	for rest := v; len(rest) > 0; {
+		if len(rest) < 2 || rest[0] == 0 || rest[0] > 4 || rest[1] == 0 || len(rest) < 2+4*int(rest[1]) { // as validateAsPathValueBytes has it
+			return 2 * len(v)
+		}
+		rest = rest[2+4*int(rest[1]):]
+	}
+	return len(v)/2 + 3 // AS4_PATH is an attribute of its own
+}
+
+// sift appends what gobgp is told in place of an UPDATE, and says what there is to say of it.
+func (v *sieve) sift(out, msg []byte) (told []byte, remark string) {
+	u, ok := cutUpdate(msg[headerLen:])
+	if _, _, whole := reached(u.reach); !ok || u.reach != nil && !whole {
+		return append(out, msg...), ""
+	}
+	v.ended(u)
+	twice := (len(u.withdrawn) > 0 || u.unreach != nil) && (len(u.nlri) > 0 || u.reach != nil)
+	if u.size > pathMost && (len(u.nlri) > 0 || u.reach != nil) {
+		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", u.size, pathMost)
+	}
+	if v.inside && len(u.originator) == 4 && v.s.is(netip.AddrFrom4([4]byte(u.originator))) {
+		out = u.withdraw(out, false) // gobgp refuses what comes now, as RFC 4456 §8 has it, but leaves what was told before where it was
+	}
+	if !u.misplaced && !twice {
+		return append(out, msg...), ""
+	}
+	attributes := u.attributes
+	if u.misplaced {
+		if attributes = placed(attributes); len(attributes) < len(u.attributes) {
+			remark = "it sent malformed attributes, which are left out: AS4_AGGREGATOR without AGGREGATOR"
+		}
+	}
+	if twice {
+		u.withdrawn, attributes = u.once(attributes)
+	}
+	return frame(out, u.withdrawn, attributes, u.nlri), remark
+}
+
+// frame appends an UPDATE.
+func frame(out, withdrawn, attributes, nlri []byte) []byte {
+	out = append(out, marker[:]...)
+	out = binary.BigEndian.AppendUint16(out, uint16(headerLen+2+len(withdrawn)+2+len(attributes)+len(nlri)))
+	out = append(out, bgp.BGP_MSG_UPDATE)
+	out = append(binary.BigEndian.AppendUint16(out, uint16(len(withdrawn))), withdrawn...)
+	out = append(binary.BigEndian.AppendUint16(out, uint16(len(attributes))), attributes...)
+	return append(out, nlri...)
+}
+
+// ended notes an End-of-RIB.
+func (v *sieve) ended(u update) {
+	if len(v.owed) == 0 || len(u.withdrawn) > 0 || len(u.nlri) > 0 {
+		return
+	}
+	family := bgp.RF_IPv4_UC
+	switch {
+	case len(u.attributes) == 0:
+	case u.reach == nil && u.size == 0 && len(u.unreach) == 3:
+		family = bgp.AfiSafiToRouteFamily(binary.BigEndian.Uint16(u.unreach), u.unreach[2])
+	default:
+		return
+	}
+	v.owed = slices.DeleteFunc(v.owed, func(f bgp.RouteFamily) bool { return f == family })
+}
+
+// reached are the family and the prefixes of an MP_REACH_NLRI.
+func reached(v []byte) (family, prefixes []byte, ok bool) {
+	if len(v) < 4 || len(v) < 5+int(v[3]) {
+		return nil, nil, false
+	}
+	return v[:3], v[5+int(v[3]):], true
+}
+
+// withdraw appends a withdrawal of what is announced, and with all also of what is withdrawn. Each family is in a message of its
+// own: two attributes of one kind are none.
+func (u update) withdraw(out []byte, all bool) []byte {
+	withdrawn := u.nlri
+	if all {
+		withdrawn = slices.Concat(u.withdrawn, u.nlri)
+	}
+	if len(withdrawn) > 0 {
+		out = frame(out, withdrawn, nil, nil)
+	}
+	if family, prefixes, ok := reached(u.reach); ok && len(prefixes) > 0 {
+		out = frame(out, nil, unreachable(family, prefixes), nil)
+	}
+	if all && len(u.unreach) > 3 {
+		out = frame(out, nil, unreachable(u.unreach[:3], u.unreach[3:]), nil)
+	}
+	return out
+}
+
+// unreachable is an MP_UNREACH_NLRI.
+func unreachable(family, prefixes []byte) []byte {
+	n := len(family) + len(prefixes)
+	return slices.Concat([]byte{byte(bgp.BGP_ATTR_FLAG_OPTIONAL | bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH), attrUnreach, byte(n >> 8), byte(n)}, family, prefixes)
+}
+
+// placed are attributes with AS4_PATH behind AS_PATH, where gobgp does not die of it, and without an AS4_AGGREGATOR that has no AGGREGATOR, which
+// is passed over (RFC 6793 §6). They come in any order (RFC 4271 §5).
+func placed(attributes []byte) []byte {
+	var out, last []byte
+	aggregator := false
+	for rest := attributes; len(rest) > 0; {
+		var a attribute
+		a, rest, _ = cutAttribute(rest)
+		switch a.kind {
+		case attrAS4Path, attrAS4Aggregator:
+			last = append(last, a.whole...)
+			continue
+		case attrAggregator:
+			aggregator = true
+		}
+		out = append(out, a.whole...)
+	}
+	for len(last) > 0 {
+		var a attribute
+		if a, last, _ = cutAttribute(last); a.kind == attrAS4Path || aggregator {
+			out = append(out, a.whole...)
+		}
+	}
+	return out
+}
+
+// ipv4Unicast is a family as MP_REACH_NLRI has it.
+const ipv4Unicast = "\x00\x01\x01"
+
+// once are the withdrawn prefixes and the attributes without a withdrawal of what is announced in the same UPDATE, which is as if it were not
+// there (RFC 4271 §4.3). gobgp has the withdrawal come last.
+func (u update) once(attributes []byte) (withdrawn, left []byte) {
+	announced := map[string]bool{}
+	note := func(family string, p []byte) { announced[family+string(p)] = true }
+	eachPrefix(u.nlri, func(p []byte) { note(ipv4Unicast, p) })
+	if family, prefixes, ok := reached(u.reach); ok {
+		eachPrefix(prefixes, func(p []byte) { note(string(family), p) })
+	}
+	without := func(family string, prefixes []byte) (left []byte) {
+		if !eachPrefix(prefixes, func(p []byte) {
+			if !announced[family+string(p)] {
+				left = append(left, p...)
+			}
+		}) {
+			return prefixes
+		}
+		return left
+	}
+	withdrawn = without(ipv4Unicast, u.withdrawn)
+	if len(u.unreach) < 3 {
+		return withdrawn, attributes
+	}
+	family := u.unreach[:3]
+	prefixes := without(string(family), u.unreach[3:])
+	if len(prefixes) == len(u.unreach)-3 {
+		return withdrawn, attributes
+	}
+	for rest := attributes; len(rest) > 0; {
+		var a attribute
+		if a, rest, _ = cutAttribute(rest); a.kind != attrUnreach {
+			left = append(left, a.whole...)
+		} else if len(prefixes) > 0 {
+			left = append(left, unreachable(family, prefixes)...)
+		}
+	}
+	return withdrawn, left
+}
+
+// eachPrefix gives the prefixes to take, as they came but for bits that mean nothing. It is false where one reaches beyond the end.
+func eachPrefix(prefixes []byte, take func([]byte)) bool {
+	for len(prefixes) > 0 {
+		bits := int(prefixes[0])
+		n := 1 + (bits+7)/8
+		if len(prefixes) < n {
+			return false
+		}
+		p := slices.Clone(prefixes[:n])
+		if bits%8 != 0 {
+			p[n-1] &= 0xff << (8 - bits%8)
+		}
+		take(p)
+		prefixes = prefixes[n:]
+	}
+	return true
+}
