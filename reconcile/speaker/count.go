@@ -211,17 +211,28 @@ func (s *sessions) announced(f gobgplog.Fields) {
 	})
 }
 
-// telling says in gobgp's answers which limits its neighbours have, whether gobgp has them now or not.
+// telling says in gobgp's answers which limits its neighbours have, whether gobgp has them now or not. It keeps them until tell.
 type telling struct {
 	grpc.ServerStream
-	s *sessions
+	s       *sessions
+	answers []any
 }
 
-func (t telling) SendMsg(m any) error {
+func (t *telling) SendMsg(m any) error {
 	if r, ok := m.(*api.ListPeerResponse); ok {
 		t.s.limits.tell(r.GetPeer())
 	}
-	return t.ServerStream.SendMsg(m)
+	t.answers = append(t.answers, m)
+	return nil
+}
+
+func (t *telling) tell() error {
+	for _, m := range t.answers {
+		if err := t.ServerStream.SendMsg(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (x *limits) tell(p *api.Peer) {

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -27,7 +28,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	s.api.RLock()
 	defer s.api.RUnlock()
 	switch req.(type) {
-	case *api.AddPeerRequest, *api.UpdatePeerRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
+	case *api.AddPeerRequest, *api.UpdatePeerRequest, *api.UpdatePeerGroupRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
 		s.list.Lock() // one at a time: see expect
 		defer s.list.Unlock()
 	}
@@ -47,22 +48,13 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
-		address := r.GetPeer().GetConf().GetNeighborAddress()
-		restore, err := remember(s.bgp, address)
-		if err != nil {
-			return nil, err
-		}
-		s.lay(address)
-		resp, err := handle(ctx, req)
-		if rerr := restore(); rerr != nil {
-			s.log("warn", rerr.Error(), nil)
-		}
-		s.queues(address)
-		s.lift(address) // also where it failed, half-way or at once
+		resp, err := s.rewrites([]string{r.GetPeer().GetConf().GetNeighborAddress()}, func() (any, error) { return handle(ctx, req) })
 		if err == nil {
 			s.updated(r.GetPeer())
 		}
 		return resp, err
+	case *api.UpdatePeerGroupRequest:
+		return s.rewrites(s.members(r.GetPeerGroup().GetConf().GetPeerGroupName()), func() (any, error) { return handle(ctx, req) })
 	case *api.DeletePeerRequest:
 		resp, err := handle(ctx, req)
 		if addr, perr := netip.ParseAddr(r.GetAddress()); err == nil && perr == nil {
@@ -93,6 +85,42 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		return resp, err
 	}
 	return handle(ctx, req)
+}
+
+// rewrites carries a request out by which gobgp writes neighbours anew, and has them keep what it would forget. s.list is held.
+func (s *sessions) rewrites(addresses []string, handle func() (any, error)) (any, error) {
+	var restores []func() error
+	for _, a := range addresses {
+		restore, err := remember(s.bgp, a)
+		if err != nil {
+			return nil, err
+		}
+		restores = append(restores, restore)
+	}
+	for _, a := range addresses {
+		s.lay(a)
+	}
+	resp, err := handle()
+	for i, a := range addresses {
+		if rerr := restores[i](); rerr != nil {
+			s.log("warn", rerr.Error(), nil)
+		}
+		s.queues(a)
+		s.lift(a) // also where it failed, half-way or at once
+	}
+	return resp, err
+}
+
+// members are the neighbours of a group, which another client of gobgp's API made: netd's are in none.
+func (s *sessions) members(group string) (addresses []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.peers {
+		if x.conf.GetConf().GetPeerGroup() == group {
+			addresses = append(addresses, x.conf.GetConf().GetNeighborAddress())
+		}
+	}
+	return addresses
 }
 
 // switched waits until an administrative order, which gobgp carries out later, is carried out. One that is not while its caller
@@ -129,7 +157,8 @@ func (s *sessions) late(done func() bool) {
 	}
 }
 
-// stream keeps the list of neighbours whole. Other streams may stay open for ever and must not hold anything up.
+// stream keeps the list of neighbours whole. Other streams, and clients that do not read what they asked for, may stay for ever and must
+// not hold anything up.
 func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	if !asks(info.FullMethod) {
 		s.changes.Add(1)
@@ -137,9 +166,11 @@ func (s *sessions) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 		ss = &counted{ss, s}
 	}
 	if info.FullMethod == "/apipb.GobgpApi/ListPeer" {
+		t := &telling{ServerStream: ss, s: s}
 		s.api.RLock()
-		defer s.api.RUnlock()
-		ss = telling{ss, s}
+		err := handle(srv, t)
+		s.api.RUnlock()
+		return errors.Join(err, t.tell())
 	}
 	return handle(srv, ss)
 }
