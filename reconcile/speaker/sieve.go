@@ -47,6 +47,7 @@ type sieve struct {
 	inside  bool              // with this AS
 	owed    []bgp.RouteFamily // in which it restarted and has not said End-of-RIB
 	refusal atomic.Pointer[[]byte]
+	vain    atomic.Uint64 // bytes of prefixes that it withdrew
 	closed  chan struct{}
 	once    sync.Once
 }
@@ -104,6 +105,18 @@ func (x *sieves) forget(address string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.of, address)
+}
+
+// vainest is the neighbour that withdrew most in its session, and how many bytes of prefixes.
+func (x *sieves) vainest() (addr netip.Addr, n uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, v := range x.of {
+		if m := v.vain.Load(); m > n {
+			addr, n = v.addr, m
+		}
+	}
+	return addr, n
 }
 
 // session notes what a session that is up begins with.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -289,7 +290,62 @@ func TestBeforeOPEN(t *testing.T) {
 	}
 	r := h.session(far, router.Open{ASN: 65101})
 	defer r.Close()
-	h.wait("the session of one that behaves", func() bool { ns, _ := h.client.Neighbours(); return ns[0].Established() })
+	h.wait("the session of one that behaves", h.established)
+}
+
+// freeEnv is backlogFree of a speaker that a test starts.
+const freeEnv = "NETD_TEST_FREE"
+
+// TestVainWithdrawals has a router withdraw what it never told, no faster than that is taken: it is hung up on, with a reason, before
+// that costs the host its memory.
+func TestVainWithdrawals(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.env = []string{freeEnv + "=" + strconv.Itoa(48<<20)}
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	peer := h.outsider(far, 65101)
+	peer.MaxPrefixes = 1000
+	w.Put(peer, reconcile.Cause{})
+	h.converge(w)
+	r := h.session(far, router.Open{ASN: 65101})
+	marker := netip.MustParsePrefix("172.30.1.0/24")
+	list := make([]netip.Prefix, 800)
+	for n := uint32(0); ; {
+		for i := range list {
+			n++
+			list[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
+		}
+		if _, err := r.Write(router.Update(list, nil)); err != nil {
+			break // it was hung up on
+		}
+		if n > 3_000_000 {
+			t.Fatal("nobody minds")
+		}
+		if n%16000 != 0 {
+			continue
+		}
+		there := n%32000 == 0 // each time another, so that it is known to be taken
+		if there {
+			_, _ = r.Write(router.Announce(far.addr, []uint32{65101}, marker))
+		} else {
+			_, _ = r.Write(router.Update([]netip.Prefix{marker}, nil))
+		}
+		h.wait("what it said to be taken", func() bool {
+			return strings.Contains(h.learned(), marker.String()) == there || !h.established()
+		})
+	}
+	h.within(10*time.Second, "the reason", func() bool { return strings.Contains(h.says(far.addr), "MB of prefixes, told or not") })
+	if h.dead() {
+		t.Error("the speaker died")
+	}
+}
+
+// established reports whether the one session that a host has is up.
+func (h *host) established() bool {
+	ns, _ := h.client.Neighbours()
+	return len(ns) == 1 && ns[0].Established()
 }
 
 // TestRestartTwice: of a router that restarts gracefully, and goes again before it has told all, what it has not told again goes then
@@ -313,7 +369,7 @@ func TestRestartTwice(t *testing.T) {
 	has := func(p string) bool { return strings.Contains(h.learned(), p+" ") }
 	up := func(is bool) {
 		t.Helper()
-		h.wait("the session", func() bool { ns, _ := h.client.Neighbours(); return ns[0].Established() == is })
+		h.wait("the session", func() bool { return h.established() == is })
 	}
 	restarting := router.Open{ASN: 65101, Restart: time.Minute}
 	r := h.session(far, restarting)

@@ -124,6 +124,7 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string) {
 		return append(out, msg...), ""
 	}
 	v.ended(u)
+	v.vain.Add(uint64(len(u.withdrawn) + len(u.unreach)))
 	twice := (len(u.withdrawn) > 0 || u.unreach != nil) && (len(u.nlri) > 0 || u.reach != nil)
 	if u.size > pathMost && (len(u.nlri) > 0 || u.reach != nil) {
 		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", u.size, pathMost)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 		}
 		if d, err := time.ParseDuration(os.Getenv(staleEnv)); err == nil {
 			staleMost = d
+		}
+		if n, err := strconv.ParseUint(os.Getenv(freeEnv), 10, 64); err == nil {
+			backlogFree = n
 		}
 		err := Serve(context.Background(), ServeOptions{Version: version, LogFile: os.Stderr, Log: func(level, msg string, fields map[string]any) {
 			fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05.000"), level, msg, fields)
