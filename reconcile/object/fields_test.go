@@ -156,3 +156,12 @@ func resourceTypes(t *testing.T) []string {
 	}
 	return out
 }
+
+// TestRouteTypes: a route that stands where netd's would is called what ip route calls it.
+func TestRouteTypes(t *testing.T) {
+	for n, want := range map[RouteType]string{Unicast: "unicast", Blackhole: "blackhole", 2: "local", 7: "unreachable", 8: "prohibit", 9: "throw", 0: "type 0", 77: "type 77"} {
+		if got := n.String(); got != want {
+			t.Errorf("%d is called %q, not %q", n, got, want)
+		}
+	}
+}

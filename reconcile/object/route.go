@@ -16,12 +16,13 @@ const (
 	Blackhole RouteType = 6 // RTN_BLACKHOLE
 )
 
+// routeTypes are the kernel's, as ip route calls them (include/uapi/linux/rtnetlink.h, RTN_…). One that netd does not make may stand
+// where it would.
+var routeTypes = []string{Unicast: "unicast", 2: "local", "broadcast", "anycast", "multicast", Blackhole: "blackhole", "unreachable", "prohibit", "throw", "nat"}
+
 func (t RouteType) String() string {
-	switch t {
-	case Unicast:
-		return "unicast"
-	case Blackhole:
-		return "blackhole"
+	if int(t) < len(routeTypes) && routeTypes[t] != "" {
+		return routeTypes[t]
 	}
 	return "type " + strconv.Itoa(int(t))
 }
