@@ -160,6 +160,7 @@ func (l *twoHosts) dockerCases(d *docker.Host, h *labHost) {
 		{"say which port of the host leads to 80/tcp", "run --rm --network lab -p 80"},
 		{"netd publishes tcp and udp", "run --rm --network lab -p 80:80/sctp"},
 		{"publish at 127.0.0.1", "run --rm --network lab -p [::1]:80:80"},
+		{`"00:00:00:00:00:00" is no MAC address that a link can have`, "run --rm --network lab --mac-address 00:00:00:00:00:00"},
 	} {
 		refusedBy(t, d, x.words, append(strings.Fields(x.args), docker.Image, "/bin/sleep", "0")...)
 	}

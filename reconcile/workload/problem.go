@@ -74,7 +74,19 @@ func (r Request) check() error {
 	if r.MAC[0]&1 != 0 {
 		return problem(Invalid, "the MAC address %s is a multicast address", r.MAC)
 	}
+	if r.MAC == object.HostEndMAC { // its own link-local address would be the gateway's
+		return problem(Invalid, "the MAC address %s is the gateway's, the same on every wire; take another", r.MAC)
+	}
 	return nil
+}
+
+// ParseMAC reads the MAC address that a runtime asks for.
+func ParseMAC(text string) (object.MAC, error) {
+	m, err := object.ParseMAC(text)
+	if err == nil && m == (object.MAC{}) { // which a Request takes for none
+		err = fmt.Errorf("%q is no MAC address that a link can have", text)
+	}
+	return m, err
 }
 
 // CheckID refuses ids that are not what the CNI specification allows: "must start with an alphanumeric character, optionally

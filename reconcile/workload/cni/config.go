@@ -6,10 +6,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"netd/reconcile/object"
+	"netd/reconcile/workload"
 )
 
 // Versions of the specification that Run speaks, the newest last.
@@ -88,7 +90,7 @@ func (c Config) request(args string) (request, error) {
 		}
 	}
 	mac := func(text string, code uint, where string) error {
-		m, err := object.ParseMAC(text)
+		m, err := workload.ParseMAC(text)
 		if err != nil || (r.mac != object.MAC{} && r.mac != m) {
 			return refuse(code, "%s: %q is no MAC address, or another than is asked for elsewhere", where, text)
 		}
@@ -162,7 +164,7 @@ func splitArgs(args string) (pairs [][2]string, ignore bool, err error) {
 func printable(s string) string {
 	s = strings.ToValidUTF8(s, "?")
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if unicode.IsControl(r) {
 			return '?'
 		}
 		return r

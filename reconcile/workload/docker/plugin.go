@@ -332,8 +332,8 @@ func (p Plugin) createEndpoint(ctx context.Context, in endpointRequest) (any, er
 	}
 	own := map[string]string{}
 	if text := in.Interface.MacAddress; text != "" {
-		if r.MAC, err = object.ParseMAC(text); err != nil {
-			return nil, err
+		if r.MAC, err = workload.ParseMAC(text); err != nil {
+			return nil, fmt.Errorf("--mac-address: %w", err)
 		}
 	}
 	e, err := p.Attacher.Attach(ctx, r)
