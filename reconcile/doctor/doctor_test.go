@@ -470,6 +470,10 @@ func TestChecks(t *testing.T) {
 		{"bad a rule against the pool", "firewall", "vxlan", recorded{programs: nft(against("forward", meta("==", "oifname", `"netd*"`)+drop))}, Fail, "inet open x rejects what is forwarded from 10.10.194.129 to 10.10.40.129 by its rule", "nft insert rule inet open x", false},
 		{"OK a rule against another's port", "firewall", "vxlan", recorded{programs: nft(against("input", strings.Replace(udp4789, "4789", "8472", 1)+drop))}, OK, "no chain", "", false},
 		{"OK a rule with a limit that is not known here", "firewall", "vxlan", recorded{programs: nft(against("input", udp4789+`,{"limit":{"rate":100}}`+drop))}, OK, "no chain", "", false},
+		{"OK a rule after one by which a packet may leave the chain for good", "firewall", "vxlan", recorded{programs: nft(against("input", udp4789+`,{"limit":{"rate":100}},{"goto":{"target":"y"}}`, udp4789+drop) + `,{"chain":{"family":"inet","table":"open","name":"y"}}`)}, OK, "no chain", "", false},
+		{"bad a rule after one by which a packet may leave the chain for a while", "firewall", "vxlan", recorded{programs: nft(against("input", udp4789+`,{"limit":{"rate":100}},{"jump":{"target":"y"}}`, udp4789+drop) + `,{"chain":{"family":"inet","table":"open","name":"y"}}`)}, Fail, "inet open x drops UDP 4789 of the other nodes by its rule inet open x handle 8 (drop)", "", false},
+		{"OK a rule after a map of verdicts", "firewall", "vxlan", recorded{programs: nft(against("input", `{"vmap":{"key":{"payload":{"protocol":"ip","field":"saddr"}},"data":{"set":[["192.168.170.138",{"accept":null}]]}}}`, udp4789+drop))}, OK, "no chain", "", false},
+		{"OK a rule after one that asks a program", "firewall", "vxlan", recorded{programs: nft(against("input", `{"queue":{"num":0}}`, udp4789+drop))}, OK, "no chain", "", false},
 		{"OK a rule after one that takes the nodes", "firewall", "vxlan", recorded{programs: nft(against("input", from(`"192.168.170.138"`)+`,{"accept":null}`, udp4789+drop))}, OK, "no chain", "", false},
 	} {
 		if x.host.programs == nil && x.check != "firewall" && x.check != "legacy-iptables" {

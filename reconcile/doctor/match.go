@@ -243,10 +243,12 @@ func (r ruleset) refuses(c chain, p packet) (rule, bool) {
 				}
 			case "accept", "return":
 				return nil, word == "return" && m == yes
+			case "vmap", "queue": // it may be taken there
+				return nil, false
 			case "jump", "goto":
 				by, t := walk(to, depth+1)
 				switch {
-				case m == maybe && !t: // it may go there or not
+				case m == maybe && (!t || word == "goto"): // it may go there or not, and from a goto not come back
 					return nil, false
 				case m == yes && (word == "goto" || !t):
 					return by, t

@@ -83,12 +83,13 @@ func (r ruleset) of(c chain, name string) []rule {
 	return r.by[chain{Family: c.Family, Table: c.Table, Name: name}]
 }
 
-// verdict is what a rule does with what matches: "accept", "drop", "reject", the chain that it goes to, or nothing.
+// verdict is what a rule does with what matches: "accept", "drop", "reject", the chain that it goes to, "vmap" or "queue" where a map
+// or a program decides that, or nothing.
 func (r rule) verdict() (word, to string) {
 	for _, e := range r.Expr {
 		for k, v := range e {
 			switch k {
-			case "accept", "drop", "reject", "return":
+			case "accept", "drop", "reject", "return", "vmap", "queue":
 				return k, ""
 			case "jump", "goto":
 				var t struct{ Target string }
