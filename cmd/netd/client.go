@@ -51,7 +51,7 @@ func (a *app) dialDaemon(ctx context.Context) (*daemonClient, error) {
 			return nil, lerr
 		}
 		if time.Now().After(deadline) {
-			return nil, &exit{exitLocked, fmt.Errorf("the daemon, %s, does not answer", held.Holder)}
+			return nil, &exit{exitLocked, fmt.Errorf("the daemon, %s, does not answer; systemctl restart netd, or kill it and start it anew: what it made stays", held.Holder)}
 		}
 		select {
 		case <-ctx.Done():

@@ -99,7 +99,7 @@ func (a *app) holder(busy error) error {
 		}
 	}
 	if held := store.HeldDB(a.stateDir); held != nil {
-		return held
+		return fmt.Errorf("%w, which is not in %s: ask it with its own --run-dir, or start it anew where that folder was taken away", held, a.runDir)
 	}
 	return &exit{exitLocked, busy}
 }
