@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"netd/config"
-	"netd/reconcile"
 	"netd/reconcile/kernel"
 	"netd/reconcile/object"
 	"netd/testenv/netns"
@@ -63,18 +62,14 @@ func TestForeignRules(t *testing.T) {
 	if again := h.plan(); !again.Empty() {
 		t.Errorf("the second plan is not empty:\n%s", text(again))
 	}
-	for _, k := range h.k.Kinds() {
-		if k.Name() != "accept" {
-			continue
-		}
-		own, _, err := k.List(t.Context(), nil)
-		if err != nil || len(own) != 6 {
-			t.Errorf("%d are netd's (%v), want 6", len(own), err)
-		}
-		for _, r := range own {
-			if err := k.Delete(t.Context(), r); err != nil {
-				t.Error(err)
-			}
+	kind := h.kind(object.KindAccept)
+	own, _, err := kind.List(t.Context(), nil)
+	if err != nil || len(own) != 6 {
+		t.Errorf("%d are netd's (%v), want 6", len(own), err)
+	}
+	for _, r := range own {
+		if err := kind.Delete(t.Context(), r); err != nil {
+			t.Error(err)
 		}
 	}
 	if after := netns.Run(t, "iptables -S"); after != before {
@@ -88,12 +83,7 @@ func TestSpelling(t *testing.T) {
 	netns.Run(t, "ip6tables -P FORWARD DROP")
 	t.Cleanup(func() { netns.Run(t, "nft delete table ip6 filter") })
 	h := newHost(t, config.ModeVXLAN)
-	var kind reconcile.Kind
-	for _, k := range h.k.Kinds() {
-		if k.Name() == object.KindAccept {
-			kind = k
-		}
-	}
+	kind := h.kind(object.KindAccept)
 	for _, x := range []struct {
 		iptables string
 		rule     object.Accept

@@ -22,12 +22,7 @@ import (
 func TestGetMany(t *testing.T) {
 	h := newHost(t, config.ModeBGP)
 	h.converge()
-	var kind reconcile.Kind
-	for _, k := range h.k.Kinds() {
-		if k.Name() == object.KindRoute {
-			kind = k
-		}
-	}
+	kind := h.kind(object.KindRoute)
 	netns.Run(t, "ip route add 172.31.4.0/22 via 192.168.170.9 dev ens33")
 	netns.Run(t, "ip route add blackhole 172.31.2.0/23 proto 142")
 	t.Cleanup(func() {

@@ -124,6 +124,18 @@ func (h *host) want() reconcile.Want {
 	return r.Want
 }
 
+// kind is the kind of a name.
+func (h *host) kind(name string) reconcile.Kind {
+	h.t.Helper()
+	for _, k := range h.k.Kinds() {
+		if k.Name() == name {
+			return k
+		}
+	}
+	h.t.Fatalf("no kind %q", name)
+	return nil
+}
+
 func (h *host) converge() reconcile.Plan {
 	h.t.Helper()
 	plan, _, err := h.engine.Converge(context.Background(), h.want(), nil, nil)

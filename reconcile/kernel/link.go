@@ -249,12 +249,18 @@ func (s links) createVXLAN(w object.VXLAN) error {
 	return s.settleVXLAN(w)
 }
 
-func (s links) settleVXLAN(w object.VXLAN) error {
+// own is a link of netd's, and the host's links beside it.
+func (s links) own(name string) (place, link, error) {
 	h, err := s.k.host()
 	if err != nil {
-		return err
+		return h, link{}, err
 	}
-	l, err := h.links.own(w.Name)
+	l, err := h.links.own(name)
+	return h, l, err
+}
+
+func (s links) settleVXLAN(w object.VXLAN) error {
+	_, l, err := s.own(w.Name)
 	if err != nil {
 		return err
 	}
@@ -283,11 +289,7 @@ func (s links) createTunnel(w object.IPIP) error {
 
 // adjustTunnel sets tunl0's MTU and state, after keeping what they were.
 func (s links) adjustTunnel(w object.IPIP) error {
-	h, err := s.k.host()
-	if err != nil {
-		return err
-	}
-	l, err := h.links.own(w.Name)
+	_, l, err := s.own(w.Name)
 	if err != nil {
 		return err
 	}
@@ -319,11 +321,7 @@ func (s links) Update(_ context.Context, have, want reconcile.Resource) error {
 // repeats a VNI or port even unchanged in some versions).
 func (s links) updateVXLAN(have, want object.VXLAN) error {
 	if have.Local != want.Local || have.Underlay != want.Underlay {
-		h, err := s.k.host()
-		if err != nil {
-			return err
-		}
-		l, err := h.links.own(want.Name)
+		h, l, err := s.own(want.Name)
 		if err != nil {
 			return err
 		}

@@ -17,18 +17,9 @@ import (
 	"netd/testenv/netns"
 )
 
-// TestMultipath has the kernel keep routes with several next hops: what it reads back is what was wanted, whatever order it
-// keeps them in and whatever it says of their links' state; what others change of one is seen and repaired; a next hop
-// less is one replace that leaves every other route alone.
-func TestMultipath(t *testing.T) {
-	netns.Need(t)
-	netns.Run(t, "ip link add tor0 type veth peer name tor0far")
-	netns.Run(t, "ip link add tor1 type veth peer name tor1far")
-	t.Cleanup(func() { netns.Run(t, "ip link del tor0"); netns.Run(t, "ip link del tor1") })
-	for _, line := range []string{"ip link set tor0 up", "ip link set tor0far up", "ip link set tor1 up", "ip link set tor1far up",
-		"ip addr add 192.0.2.2/24 dev tor0", "ip addr add 198.51.100.2/24 dev tor1"} {
-		netns.Run(t, line)
-	}
+// converges is what leads this namespace to what is wanted. When the test ends nothing is.
+func converges(t *testing.T) func(reconcile.Want) reconcile.Plan {
+	t.Helper()
 	k, err := kernel.New(memory{})
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +35,22 @@ func TestMultipath(t *testing.T) {
 		return plan
 	}
 	t.Cleanup(func() { converge(reconcile.Want{}) })
+	return converge
+}
+
+// TestMultipath has the kernel keep routes with several next hops: what it reads back is what was wanted, whatever order it
+// keeps them in and whatever it says of their links' state; what others change of one is seen and repaired; a next hop
+// less is one replace that leaves every other route alone.
+func TestMultipath(t *testing.T) {
+	netns.Need(t)
+	netns.Run(t, "ip link add tor0 type veth peer name tor0far")
+	netns.Run(t, "ip link add tor1 type veth peer name tor1far")
+	t.Cleanup(func() { netns.Run(t, "ip link del tor0"); netns.Run(t, "ip link del tor1") })
+	for _, line := range []string{"ip link set tor0 up", "ip link set tor0far up", "ip link set tor1 up", "ip link set tor1far up",
+		"ip addr add 192.0.2.2/24 dev tor0", "ip addr add 198.51.100.2/24 dev tor1"} {
+		netns.Run(t, line)
+	}
+	converge := converges(t)
 
 	hop := func(via, dev string) object.Hop { return object.Hop{Via: netip.MustParseAddr(via), Dev: dev} }
 	a, b, c := hop("192.0.2.1", "tor0"), hop("198.51.100.1", "tor1"), hop("198.51.100.9", "tor1")
@@ -189,21 +196,7 @@ func TestMultipathIPv6(t *testing.T) {
 	for _, line := range []string{"ip link set tor0 up", "ip link set tor0far up", "ip addr add 2001:db8:1::2/64 dev tor0 nodad"} {
 		netns.Run(t, line)
 	}
-	k, err := kernel.New(memory{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.Close)
-	e := &reconcile.Engine{Kinds: k.Kinds(), Reading: k.Reading}
-	converge := func(w reconcile.Want) reconcile.Plan {
-		t.Helper()
-		plan, _, err := e.Converge(context.Background(), w, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return plan
-	}
-	t.Cleanup(func() { converge(reconcile.Want{}) })
+	converge := converges(t)
 	want := func(gateways ...string) reconcile.Want {
 		var w reconcile.Want
 		r := object.Route{Dst: netip.MustParsePrefix("fd99::/64"), Table: object.MainTable, Type: object.Unicast}

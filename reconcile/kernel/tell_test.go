@@ -19,12 +19,7 @@ import (
 func TestTell(t *testing.T) {
 	h := newHost(t, config.ModeBGP)
 	h.converge()
-	var kind reconcile.Kind
-	for _, k := range h.k.Kinds() {
-		if k.Name() == object.KindRoute {
-			kind = k
-		}
-	}
+	kind := h.kind(object.KindRoute)
 	t.Cleanup(func() {
 		netns.Run(t, "ip route flush root 172.31.0.0/16")
 		netns.Run(t, "ip route flush root 172.31.0.0/16 type blackhole")

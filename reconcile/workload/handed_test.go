@@ -58,11 +58,7 @@ func newHanded(t *testing.T, db *store.DB) (*Core, *handedHost, map[string]strin
 // way is given up.
 func TestHanded(t *testing.T) {
 	s, ctx := site(t, file), context.Background()
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	c, h, spaces, now := newHanded(t, db)
 	everything := netip.MustParsePrefix("0.0.0.0/0")
 	promise := func(in netip.Prefix, wanted string) (string, error) {
@@ -276,11 +272,7 @@ func TestSecond(t *testing.T) {
 		text += "network \"n" + n + "\" {\n  pools = [\"10." + n + ".0.0/16\"]\n  mode  = \"bgp\"\n}\n"
 	}
 	s, ctx := site(t, text), context.Background()
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	c, h, spaces, _ := newHanded(t, db)
 	spaces["/ns"] = "ns"
 	port := []object.Port{{Proto: "tcp", On: 8080, Port: 80}}
@@ -334,11 +326,7 @@ func TestSecond(t *testing.T) {
 // container is there or not, and whatever becomes of the wire.
 func TestPutBack(t *testing.T) {
 	s, ctx := site(t, file), context.Background()
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	c, h, spaces, now := newHanded(t, db)
 	spaces["/ns"] = "ns"
 	const id = "docker/e1"

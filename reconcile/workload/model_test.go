@@ -9,6 +9,7 @@ import (
 
 	"netd/config"
 	"netd/reconcile/object"
+	"netd/reconcile/store"
 )
 
 const file = `network "lab" {
@@ -33,6 +34,17 @@ workload "declared" {
   netns   = "/run/netns/declared"
 }
 `
+
+// newStore is an empty store.
+func newStore(t testing.TB) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
 
 func site(t testing.TB, text string) Site {
 	t.Helper()

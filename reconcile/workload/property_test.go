@@ -190,11 +190,7 @@ func agree(t *testing.T, core *Core, host *hostModel, model *addressModel) {
 // are not concerned.
 func TestNotGoneYet(t *testing.T) {
 	s := site(t, file)
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	host := newHostModel(t)
 	core, err := New(db, host)
 	if err != nil {
@@ -232,11 +228,7 @@ func TestNotGoneYet(t *testing.T) {
 // whose host end is there, is not.
 func TestSweep(t *testing.T) {
 	s := site(t, file)
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	host := newHostModel(t)
 	core, err := New(db, host)
 	if err != nil {
@@ -282,11 +274,7 @@ func TestSweep(t *testing.T) {
 // TestFull: a block without room says so fast, with how many addresses are used, by whom, and where to add a block.
 func TestFull(t *testing.T) {
 	s := site(t, strings.ReplaceAll(file, `"10.10.40.128/28", "10.10.50.0/29"`, `"10.10.40.128/29"`))
-	db, err := store.Open(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := newStore(t)
 	core, err := New(db, newHostModel(t))
 	if err != nil {
 		t.Fatal(err)
