@@ -39,7 +39,8 @@ zsh=vendor-completions # Debian's; everybody else's is zsh's own
 [ "$kind" = deb ] || zsh=site-functions
 bin/netd completion zsh >"$work/c" && put 644 "$work/c" /usr/share/zsh/$zsh/_netd
 bin/netd completion fish >"$work/c" && put 644 "$work/c" /usr/share/fish/vendor_completions.d/netd.fish
-go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0 bin -json -noserial -version "v$version" bin/netd |
+# -std: Go's own library is in both programs, and netd-cni is made of nothing else.
+go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0 bin -std -json -noserial -version "v$version" bin/netd |
 	sed '/"timestamp":/d' >"$work/sbom" && put 644 "$work/sbom" /usr/share/doc/netd/sbom.cdx.json
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
@@ -77,5 +78,6 @@ rpm)
 	exit 64
 	;;
 esac
-(cd "$dist" && sha256sum netd[_-]*.deb netd[_-]*.rpm 2>/dev/null >SHA256SUMS || true)
+shopt -s nullglob
+(cd "$dist" && sha256sum netd[_-]*.deb netd[_-]*.rpm >SHA256SUMS)
 ls "$dist"

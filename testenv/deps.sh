@@ -25,6 +25,7 @@ want qemu-system-x86_64 qemu-system-x86
 want qemu-img qemu-utils
 want mmdebstrap mmdebstrap
 want rpmbuild rpm
+want jq jq
 
 [ ${#need[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
