@@ -64,7 +64,7 @@ deb rpm: deps ## a package in dist/, the same bytes from the same commit
 	@packaging/build.sh $@
 
 .PHONY: packages
-packages: deps ## deb and rpm from installation to removal, in a Debian guest with systemd
+packages: deps ## deb and rpm from installation to removal, and doctor's commands, in a Debian guest with systemd
 	@testenv/debian/packages-test.sh
 
 # The machines are of the deb, and the test of the tree; UPDATE=1 writes the page anew.

@@ -15,25 +15,25 @@ import (
 // doctorLabs are the tests that make the fault of a check, see it named, mend it by doctor's own command and see it gone, with
 // how they run where that is not `make test`; and what of a check's fixes no lab runs, with the reason.
 var doctorLabs = map[string]struct{ tests, not string }{
-	"module":            {"TestDoctorGuest (make vm)", "the package of a module: the guest has no apt"},
-	"address":           {"TestDoctor TestDoctorAddress", ""},
+	"module":            {"TestDoctorGuest (make vm)", "the package of a module: the guests boot a kernel that is not on their disk"},
+	"address":           {"TestDoctor TestDoctorAddress `doctor.sh` (make packages)", ""},
 	"forwarding":        {"TestDoctor", ""},
 	"new-links":         {"TestDoctorNewLinks", ""},
 	"rp-filter":         {"TestDoctor", ""},
-	"neighbours":        {"TestDoctorNeighbours TestDoctorGuest (make vm)", ""},
-	"udp-port":          {"TestDoctor", "`systemctl`: the namespace has no systemd; a process without a unit is killed"},
-	"bgp-port":          {"TestDoctor", "`systemctl`, likewise"},
+	"neighbours":        {"TestDoctorNeighbours TestDoctorGuest (make vm) `doctor.sh` (make packages)", ""},
+	"udp-port":          {"TestDoctor `doctor.sh` (make packages)", ""},
+	"bgp-port":          {"TestDoctor `doctor.sh` (make packages)", ""},
 	"password-file":     {"TestDoctorPasswords", ""},
 	"foreign-routes":    {"TestDoctor", ""},
-	"networkd":          {"TestDoctorNetworkd", ""},
+	"networkd":          {"TestDoctorNetworkd `doctor.sh` (make packages)", ""},
 	"networkmanager":    {"TestDoctorNetworkManager (make firewalls)", ""},
 	"forward-policy":    {"TestDoctor TestFirewalls (make firewalls)", ""},
-	"firewall":          {"TestDoctor TestFirewalls (make firewalls) TestDockerNftables (make docker-nftables)", ""},
+	"firewall":          {"TestDoctor TestFirewalls (make firewalls) TestDockerNftables (make docker-nftables) `doctor.sh` (make packages)", ""},
 	"masquerade":        {"TestDoctor", ""},
 	"raw-drops":         {"TestDoctor", ""},
-	"legacy-iptables":   {"TestDoctor", "`update-alternatives`: it changes the machine"},
+	"legacy-iptables":   {"TestDoctor `doctor.sh` (make packages)", ""},
 	"duplicate-address": {"TestDoctor TestDoctor6", ""},
-	"clocks":            {"TestDoctorClocks TestDoctorGuest (make vm)", "`timedatectl`, `apt-get`: the labs have no systemd and no time server"},
+	"clocks":            {"TestDoctorClocks TestDoctorGuest (make vm) `doctor.sh` (make packages)", "`dnf`: nothing here runs Fedora or RHEL"},
 	"path-mtu":          {"TestDoctor TestDoctor6", ""},
 	"checksum-offload":  {"TestDoctorChecksum TestDoctor TestDoctor6 TestDoctorLinkFile (make firewalls)", ""},
 }
@@ -61,6 +61,10 @@ func TestDoctorPage(t *testing.T) {
 			sources["TestFirewalls"] = text
 		}
 	}
+	script, err := os.ReadFile("../../testenv/debian/doctor.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var table strings.Builder
 	table.WriteString("| check | all is well where | it looks at | its fix | `--fix` | tried by |\n| --- | --- | --- | --- | --- | --- |\n")
 	known := []string{}
@@ -73,6 +77,9 @@ func TestDoctorPage(t *testing.T) {
 		for _, name := range strings.Fields(lab.tests) {
 			if strings.HasPrefix(name, "Test") && !strings.Contains(sources[name], `"`+c.Name+`"`) {
 				t.Errorf("%s is not in %s", c.Name, name)
+			}
+			if name == "`doctor.sh`" && !regexp.MustCompile(`\n\t(finds|mends) "[^"]*" `+c.Name+" ").Match(script) {
+				t.Errorf("%s is not in testenv/debian/doctor.sh", c.Name)
 			}
 		}
 		tried := regexp.MustCompile(`Test\w+`).ReplaceAllString(lab.tests, "`$0`")

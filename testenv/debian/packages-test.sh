@@ -26,7 +26,7 @@ cp testenv/debian/checks.sh testenv/debian/wire.sh "$folder"
 sed 's/"vxlan"/"MODE"/;' docs/walkthrough.hcl | sed 's#/run/netns/nginx-master#/run/netns/c1#; s#/run/netns/nginx-node#/run/netns/c2#' >"$folder/netd.hcl"
 # What the page has one type, a line each.
 awk '/^```/ { inside = $0 == "```sh"; next } inside { sub(/ +#.*/, ""); print }' docs/how-to/install.md >"$folder/page"
-for script in ${*:-packages docker rpm}; do
+for script in ${*:-packages docker doctor rpm}; do
 	cp "testenv/debian/$script.sh" "$folder/test.sh"
 	testenv/debian/run.sh bin/debian "$folder"
 done

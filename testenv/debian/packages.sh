@@ -34,7 +34,7 @@ install)
 	check "no configuration was made" absent test -e /etc/netd.hcl
 	check "the manual" sh -c 'man netd >/dev/null && man netd.hcl >/dev/null'
 	check "bash has completions" bash -c ". /usr/share/bash-completion/completions/netd && complete -p netd"
-	check "zsh and fish" sh -c 'apt-get update -q && apt-get install -y -q zsh fish'
+	check "zsh and fish" sh -c 'apt-get update -q && apt-get install -q zsh fish'
 	check "zsh finds its own" zsh -fc 'autoload -Uz compinit && compinit -u && [ "$_comps[netd]" = _netd ]'
 	check "fish has them" sh -c 'fish -c "complete -C \"netd pl\"" | grep "^plan"'
 	check "the examples are sound" sh -c 'netd validate /usr/share/doc/netd/examples/netd.hcl && netd validate /usr/share/doc/netd/examples/reference.hcl'
