@@ -80,7 +80,7 @@ var Schema = []BlockDoc{
 	{Type: "workload", Label: "NAME", Doc: "A container declared in the file. Give one of docker, containerd and netns.", Attributes: []AttributeDoc{
 		{Name: "node", Required: true, Type: "node name", Doc: "Where it runs."},
 		{Name: "address", Required: true, Type: "address or list", Doc: "One address, or a list with one IPv4 and one IPv6, in the node's blocks."},
-		{Name: "docker", Type: "string", Doc: "The container's name or id."},
+		{Name: "docker", Type: "string", Doc: "The container's name, or its id: all of it, or the first 12 digits or more."},
 		{Name: "containerd", Type: "string", Doc: "\"NAMESPACE/ID\"."},
 		{Name: "netns", Type: "path", Doc: "A network namespace."},
 		{Name: "interface", Type: "string", Default: `"eth0"`, Doc: "The link's name in the container."},

@@ -158,6 +158,28 @@ workload "base" {
 	if !attached(l.hosts[0], "10.10.40.136") || attached(l.hosts[0], addrs[0]) {
 		t.Error("the other one lost its namespace")
 	}
+
+	// A name that no container has, and that an id begins with, is nobody's; as docker ps shows it the id is the container's.
+	hosts[0].Docker("rm", "-f", "web-0")
+	id := hosts[0].Docker("inspect", "-f", "{{.Id}}", "base")
+	file, err := os.ReadFile(l.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		as    string
+		there bool
+	}{{id[:3], false}, {id[:12], true}, {id[:4], false}} {
+		l.write(strings.Replace(string(file), `"base"`+"\n}", `"`+x.as+`"`+"\n}", 1))
+		l.hosts[0].must(0, "reload")
+		l.wait("the container called "+x.as, func() string {
+			out, _ := l.hosts[0].netd("status")
+			if attached(l.hosts[0], "10.10.40.136") != x.there || strings.Contains(out, `base: no container "`+x.as+`"`) == x.there {
+				return out
+			}
+			return ""
+		})
+	}
 	hosts[1].Run("ctr", "task", "kill", "-s", "KILL", "task")
 	l.wait("the task detached", func() string {
 		if attached(l.hosts[1], addrs[2]) {

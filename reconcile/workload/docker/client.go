@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -51,11 +52,37 @@ type Container struct {
 // biggest is how much of an answer is read: the largest of real ones have some 100 kB.
 const biggest = 8 << 20
 
-// Inspect asks for a container by its name, its id or the beginning of that. One that is not there is fs.ErrNotExist.
-func (c *Client) Inspect(ctx context.Context, name string) (Container, error) {
-	var out Container
-	err := c.ask(ctx, "/containers/"+url.PathEscape(name)+"/json", fmt.Sprintf("container %q", name), &out)
+// shortID is how many digits of an id docker ps shows.
+const shortID = 12
+
+// Inspect asks for a container by its name, its id or as much of that as docker ps shows. One that is not there is fs.ErrNotExist.
+func (c *Client) Inspect(ctx context.Context, name string) (out Container, err error) {
+	what, id := fmt.Sprintf("container %q", name), name
+	if len(name) < shortID && strings.Trim(name, "0123456789abcdef") == "" { // where none has that name, Docker takes it for an id's beginning
+		if id, err = c.named(ctx, name, what); err != nil {
+			return out, err
+		}
+	}
+	err = c.ask(ctx, "/containers/"+url.PathEscape(id)+"/json", what, &out)
 	return out, err
+}
+
+// named is the id of the container that has a name.
+func (c *Client) named(ctx context.Context, name, what string) (id string, err error) {
+	var list []struct {
+		ID    string
+		Names []string // each with a slash before it
+	}
+	filters := url.QueryEscape(`{"name":["^/` + name + `$"]}`)
+	if err := c.ask(ctx, "/containers/json?all=1&filters="+filters, what, &list); err != nil {
+		return "", err
+	}
+	for _, x := range list {
+		if slices.Contains(x.Names, "/"+name) {
+			return x.ID, nil
+		}
+	}
+	return "", fmt.Errorf("asking Docker for %s: %w", what, fs.ErrNotExist)
 }
 
 // Network is a network of Docker's.
@@ -84,6 +111,9 @@ type Subnet struct{ Subnet string }
 func (c *Client) InspectNetwork(ctx context.Context, name string) (Network, error) {
 	var n Network
 	err := c.ask(ctx, "/networks/"+url.PathEscape(name), fmt.Sprintf("network %q", name), &n)
+	if err == nil && n.Name != name && n.ID != name { // Docker takes a name that none has for an id's beginning
+		err = fmt.Errorf("asking Docker for network %q: %w", name, fs.ErrNotExist)
+	}
 	return n, err
 }
 

@@ -1,10 +1,12 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -21,8 +23,9 @@ type engine struct {
 	server *http.Server
 
 	mu      sync.Mutex
-	pids    map[string]int // by name; 0: it is there and does not run
-	silent  chan struct{}  // not nil: no container is told of until it is closed
+	pids    map[string]int    // by name; 0: it is there and does not run
+	ids     map[string]string // by name, of those that have another than "id-of-" and the name
+	silent  chan struct{}     // not nil: no container is told of until it is closed
 	streams []chan string
 }
 
@@ -69,16 +72,42 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		}
 	}
-	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/containers/"), "/json")
 	e.mu.Lock()
-	pid, ok := e.pids[name]
-	e.mu.Unlock()
-	if !ok {
-		http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)
+	defer e.mu.Unlock()
+	if r.URL.Path == "/containers/json" {
+		list := []any{}
+		for name := range e.pids {
+			if strings.Contains(r.URL.Query().Get("filters"), "^/"+name+"$") {
+				list = append(list, map[string]any{"Id": e.id(name), "Names": []string{"/" + name}})
+			}
+		}
+		_ = json.NewEncoder(w).Encode(list)
 		return
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"Id": "id-of-" + name, "Name": "/" + name, "State": map[string]any{"Running": pid > 0, "Pid": pid}})
+	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/containers/"), "/json")
+	pid, ok := e.pids[name]
+	if !ok { // as Docker does: one whose id begins so
+		var meant []string
+		for other := range e.pids {
+			if strings.HasPrefix(e.id(other), name) {
+				meant = append(meant, other)
+			}
+		}
+		switch len(meant) {
+		case 0:
+			http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)
+			return
+		case 1:
+			name, pid = meant[0], e.pids[meant[0]]
+		default:
+			http.Error(w, `{"message":"multiple IDs found with provided prefix: `+name+`"}`, http.StatusInternalServerError)
+			return
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"Id": e.id(name), "Name": "/" + name, "State": map[string]any{"Running": pid > 0, "Pid": pid}})
 }
+
+func (e *engine) id(name string) string { return cmp.Or(e.ids[name], "id-of-"+name) }
 
 // set changes what runs, and tells so.
 func (e *engine) set(action, name string, pid int) {
@@ -209,4 +238,34 @@ func TestSocketGone(t *testing.T) {
 	if got := f.Find(context.Background(), "web"); got.Err == nil || got.Netns != "" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// TestShortNames: a name that ids begin with too ("db") is the name's alone, as long as there is no such container as well.
+func TestShortNames(t *testing.T) {
+	e := newEngine(t)
+	long := "db0123456789abcdef" + strings.Repeat("0", 46)
+	e.ids = map[string]string{"web": long}
+	e.pids["web"] = 7
+	c := Open(e.socket)
+	defer c.Close()
+	finds := func(name, want string) {
+		t.Helper()
+		got, err := c.Inspect(t.Context(), name)
+		if got.Name != want || err != nil != (want == "") || want == "" && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is %q, %v; want %q", name, got.Name, err, want)
+		}
+	}
+	finds("web", "/web")
+	finds(long, "/web")
+	finds(long[:12], "/web") // as docker ps has it
+	finds("db", "")
+	finds("no-id", "")
+	e.mu.Lock()
+	e.ids["shop"], e.pids["shop"] = "db9"+long[3:], 8
+	e.mu.Unlock()
+	finds("db", "") // Docker says of an inspection that it means several
+	e.mu.Lock()
+	e.pids["db"] = 9
+	e.mu.Unlock()
+	finds("db", "/db")
 }
