@@ -312,7 +312,7 @@ type closure struct {
 // closure is the observed resources that have to go so that those to be replaced can be deleted and made anew, and those in
 // the way make room.
 func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
-	c := closure{why: map[Key]Cause{}, meant: map[Key]bool{}}
+	c := closure{why: map[Key]Cause{}}
 	roots := slices.Clone(replace)
 	for _, p := range replace {
 		c.why[p.Key] = Cause{Text: "cannot be changed in place"}
@@ -358,14 +358,12 @@ func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
 			meant = append(meant, p.Key)
 		}
 	}
-	for _, k := range reach(meant, func(k Key) (above []Key) {
+	_, c.meant = reach(meant, func(k Key) (above []Key) {
 		for _, p := range on[k] {
 			above = append(above, p.Key)
 		}
 		return above
-	}) {
-		c.meant[k] = true
-	}
+	})
 	c.resources = roots
 	for i := 0; i < len(c.resources); i++ {
 		k := c.resources[i].Key

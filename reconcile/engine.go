@@ -114,8 +114,8 @@ func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []str
 // of left it takes for what is there, nil for nothing, and does not read it, as far as a wrong guess shows: where something is
 // created that a Teller refuses, or something is deleted and the place read afterwards.
 func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, left State, before func(State) State) (Narrow, error) {
-	all := want.Above(keys)
-	n := Narrow{Asked: make(map[Key]bool, len(all))}
+	all, asked := want.above(keys)
+	n := Narrow{Asked: asked}
 	at := map[string][]Key{}
 	part := Want{State: make(State, len(all)), Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
 	var known []Resource
@@ -138,22 +138,19 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		at[k.Kind] = append(at[k.Kind], k)
 	}
 	for _, k := range all {
-		n.Asked[k] = true
 		look(k)
 	}
-	asked := all
 	for k, r := range want.State {
 		if len(kinds) == 0 {
 			break
 		}
 		if slices.Contains(kinds, k.Kind) && !n.Asked[k] {
 			n.Asked[k] = true
-			asked = append(asked, k)
 			part.State[k] = r
 		}
 	}
 	under := map[Key]bool{}
-	for _, k := range want.below(asked) {
+	for _, k := range want.below(part.State) {
 		if _, single := e.kind(k.Kind).(Getter); single && !n.Asked[k] {
 			under[k] = true
 			look(k)
@@ -238,30 +235,43 @@ func get(ctx context.Context, kind Kind, at []Key, want []Resource) (own []Resou
 
 // Above returns keys and everything wanted that stands on them, directly or not.
 func (w *Want) Above(keys []Key) []Key {
-	w.index()
-	return reach(keys, func(k Key) []Key { return w.above[k] })
+	all, _ := w.above(keys)
+	return all
 }
 
-// below is what keys stand on, directly or not, as far as it is wanted.
-func (w *Want) below(keys []Key) []Key {
-	return reach(keys, func(k Key) (on []Key) {
-		r, ok := w.State[k]
-		if !ok {
-			return nil
-		}
+// above is Above, and the same as a set.
+func (w *Want) above(keys []Key) (all []Key, set map[Key]bool) {
+	w.index()
+	return reach(keys, func(k Key) []Key { return w.on[k] })
+}
+
+// below is what the resources of a part of what is wanted stand on, directly or not, as far as that is wanted too.
+func (w *Want) below(part State) []Key {
+	met := map[Key]bool{} // few, whatever stands on them
+	var out []Key
+	look := func(k Key, r Resource) {
 		for _, footing := range w.footing(k, r) {
-			if _, ok := w.State[footing]; ok {
-				on = append(on, footing)
+			if !met[footing] {
+				met[footing] = true
+				if _, wanted := w.State[footing]; wanted {
+					out = append(out, footing)
+				}
 			}
 		}
-		return on
-	})
+	}
+	for k, r := range part {
+		look(k, r)
+	}
+	for i := 0; i < len(out); i++ {
+		look(out[i], w.State[out[i]])
+	}
+	return out
 }
 
-// reach is keys, and all that next leads to from them.
-func reach(keys []Key, next func(Key) []Key) []Key {
-	seen := make(map[Key]bool, len(keys))
-	out := make([]Key, 0, len(keys))
+// reach is keys, and all that next leads to from them, in the order in which that is met and as a set.
+func reach(keys []Key, next func(Key) []Key) (out []Key, seen map[Key]bool) {
+	seen = make(map[Key]bool, len(keys))
+	out = make([]Key, 0, len(keys))
 	visit := func(ks []Key) {
 		for _, k := range ks {
 			if !seen[k] {
@@ -274,18 +284,18 @@ func reach(keys []Key, next func(Key) []Key) []Key {
 	for i := 0; i < len(out); i++ {
 		visit(next(out[i]))
 	}
-	return out
+	return out, seen
 }
 
 // index computes what stands on what, once for a desired state.
 func (w *Want) index() {
-	if w.above != nil {
+	if w.on != nil {
 		return
 	}
-	w.above, w.stale = map[Key][]Key{}, 0
+	w.on, w.stale = map[Key][]Key{}, 0
 	for k, r := range w.State {
 		for _, footing := range w.footing(k, r) {
-			w.above[footing] = append(w.above[footing], k)
+			w.on[footing] = append(w.on[footing], k)
 		}
 	}
 }

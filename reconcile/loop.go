@@ -369,7 +369,11 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 // of those that came while k was put off; whoever made an earlier repair needful need not be who did it this time.
 func (l *Loop) changedBy(k Key, by map[Key]string) string {
 	if len(by) > 0 {
-		for _, at := range l.want.below([]Key{k}) {
+		alone := State{}
+		if r, wanted := l.want.State[k]; wanted {
+			alone[k] = r
+		}
+		for _, at := range append([]Key{k}, l.want.below(alone)...) {
 			if who := by[at]; who != "" {
 				return who
 			}

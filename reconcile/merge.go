@@ -13,6 +13,7 @@ type Amendment struct {
 // was. It costs what changes, whatever else is wanted: of what stands on what, entries that are over stay until they are many.
 func (w *Want) amend(a Amendment) (was State) {
 	was = make(State, len(a.Want.State)+len(a.Gone))
+	footed := map[Key][]Key{} // what comes to stand on few, put there at once
 	for k, r := range a.Want.State {
 		old, there := w.State[k]
 		if there && old == r && slices.Equal(w.Stands[k], a.Want.Stands[k]) {
@@ -25,11 +26,14 @@ func (w *Want) amend(a Amendment) (was State) {
 			w.Stand(k, on)
 		}
 		w.stale++
-		if w.above != nil {
+		if w.on != nil {
 			for _, footing := range w.footing(k, r) {
-				w.above[footing] = append(w.above[footing], k)
+				footed[footing] = append(footed[footing], k)
 			}
 		}
+	}
+	for footing, above := range footed {
+		w.on[footing] = append(w.on[footing], above...)
 	}
 	for _, k := range a.Gone {
 		if old, there := w.State[k]; there {
@@ -40,7 +44,7 @@ func (w *Want) amend(a Amendment) (was State) {
 		}
 	}
 	if w.stale > 1024+len(w.State) {
-		w.above = nil
+		w.on = nil
 	}
 	if len(was) > 0 {
 		w.listings = nil
@@ -76,7 +80,7 @@ func (l *Loop) unmerge(was State) {
 			l.want.State[k] = r
 		}
 	}
-	l.want.above, l.want.listings = nil, nil
+	l.want.on, l.want.listings = nil, nil
 }
 
 // Merge adds to what is wanted until the next whole pass compiles it anew, so that narrow passes know what a Call made. It is

@@ -107,8 +107,8 @@ type Want struct {
 	// Foreign is what the facts, not the place itself, show to be in the way of something wanted.
 	Foreign []Holder
 
-	above    map[Key][]Key       // what stands directly on each footing; see index
-	stale    int                 // entries of above that may be over; see amend
+	on       map[Key][]Key       // what stands directly on each footing; see index
+	stale    int                 // entries of on that may be over; see amend
 	listings map[string]*listing // what is wanted by kind; see list
 }
 

@@ -53,14 +53,22 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		return a, false
 	}
 	x.whole = true // unless all goes well
-	old := make(map[netip.Prefix]object.Route, len(changed))
+	type place struct {
+		key   reconcile.Key
+		was   object.Route
+		there bool
+	}
+	at := make(map[netip.Prefix]*place, len(changed))
+	places := make([]place, len(changed))
 	b := *x.b
 	b.facts.Speaker.Paths = paths
-	for _, p := range changed {
+	for i, p := range changed {
 		if _, pooled := b.c.NetworkOf(p); pooled || x.denied[p] {
 			return a, false
 		}
-		r, wanted := state[object.RouteKey("", p, object.MainTable, 0)]
+		key := object.RouteKey("", p, object.MainTable, 0)
+		places[i].key, at[p] = key, &places[i]
+		r, wanted := state[key]
 		if !wanted {
 			continue
 		}
@@ -69,7 +77,7 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		if !learned { // of a container outside of all pools
 			return a, false
 		}
-		old[p] = route
+		places[i].was, places[i].there = route, true
 		for _, h := range hops { // the kernel has what was wanted
 			b.facts.Host.LearnedRoutes = append(b.facts.Host.LearnedRoutes, object.Learned{Prefix: p, NextHop: h.Via, Link: h.Dev})
 		}
@@ -84,9 +92,12 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 	l.held()
 	a.Want = reconcile.Want{State: make(reconcile.State, len(changed)), Why: make(map[reconcile.Key]reconcile.Cause, len(changed))}
 	for r := range l.all {
-		route := l.route(r)
-		was, there := old[r.prefix]
-		delete(old, r.prefix)
+		route, p := l.route(r), at[r.prefix]
+		if p == nil {
+			return a, false
+		}
+		was, there := p.was, p.there
+		p.there = false // what is left is gone
 		if there {
 			if was == route {
 				continue
@@ -98,13 +109,16 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		if !x.count(route, +1) {
 			return a, false
 		}
-		a.Want.Put(route, r.why) // on no link of netd's, so that it stands on no address of netd's
+		a.Want.State[p.key], a.Want.Why[p.key] = route, r.why // on no link of netd's, so that it stands on no address of netd's
 	}
-	for _, route := range old {
-		if !x.count(route, -1) {
+	for _, p := range places {
+		if !p.there {
+			continue
+		}
+		if !x.count(p.was, -1) {
 			return a, false
 		}
-		a.Gone = append(a.Gone, route.Key())
+		a.Gone = append(a.Gone, p.key)
 	}
 	x.whole = false
 	return a, true
@@ -122,6 +136,11 @@ func (x *Learning) count(r object.Route, n int) bool {
 
 // countUses counts the links that a learned route leaves by. It is false where one is used for the first or the last time.
 func countUses(uses map[use]int, r object.Route, n int) bool {
+	if r.Hops == "" {
+		u := use{familyOf(r.Dst.Addr().Is6()), r.Dev}
+		uses[u] += n
+		return uses[u] != max(n, 0)
+	}
 	same := true
 	hops, _ := hopsOf(r)
 	for i, h := range hops {

@@ -194,7 +194,7 @@ func apiPath(p object.Path) (*api.Path, error) {
 
 // pathOf reads back a prefix of this host's own.
 func pathOf(p *api.Path) (ownPath, error) {
-	prefix, h, err := readPath(p, &attributes{})
+	prefix, h, err := readPath(p)
 	if err != nil {
 		return ownPath{}, err
 	}

@@ -33,7 +33,7 @@ func counting(t *testing.T) (s *sessions, l *gobgpLog, logged func() []string) {
 		defer mu.Unlock()
 		lines = append(lines, fmt.Sprint(level, " ", msg, " ", fields))
 		t.Log(level, msg, fields)
-	})
+	}, nil)
 	l = &gobgpLog{log: s.log, update: s.announced, state: s.changesState, limited: s.limits.some.Load, heard: func(netip.Addr, string, remedy) {}}
 	s.bgp = server.NewBgpServer(server.LoggerOption(l))
 	go s.bgp.Serve()

@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -11,14 +10,14 @@ import (
 )
 
 // watch follows gobgp's events until ctx ends. They come through one queue and in order: the paths of a neighbour before
-// its End-of-RIB. The callback must not fail, since nobody would catch it.
+// its End-of-RIB. Nobody may make a request of gobgp before it returns.
 func (s *sessions) watch(ctx context.Context) error {
-	last := &attributes{}
+	handled := make(chan struct{})
 	err := s.bgp.WatchEvent(ctx, &api.WatchEventRequest{
 		Peer: &api.WatchEventRequest_Peer{},
 		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
-			{Type: api.WatchEventRequest_Table_Filter_BEST, Init: true},
-			{Type: api.WatchEventRequest_Table_Filter_EOR, Init: true},
+			{Type: api.WatchEventRequest_Table_Filter_BEST},
+			{Type: api.WatchEventRequest_Table_Filter_EOR},
 		}},
 	}, func(r *api.WatchEventResponse) {
 		if p := r.GetPeer().GetPeer(); p != nil {
@@ -26,18 +25,34 @@ func (s *sessions) watch(ctx context.Context) error {
 				s.moved(s.zoned(addr), p.GetState().GetSessionState(), p.GetState().GetAdminState())
 			}
 		}
-		if paths := r.GetTable().GetPaths(); len(paths) > 0 {
-			s.heard(paths, last)
+		for _, p := range r.GetTable().GetPaths() { // of End-of-RIBs
+			if addr, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
+				s.endOfRIB(addr, p.GetFamily())
+			}
+		}
+		select {
+		case handled <- struct{}{}:
+		case <-ctx.Done():
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("watching gobgp: %w", err)
 	}
+	select {
+	case <-handled: // that there is no neighbour yet
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	events, others, err := divert(s.bgp)
+	if err != nil {
+		return err
+	}
+	go s.bests(ctx, events, others, handled) // gobgp's watcher ends with the process at the latest
 	return nil
 }
 
-// heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal.
-func (s *sessions) heard(paths []*api.Path, last *attributes) {
+// heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal. It is false of other events.
+func (s *sessions) heard(b *best, event any) (ok bool, err error) {
 	var (
 		at   netip.Prefix
 		hops []hop
@@ -48,28 +63,22 @@ func (s *sessions) heard(paths []*api.Path, last *attributes) {
 			s.rib.setPath(at, hops)
 		}
 	}
-	for _, p := range paths {
-		if p.GetNlri() == nil { // an End-of-RIB
-			if addr, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
-				s.endOfRIB(addr, p.GetFamily())
-			}
-			continue
-		}
-		prefix, h, err := readPath(p, last)
+	ok, err = b.read(event, func(prefix netip.Prefix, h hop, withdrawn bool, err error) {
 		if err != nil {
 			s.log("warn", "a path that cannot be read", map[string]any{"error": err.Error()})
-			continue
+			return
 		}
 		if !open || prefix != at {
 			flush()
 			at, hops, open = prefix, hops[:0], true
 		}
-		if !p.GetIsWithdraw() {
+		if !withdrawn {
 			h.peer = s.zoned(h.peer)
 			hops = append(hops, h)
 		}
-	}
+	})
 	flush()
+	return ok, err
 }
 
 // endOfRIB notes that a neighbour has told all of one family. Its table is known with the last of those that both ends
@@ -123,15 +132,8 @@ func (s *sessions) zoned(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// attributes are those that were decoded last, with their bytes: what a neighbour tells in one UPDATE shares them all.
-type attributes struct {
-	nextHop, asPath []byte
-	to              netip.Addr
-	firstAS         uint32
-}
-
-// readPath reads the prefix, the next hop, the first AS and the sender of a path. A withdrawal has the prefix and the sender.
-func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
+// readPath reads of an answer of gobgp's API what best.readPath reads of its events.
+func readPath(p *api.Path) (netip.Prefix, hop, error) {
 	var n api.IPAddressPrefix
 	if err := p.GetNlri().UnmarshalTo(&n); err != nil {
 		return netip.Prefix{}, hop{}, fmt.Errorf("reading a prefix: %w", err)
@@ -155,10 +157,6 @@ func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
 		text := ""
 		switch {
 		case a.MessageIs((*api.NextHopAttribute)(nil)):
-			if last.to.IsValid() && bytes.Equal(last.nextHop, a.GetValue()) {
-				h.nextHop = last.to
-				continue
-			}
 			var nh api.NextHopAttribute
 			if err := a.UnmarshalTo(&nh); err != nil {
 				return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
@@ -173,10 +171,6 @@ func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
 				text = mp.GetNextHops()[0]
 			}
 		case a.MessageIs((*api.AsPathAttribute)(nil)):
-			if last.asPath != nil && bytes.Equal(last.asPath, a.GetValue()) {
-				h.firstAS = last.firstAS
-				continue
-			}
 			var path api.AsPathAttribute
 			if err := a.UnmarshalTo(&path); err != nil {
 				return prefix, h, fmt.Errorf("reading the AS_PATH of %s: %w", prefix, err)
@@ -184,7 +178,6 @@ func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
 			if s := path.GetSegments(); len(s) > 0 && s[0].GetType() == api.AsSegment_AS_SEQUENCE && len(s[0].GetNumbers()) > 0 {
 				h.firstAS = s[0].GetNumbers()[0]
 			}
-			last.asPath, last.firstAS = a.GetValue(), h.firstAS
 			continue
 		default:
 			continue
@@ -192,17 +185,19 @@ func readPath(p *api.Path, last *attributes) (netip.Prefix, hop, error) {
 		if h.nextHop, err = netip.ParseAddr(text); err != nil {
 			return prefix, h, fmt.Errorf("reading the next hop of %s: %w", prefix, err)
 		}
-		if a.MessageIs((*api.NextHopAttribute)(nil)) {
-			last.nextHop, last.to = a.GetValue(), h.nextHop
-		}
 	}
 	if !h.nextHop.IsValid() {
 		return prefix, h, fmt.Errorf("%s has no next hop", prefix)
 	}
-	// Of a global and a link-local next hop (RFC 2545 §3) gobgp keeps the global one. Where that is "::", the neighbour has
-	// none, and the link-local one is its own.
-	if h.nextHop == netip.IPv6Unspecified() && h.peer.IsLinkLocalUnicast() {
-		h.nextHop = h.peer.WithZone("")
-	}
+	h.nextHop = soleNextHop(h)
 	return prefix, h, nil
+}
+
+// soleNextHop is a path's next hop. Of a global and a link-local one (RFC 2545 §3) gobgp keeps the global one. Where that is "::", the
+// neighbour has none, and the link-local one is its own.
+func soleNextHop(h hop) netip.Addr {
+	if h.nextHop == netip.IPv6Unspecified() && h.peer.IsLinkLocalUnicast() {
+		return h.peer.WithZone("")
+	}
+	return h.nextHop
 }

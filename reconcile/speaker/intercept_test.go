@@ -18,7 +18,7 @@ func TestLateOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	bgp := server.NewBgpServer()
 	go bgp.Serve()
-	s := newSessions(ctx, newRIB(), func(string, string, map[string]any) {})
+	s := newSessions(ctx, newRIB(), func(string, string, map[string]any) {}, nil)
 	s.bgp = bgp
 	defer s.close()
 	defer cancel()
@@ -66,7 +66,7 @@ func (u unread) SendMsg(any) error {
 
 // TestListUnread: a client that asks for the neighbours and does not read the answers holds nobody else up.
 func TestListUnread(t *testing.T) {
-	s := newSessions(t.Context(), newRIB(), func(string, string, map[string]any) {})
+	s := newSessions(t.Context(), newRIB(), func(string, string, map[string]any) {}, nil)
 	u := unread{asked: make(chan struct{}), end: make(chan struct{})}
 	done := make(chan error)
 	go func() {

@@ -152,7 +152,7 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 }
 
 func routeOf(p *api.Path) (Route, error) {
-	prefix, h, err := readPath(p, &attributes{})
+	prefix, h, err := readPath(p)
 	if err != nil {
 		return Route{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -123,9 +124,9 @@ func writePolicies(ctx context.Context, gobgp api.GobgpApiClient, of map[netip.A
 // compose writes the policies down.
 func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 	t := &policyText{asn: asn}
-	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: cameBack, List: []string{fmt.Sprintf("%[2]s%[1]d%[2]s", asn, between)}})
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, Name: cameBack, List: inPath(asn)})
 	t.importing = []*api.Statement{{Name: ownStatement, Conditions: local(), Actions: act(api.RouteAction_ACCEPT)},
-		{Name: cameBack, Conditions: &api.Conditions{AsPathSet: anyOf(cameBack)}, Actions: act(api.RouteAction_REJECT)}}
+		{Name: cameBack, Conditions: &api.Conditions{AsPathSet: allOf(cameBack)}, Actions: act(api.RouteAction_REJECT)}}
 	t.clusters(of)
 	for _, addr := range slices.SortedFunc(maps.Keys(of), netip.Addr.Compare) {
 		p := of[addr]
@@ -187,6 +188,11 @@ func site(cluster netip.Addr) string { return cluster.String() + ":0" }
 // as, and unlike "_64512_", for which gobgp looks at sequences alone, it finds an AS wherever it is.
 const between = "(^|[,{}() ]|$)"
 
+// inPath is true, all of it, of a path with an AS anywhere. Its digits alone are looked for first, which costs a tenth of the rest.
+func inPath(asn uint32) []string {
+	return []string{strconv.FormatUint(uint64(asn), 10), fmt.Sprintf("%[2]s%[1]d%[2]s", asn, between)}
+}
+
 func local() *api.Conditions {
 	return &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}
 }
@@ -194,6 +200,8 @@ func local() *api.Conditions {
 func act(a api.RouteAction) *api.Actions { return &api.Actions{RouteAction: a} }
 
 func anyOf(set string) *api.MatchSet { return &api.MatchSet{Type: api.MatchSet_ANY, Name: set} }
+
+func allOf(set string) *api.MatchSet { return &api.MatchSet{Type: api.MatchSet_ALL, Name: set} }
 
 func single(a netip.Addr) string {
 	a = a.WithZone("")

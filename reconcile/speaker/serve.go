@@ -49,7 +49,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	fatal := make(chan error, 8)
 	p := &process{version: o.Version, instance: rand.Text(), rib: newRIB(), quit: make(chan struct{})}
 	logger := bounded(o.Log, o.LogFile)
-	p.sessions = newSessions(ctx, p.rib, logger)
+	p.sessions = newSessions(ctx, p.rib, logger, fatal)
 	remedies := make(chan func(), 1024)
 	p.sessions.bgp = server.NewBgpServer(
 		server.GrpcListenAddress("unix://"+apiSocket),
@@ -65,8 +65,11 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			}
 		}}),
 	)
+	p.sessions.api.Lock()     // its API answers from here on
 	go p.sessions.bgp.Serve() // gobgp offers no way to end it: it ends with the process
-	if err := p.sessions.watch(ctx); err != nil {
+	err = p.sessions.watch(ctx)
+	p.sessions.api.Unlock()
+	if err != nil {
 		return err
 	}
 	var tasks sync.WaitGroup

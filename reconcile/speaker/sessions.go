@@ -24,10 +24,11 @@ const deferral = 20 * time.Second
 // neighbour away that fell silent, and knows whose table is known. It learns of neighbours by the requests of gobgp's API,
 // which pass through its interceptors, and of their state by gobgp's events.
 type sessions struct {
-	bgp *server.BgpServer
-	rib *rib
-	log LogFunc
-	ctx context.Context // the process's: parent of everything started here
+	bgp   *server.BgpServer
+	rib   *rib
+	log   LogFunc
+	ctx   context.Context // the process's: parent of everything started here
+	fatal chan<- error    // ends the process
 
 	// api is held for reading by every request, and for writing while a neighbour is taken out and put back, so that no
 	// request ever sees it missing or shut down.
@@ -66,8 +67,8 @@ type session struct {
 	md5      uint64                    // md5Failures since when it waits
 }
 
-func newSessions(ctx context.Context, t *rib, log LogFunc) *sessions {
-	s := &sessions{rib: t, log: log, ctx: ctx, peers: map[netip.Addr]*session{}, limits: limits{of: map[string]*limit{}}}
+func newSessions(ctx context.Context, t *rib, log LogFunc, fatal chan<- error) *sessions {
+	s := &sessions{rib: t, log: log, ctx: ctx, fatal: fatal, peers: map[netip.Addr]*session{}, limits: limits{of: map[string]*limit{}}}
 	s.sieves.of = map[string]*sieve{}
 	s.tries = tries{lost: map[string]time.Time{}, kept: map[string]bool{}}
 	s.changes.Store(1)

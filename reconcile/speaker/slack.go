@@ -1,21 +1,31 @@
 package speaker
 
 import (
+	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"time"
 )
 
-// Slack gives memory back to the host. While a large table comes in the heap grows to twice what is kept of it, and Go returns
-// what it has over that only when it collects again, which a process at rest does every two minutes and little by little. Here
-// it is done once, when all is quiet after much has changed. The zero value is ready.
+// Slack lets the process collect its garbage seldom while a large table comes, and gives the memory back to the host after that.
+//
+// While a heap grows from little, Go collects each time that it has doubled, and each time reads again what it keeps: of 100,000
+// prefixes that was a fifth of the work. So while much changes, some room is left between collections, however little is in use; in a large heap
+// it is what it always was. Once all is quiet everything is as before, and what is free is the host's at once, which a process at rest would give
+// back after minutes, little by little. The zero value is ready. Where GOGC is set, that holds.
 type Slack struct {
 	mu      sync.Mutex
 	changed int
+	looked  int // changed, when the room was looked at last
 	timer   *time.Timer
 }
 
-const slackMuch = 10_000 // changes; fewer leave nothing worth a collection
+const (
+	slackMuch = 4096     // changes; fewer leave nothing worth a collection
+	slackRoom = 96 << 20 // bytes
+	gcPercent = 100      // GOGC where nobody sets it
+)
 
 var slackQuiet = 10 * time.Second
 
@@ -23,19 +33,36 @@ var slackQuiet = 10 * time.Second
 func (s *Slack) Changed(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changed += n
-	switch {
-	case s.changed < slackMuch:
-	case s.timer == nil:
-		s.timer = time.AfterFunc(slackQuiet, s.free)
-	default:
-		s.timer.Reset(slackQuiet)
+	if s.changed += n; s.changed < slackMuch {
+		return
 	}
+	if s.timer == nil {
+		s.timer = time.AfterFunc(slackQuiet, s.free)
+	} else if s.changed-s.looked < slackMuch {
+		return
+	}
+	s.looked = s.changed
+	s.timer.Reset(slackQuiet)
+	setPercent(roomPercent())
 }
 
 func (s *Slack) free() {
 	s.mu.Lock()
-	s.changed, s.timer = 0, nil
+	s.changed, s.looked, s.timer = 0, 0, nil
+	setPercent(gcPercent)
 	s.mu.Unlock()
 	debug.FreeOSMemory()
+}
+
+// roomPercent is the GOGC by which there is the room above what was in use at the last collection.
+func roomPercent() int {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return max(gcPercent, int(slackRoom*100/max(live[0].Value.Uint64(), 1<<20)))
+}
+
+func setPercent(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }

@@ -11,10 +11,7 @@ import (
 	"testing"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"netd/reconcile"
 	"netd/reconcile/object"
@@ -254,36 +251,6 @@ func TestMesh(t *testing.T) {
 		}
 		if st.Mode().Perm() != 0o600 {
 			t.Errorf("%s is open to others: %v", apiSocket, st.Mode())
-		}
-	}
-}
-
-// TestLastAttributes: what is remembered of the path before is taken only where this one says the same.
-func TestLastAttributes(t *testing.T) {
-	last := &attributes{}
-	for _, x := range []struct {
-		via string
-		as  []uint32
-	}{{"192.168.170.1", []uint32{65101}}, {"192.168.170.1", []uint32{65101}}, {"192.168.170.2", []uint32{65101}}, {"192.168.170.2", []uint32{65102, 65101}}, {"192.168.170.1", nil}, {"192.168.170.1", []uint32{65101}}} {
-		p := &api.Path{NeighborIp: x.via}
-		var err error
-		if p.Nlri, err = anypb.New(&api.IPAddressPrefix{Prefix: "172.30.0.0", PrefixLen: 24}); err != nil {
-			t.Fatal(err)
-		}
-		path := &api.AsPathAttribute{}
-		want := uint32(0)
-		if len(x.as) > 0 {
-			path.Segments, want = []*api.AsSegment{{Type: api.AsSegment_AS_SEQUENCE, Numbers: x.as}}, x.as[0]
-		}
-		for _, m := range []proto.Message{path, &api.NextHopAttribute{NextHop: x.via}} {
-			a, err := anypb.New(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.Pattrs = append(p.Pattrs, a)
-		}
-		if _, h, err := readPath(p, last); err != nil || h.nextHop.String() != x.via || h.firstAS != want || h.peer != h.nextHop {
-			t.Errorf("via %s, AS %v: read as %+v, %v", x.via, x.as, h, err)
 		}
 	}
 }
