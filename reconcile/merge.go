@@ -25,7 +25,9 @@ func (w *Want) amend(a Amendment) (was State) {
 		if on := a.Want.Stands[k]; len(on) > 0 {
 			w.Stand(k, on)
 		}
-		w.stale++
+		if there {
+			w.stale++
+		}
 		if w.on != nil {
 			for _, footing := range w.footing(k, r) {
 				footed[footing] = append(footed[footing], k)
@@ -38,6 +40,7 @@ func (w *Want) amend(a Amendment) (was State) {
 	for _, k := range a.Gone {
 		if old, there := w.State[k]; there {
 			was[k] = old
+			w.stale++
 			delete(w.State, k)
 			delete(w.Why, k)
 			delete(w.Stands, k)
