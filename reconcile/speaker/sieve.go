@@ -19,8 +19,8 @@ import (
 )
 
 // gobgp reads what a neighbour sends from a net.Conn, message by message, and does not survive some of them: of a type that it does not know,
-// an OPEN in a session, an AS4_PATH before the AS_PATH, attributes that leave no room in a message for what it adds to them. Others it
-// takes in a way that the RFCs do not (sift.go). So there is a sieve between the connection and gobgp: what is harmless goes through as it came,
+// an OPEN in a session, an AS4_PATH before the AS_PATH, attributes that leave no room in a message for what it adds to them, prefixes of families that
+// nobody speaks here and that it reads nevertheless. Others it takes in a way that the RFCs do not (sift.go). So there is a sieve between the connection and gobgp: what is harmless goes through as it came,
 // what RFCs have read otherwise is rewritten, and what nobody may send ends the session with the NOTIFICATION that is meant for it.
 //
 // gobgp takes connections of TCP alone (acceptChannel), but keeps what it took as a net.Conn (fsm.conn), from which each state takes it as it
@@ -203,16 +203,48 @@ func (v *sieve) next() {
 		v.over(err)
 		return
 	}
-	remark := ""
-	if kind == bgp.BGP_MSG_UPDATE && v.up {
-		v.buf, remark = v.sift(v.buf, msg)
-	} else {
+	remark, taken := "", true
+	switch {
+	case kind == bgp.BGP_MSG_UPDATE && v.up:
+		v.buf, remark, taken = v.sift(v.buf, msg)
+	case kind == bgp.BGP_MSG_KEEPALIVE || survived(msg):
 		v.buf = append(v.buf, msg...)
+	default:
+		taken = false
+	}
+	if !taken {
+		code, subcode, what := uint8(bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR), uint8(bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST), "an UPDATE"
+		if kind != bgp.BGP_MSG_UPDATE {
+			code, subcode, what = bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, fmt.Sprintf("a message of type %d", kind)
+		}
+		v.refuse(code, subcode, nil, what+" that gobgp does not survive")
+		return
 	}
 	_, _ = v.in.Discard(length)
 	if remark != "" {
 		v.s.failed(v.addr, remark, true)
 	}
+}
+
+// survived tries whether gobgp can read a message: it would die of an error of another kind as well.
+func survived(msg []byte) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	m, err := bgp.ParseBGPMessage(msg)
+	if err != nil {
+		_, ok = err.(*bgp.MessageError)
+		return ok
+	}
+	if u, is := m.Body.(*bgp.BGPUpdate); is {
+		for _, a := range u.PathAttributes { // as it does when it takes them, and when it is asked for them
+			_, _ = a.Serialize()
+			_ = a.String()
+		}
+	}
+	return true
 }
 
 // over ends what is read. A neighbour that restarted and goes again before its End-of-RIB loses what it had before it restarted and has

@@ -22,6 +22,8 @@ type update struct {
 	reach, unreach []byte // values of MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760)
 	size           int    // of the other attributes, at most
 	misplaced      bool   // what belongs to an attribute comes before that, or without it
+	rare           bool   // it has attributes or families that gobgp is tried with before it gets them
+	foreign        bool   // … and prefixes of such families
 	originator     []byte
 }
 
@@ -34,6 +36,22 @@ const (
 	attrAS4Path       = byte(bgp.BGP_ATTR_TYPE_AS4_PATH)
 	attrAS4Aggregator = byte(bgp.BGP_ATTR_TYPE_AS4_AGGREGATOR)
 )
+
+// plain are the attributes that gobgp was never seen to die of reading (FuzzSift).
+var plain = func() (p [256]bool) {
+	for _, t := range []bgp.BGPAttrType{bgp.BGP_ATTR_TYPE_ORIGIN, bgp.BGP_ATTR_TYPE_AS_PATH, bgp.BGP_ATTR_TYPE_NEXT_HOP, bgp.BGP_ATTR_TYPE_MULTI_EXIT_DISC,
+		bgp.BGP_ATTR_TYPE_LOCAL_PREF, bgp.BGP_ATTR_TYPE_ATOMIC_AGGREGATE, bgp.BGP_ATTR_TYPE_AGGREGATOR, bgp.BGP_ATTR_TYPE_COMMUNITIES,
+		bgp.BGP_ATTR_TYPE_ORIGINATOR_ID, bgp.BGP_ATTR_TYPE_CLUSTER_LIST, bgp.BGP_ATTR_TYPE_EXTENDED_COMMUNITIES, bgp.BGP_ATTR_TYPE_AS4_PATH,
+		bgp.BGP_ATTR_TYPE_AS4_AGGREGATOR, bgp.BGP_ATTR_TYPE_LARGE_COMMUNITY} {
+		p[t] = true
+	}
+	return p
+}()
+
+// ours reports whether the value of an MP_REACH_NLRI or MP_UNREACH_NLRI is of a family that netd speaks.
+func ours(v []byte) bool {
+	return len(v) >= 3 && v[0] == 0 && (v[1] == bgp.AFI_IP || v[1] == bgp.AFI_IP6) && v[2] == bgp.SAFI_UNICAST
+}
 
 // cutUpdate is not ok where lengths do not fit: what becomes of such a one gobgp knows (RFC 7606).
 func cutUpdate(body []byte) (u update, ok bool) {
@@ -48,6 +66,14 @@ func cutUpdate(body []byte) (u update, ok bool) {
 		var a attribute
 		if a, rest, ok = cutAttribute(rest); !ok {
 			return u, false
+		}
+		switch {
+		case a.kind == attrReach:
+			u.foreign = u.foreign || len(a.value) < 4 || !ours(a.value)
+		case a.kind == attrUnreach:
+			u.foreign = u.foreign || !ours(a.value)
+		case !plain[a.kind]:
+			u.rare = true
 		}
 		if seen[a.kind] { // gobgp goes by the first
 			continue
@@ -66,6 +92,7 @@ func cutUpdate(body []byte) (u update, ok bool) {
 			u.misplaced = u.misplaced || seen[attrAS4Path]
 		}
 	}
+	u.rare = u.rare || u.foreign
 	u.misplaced = u.misplaced || seen[attrAS4Aggregator] && !seen[attrAggregator]
 	return u, true
 }
@@ -117,23 +144,29 @@ func asPathGrows(v []byte) int {
 	return len(v)/2 + 3 // AS4_PATH is an attribute of its own
 }
 
-// sift appends what gobgp is told in place of an UPDATE, and says what there is to say of it.
-func (v *sieve) sift(out, msg []byte) (told []byte, remark string) {
+// sift appends what gobgp is told in place of an UPDATE, and says what there is to say of it. It is not taken where it must not be told at all.
+func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	u, ok := cutUpdate(msg[headerLen:])
+	if (!ok || u.rare) && !survived(msg) {
+		if !ok || u.foreign {
+			return out, "", false
+		}
+		return u.withdraw(out, true), "it sent attributes which gobgp does not survive: taken for a withdrawal", true
+	}
 	if _, _, whole := reached(u.reach); !ok || u.reach != nil && !whole {
-		return append(out, msg...), ""
+		return append(out, msg...), "", true
 	}
 	v.ended(u)
 	v.vain.Add(uint64(len(u.withdrawn) + len(u.unreach)))
 	twice := (len(u.withdrawn) > 0 || u.unreach != nil) && (len(u.nlri) > 0 || u.reach != nil)
 	if u.size > pathMost && (len(u.nlri) > 0 || u.reach != nil) {
-		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", u.size, pathMost)
+		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", u.size, pathMost), true
 	}
 	if v.inside && len(u.originator) == 4 && v.s.is(netip.AddrFrom4([4]byte(u.originator))) {
 		out = u.withdraw(out, false) // gobgp refuses what comes now, as RFC 4456 §8 has it, but leaves what was told before where it was
 	}
 	if !u.misplaced && !twice {
-		return append(out, msg...), ""
+		return append(out, msg...), "", true
 	}
 	attributes := u.attributes
 	if u.misplaced {
@@ -144,7 +177,7 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string) {
 	if twice {
 		u.withdrawn, attributes = u.once(attributes)
 	}
-	return frame(out, u.withdrawn, attributes, u.nlri), remark
+	return frame(out, u.withdrawn, attributes, u.nlri), remark, true
 }
 
 // frame appends an UPDATE.

@@ -74,6 +74,11 @@ func FuzzSift(f *testing.F) {
 		router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 9, 192, 168, 170, 137)), p),
 		router.Update([]netip.Prefix{p}, slices.Concat(plain, router.Attribute(transitive, 200, make([]byte, 3500)...), reach), q),
 		router.Update(nil, unreach),
+		router.Update(nil, router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0)),
+		router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 14, 0, 2, 1)), p),
+		router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 14, 0, 2, 133, 4, 1, 2, 3, 4, 0, 1, 1, 1)), p),
+		router.Update(nil, slices.Concat(plain, router.Attribute(transitive, 40, 6, 0, 0, 0, 0x40, 0x30, 0x30, 0x30)), p),
+		router.Update(nil, slices.Concat(plain, router.Attribute(transitive, 16, 0, 3, 0, 0, 0, 0, 0, 1), router.Attribute(transitive, 23, 0, 8, 0, 4, 1, 2, 0, 0)), p),
 	} {
 		f.Add(b[headerLen:])
 	}
@@ -85,7 +90,18 @@ func FuzzSift(f *testing.F) {
 		v := &sieve{s: &sessions{}, inside: true}
 		v.s.router.Store(&own)
 		msg := router.Frame(router.TypeUpdate, body)
-		told, _ := v.sift(nil, msg)
+		told, _, taken := v.sift(nil, msg)
+		if !survived(msg) { // here it dies where it is told
+			for len(told) > 0 {
+				n := int(told[16])<<8 | int(told[17])
+				readUpdate(t, told[:n])
+				told = told[n:]
+			}
+			return
+		}
+		if !taken {
+			t.Fatalf("refused: %x", body)
+		}
 		was, decent := readUpdate(t, msg)
 		announced, withdrawn := map[string]bool{}, map[string]bool{}
 		for len(told) > 0 {
