@@ -99,6 +99,8 @@ func hostilities(three netip.Addr) []hostility {
 		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), closed, "unrecognized well known attribute"},
 		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), nothing, ""},
 		{"4,060 bytes of attributes", update(origin, path, hop, pref, router.Attribute(router.Optional|router.Transitive, 200, make([]byte, 4030)...)), withdrawn, "it sent a path with 4055 bytes of attributes, which is taken for a withdrawal"},
+		{"a withdrawal of VPLS", router.Update(nil, router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0)), closed, "an UPDATE that gobgp does not survive"},
+		{"a malformed Prefix-SID", update(origin, path, hop, pref, router.Attribute(router.Optional|router.Transitive, 40, 6, 0, 0, 0, 0x40, 0x30, 0x30, 0x30)), withdrawn, "it sent attributes which gobgp does not survive"},
 		{"an AS4_AGGREGATOR alone", update(origin, path, hop, pref, router.Attribute(router.Optional|router.Transitive, 18, 0, 0, 0xfd, 0xe9, 1, 2, 3, 4)), nothing, ""},
 		{"a prefix withdrawn and announced", router.Update([]netip.Prefix{p}, slices.Concat(origin, path, hop, pref), p), nothing, ""},
 		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), withdrawn, taken},
