@@ -19,9 +19,10 @@ import (
 )
 
 // gobgp reads what a neighbour sends from a net.Conn, message by message, and does not survive some of them: of a type that it does not know,
-// an OPEN in a session, an AS4_PATH before the AS_PATH, attributes that leave no room in a message for what it adds to them, prefixes of families that
-// nobody speaks here and that it reads nevertheless. Others it takes in a way that the RFCs do not (sift.go). So there is a sieve between the connection and gobgp: what is harmless goes through as it came,
-// what RFCs have read otherwise is rewritten, and what nobody may send ends the session with the NOTIFICATION that is meant for it.
+// an OPEN in a session, an AS4_PATH before the AS_PATH, attributes that leave no room in a message for what it adds to them, prefixes of
+// families that nobody speaks here and that it reads nevertheless. Others it takes in a way that the RFCs do not (sift.go). So there is a
+// sieve between the connection and gobgp: what is harmless goes through as it came, what RFCs have read otherwise is rewritten, and what
+// nobody may send ends the session with the NOTIFICATION that is meant for it.
 //
 // gobgp takes connections of TCP alone (acceptChannel), but keeps what it took as a net.Conn (fsm.conn), from which each state takes it as it
 // begins. It tells of each change of state in its one goroutine before the state begins (changesState): there the sieve is put
