@@ -32,7 +32,7 @@ const (
 	backlogLook  = 250 * time.Millisecond
 	backlogRest  = time.Minute // where more is in use and nobody is to blame for it
 	backlogShort = 64          // messages; what stands in a shorter queue is no burden
-	backlogVain  = 1 << 20     // bytes of prefixes withdrawn in a session; less is none
+	backlogVain  = 256 << 10   // bytes of prefixes withdrawn in a session; less is none
 )
 
 // backlogs looks at what is in use until ctx ends.
@@ -46,7 +46,7 @@ func (s *sessions) backlogs(ctx context.Context) {
 		if addr, n := s.longest(); n > backlogShort {
 			s.flooded(addr, fmt.Sprintf("it tells faster than this host takes it: %d messages of its stood in the queue, and it was closed", n))
 		} else if addr, n := s.sieves.vainest(); n > backlogVain {
-			s.flooded(addr, fmt.Sprintf("it withdrew %d MB of prefixes, told or not, which took more memory than there is for it, and was closed", n>>20))
+			s.flooded(addr, fmt.Sprintf("it withdrew %d KB of prefixes, told or not, which took more memory than there is for it, and was closed", n>>10))
 		} else {
 			pause = backlogRest
 			continue

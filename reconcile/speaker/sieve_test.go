@@ -317,6 +317,7 @@ func TestVainWithdrawals(t *testing.T) {
 	h.converge(w)
 	r := h.session(far, router.Open{ASN: 65101})
 	marker := netip.MustParsePrefix("172.30.1.0/24")
+	h.wait("the session", h.established)
 	list := make([]netip.Prefix, 800)
 	for n := uint32(0); ; {
 		for i := range list {
@@ -329,10 +330,10 @@ func TestVainWithdrawals(t *testing.T) {
 		if n > 3_000_000 {
 			t.Fatal("nobody minds")
 		}
-		if n%16000 != 0 {
+		if n%4000 != 0 {
 			continue
 		}
-		there := n%32000 == 0 // each time another, so that it is known to be taken
+		there := n%8000 == 0 // each time another, so that it is known to be taken
 		if there {
 			_, _ = r.Write(router.Announce(far.addr, []uint32{65101}, marker))
 		} else {
@@ -342,7 +343,7 @@ func TestVainWithdrawals(t *testing.T) {
 			return strings.Contains(h.learned(), marker.String()) == there || !h.established()
 		})
 	}
-	h.within(10*time.Second, "the reason", func() bool { return strings.Contains(h.says(far.addr), "MB of prefixes, told or not") })
+	h.within(10*time.Second, "the reason", func() bool { return strings.Contains(h.says(far.addr), "KB of prefixes, told or not") })
 	if h.dead() {
 		t.Error("the speaker died")
 	}
