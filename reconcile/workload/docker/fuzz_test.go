@@ -160,6 +160,8 @@ func TestCalls(t *testing.T) {
 		{"IpamDriver.RequestPool", `{"Pool":"","V6":true}`, `{"Data":{"com.docker.network.gateway":"fe80::ecee:eeff:feee:eeee/128"},"Pool":"::/0","PoolID":"lab@::/0"}`},
 		{"IpamDriver.RequestAddress", `{"PoolID":"lab@10.10.0.0/16"}`, `{"Address":"10.10.40.130/32"}`},
 		{"IpamDriver.RequestAddress", `{"PoolID":"a@b@10.10.0.0/16","Address":"10.10.40.150"}`, `{"Address":"10.10.40.150/32"}`},
+		{"IpamDriver.RequestAddress", `{"PoolID":"lab@fd00:10::/48","Address":"fd00:10::1","Options":{"RequestAddressType":"com.docker.network.gateway"}}`,
+			`{"Err":"--gateway: the gateway is fe80::ecee:eeff:feee:eeee in every container; leave it out","Error":"--gateway: the gateway is fe80::ecee:eeff:feee:eeee in every container; leave it out"}`},
 		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/32"}}`, `{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`},
 		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/32","MacAddress":"02:00:00:00:00:02"}}`, `{"Interface":{}}`},
 		{"NetworkDriver.CreateEndpoint", `{"NetworkID":"n1","EndpointID":"e1","Interface":{"Address":"10.10.40.130/24"}}`,

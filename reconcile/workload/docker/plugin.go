@@ -145,9 +145,9 @@ func (p Plugin) requestPool(ctx context.Context, in poolRequest) (any, error) {
 	if in.SubPool != "" {
 		return nil, errors.New("--ip-range: give one of this node's blocks as --subnet instead")
 	}
-	everything, gateway := netip.PrefixFrom(netip.IPv4Unspecified(), 0), object.Gateway
+	everything, gateway := netip.PrefixFrom(netip.IPv4Unspecified(), 0), gatewayOf(in.V6)
 	if in.V6 {
-		everything, gateway = netip.PrefixFrom(netip.IPv6Unspecified(), 0), object.Gateway6
+		everything = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	var pool netip.Prefix
 	if in.Pool != "" {
@@ -179,6 +179,14 @@ func (p Plugin) requestPool(ctx context.Context, in poolRequest) (any, error) {
 		"Data": map[string]string{"com.docker.network.gateway": netip.PrefixFrom(gateway, gateway.BitLen()).String()}}, nil
 }
 
+// gatewayOf is every container's gateway of a family.
+func gatewayOf(v6 bool) netip.Addr {
+	if v6 {
+		return object.Gateway6
+	}
+	return object.Gateway
+}
+
 type addressRequest struct {
 	PoolID  string
 	Address string
@@ -199,8 +207,8 @@ func (p Plugin) requestAddress(ctx context.Context, in addressRequest) (any, err
 		wanted = wanted.Unmap()
 	}
 	if in.Options["RequestAddressType"] == "com.docker.network.gateway" {
-		if wanted != object.Gateway && wanted != object.Gateway6 {
-			return nil, fmt.Errorf("--gateway: the gateway is %s in every container; leave it out", object.Gateway)
+		if gateway := gatewayOf(pool.Addr().Is6()); wanted != gateway {
+			return nil, fmt.Errorf("--gateway: the gateway is %s in every container; leave it out", gateway)
 		}
 	} else if wanted, err = p.Attacher.Promise(ctx, in.PoolID[:at], pool, wanted); err != nil {
 		return nil, err
