@@ -326,10 +326,12 @@ func TestCNIKilled(t *testing.T) {
 	if out, code := h.cni(gc); code != 0 {
 		t.Errorf("GC: %s", out)
 	}
-	h.inSync()
-	if n := there(); n != 0 {
-		t.Errorf("after GC %d of %d are there", n, len(old))
-	}
+	l.wait("all that GC took is gone", func() string { // the answer does not wait for the kernel
+		if n := there(); n != 0 {
+			return fmt.Sprintf("%d of %d are there", n, len(old))
+		}
+		return ""
+	})
 	h.add(next)
 	h.inSync()
 
