@@ -25,7 +25,7 @@ echo "Making a Debian guest (a minute)" >&2
 if ! mmdebstrap --variant=minbase --mode=root \
 	--include=systemd,systemd-sysv,dbus,udev,kmod,procps,iproute2,nftables,iputils-ping,man-db,rpm,linux-image-cloud-amd64 \
 	--dpkgopt='path-include=/usr/share/man/*' \
-	--customize-hook='mkdir "$1/opt/debs" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -y -q --download-only --reinstall -o Dir::Cache::archives="$1/opt/debs" docker.io busybox-static iproute2 nftables systemd-timesyncd iptables zsh fish' \
+	--customize-hook='mkdir "$1/opt/debs" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -y -q --download-only --reinstall -o Dir::Cache::archives="$1/opt/debs" docker.io busybox-static iproute2 nftables systemd-timesyncd iptables bash-completion zsh fish' \
 	--customize-hook="chroot \"\$1\" sh -ec '$index'" \
 	--customize-hook="install -m 644 '$here/guest.service' \"\$1/etc/systemd/system/guest.service\"" \
 	--customize-hook='echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"; rm -f "$1/var/lib/man-db/auto-update"' \

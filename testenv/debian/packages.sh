@@ -15,6 +15,22 @@ page() { known "$1" && (cd /root/checkout && PATH=/root/checkout/bin:$PATH && ev
 confirmed() { known "$1" && echo y | script -qec "$1" /dev/null; }                          # one that asks, on a terminal
 untyped() { grep -vxF -e 'make deb' /mnt/test/page | grep -vxFf $state/typed; }
 
+in_bash() { # as the package bash-completion does at a tab
+	bash -c '. /usr/share/bash-completion/bash_completion
+		_completion_loader netd
+		COMP_WORDS=(netd pl) COMP_CWORD=1 COMP_LINE="netd pl" COMP_POINT=7 COMP_TYPE=9
+		__start_netd netd pl netd 2>/dev/null # compopt misses readline
+		[ "${COMPREPLY[*]}" = plan ]'
+}
+cat >/tmp/completes.zsh <<'ZSH' # at a terminal
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "autoload -Uz compinit && compinit -u -D; PS1='rea''dy> '"
+zpty -r shell said '*ready> *' || exit 1
+zpty -w -n shell $'netd vers\t'
+zpty -r shell said '*netd version*'
+ZSH
+
 activates() { # as dockerd calls it first
 	perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/run/docker/plugins/netd.sock") or die "$!";
 		print $s "POST /Plugin.Activate HTTP/1.0\r\nContent-Length: 0\r\n\r\n"; print <$s>' | grep NetworkDriver
@@ -33,10 +49,10 @@ install)
 	check "no daemon runs" absent systemctl is-active netd
 	check "no configuration was made" absent test -e /etc/netd.hcl
 	check "the manual" sh -c 'man netd >/dev/null && man netd.hcl >/dev/null'
-	check "bash has completions" bash -c ". /usr/share/bash-completion/completions/netd && complete -p netd"
-	check "zsh and fish" sh -c 'apt-get update -q && apt-get install -q zsh fish'
-	check "zsh finds its own" zsh -fc 'autoload -Uz compinit && compinit -u && [ "$_comps[netd]" = _netd ]'
-	check "fish has them" sh -c 'fish -c "complete -C \"netd pl\"" | grep "^plan"'
+	check "three shells" sh -c 'apt-get update -q && apt-get install -q bash-completion zsh fish'
+	check "bash finds its own, and completes" in_bash
+	check "zsh likewise" timeout 60 zsh -f /tmp/completes.zsh
+	check "and fish" sh -c 'fish -c "complete -C \"netd pl\"" | grep "^plan"'
 	check "the examples are sound" sh -c 'netd validate /usr/share/doc/netd/examples/netd.hcl && netd validate /usr/share/doc/netd/examples/reference.hcl'
 	check "netd starts before Docker and containerd" sh -c 'b=" $(systemctl show -P Before netd.service) " && case $b in *" docker.service "*) ;; *) false ;; esac && case $b in *" containerd.service "*) ;; *) false ;; esac'
 	check "the name of the protocol" sh -c 'ip route add blackhole 203.0.113.0/24 proto 142 && ip route show 203.0.113.0/24 | grep -q "proto netd" && ip route del 203.0.113.0/24'
