@@ -153,23 +153,25 @@ func (a *app) attachedHere(ctx context.Context, c *config.Config) (v attachedVie
 	return v, err == nil, err
 }
 
-// nodeBefore is the node that this host is to the daemon, or was when it was written to last; empty where that is not known.
-func (a *app) nodeBefore(ctx context.Context) string {
+// before is the node that this host is to the daemon, or was when it was written to last, empty where that is not known, and whether
+// what was made then is to be there.
+func (a *app) before(ctx context.Context) (node string, applied bool) {
 	client, err := a.dialDaemon(ctx)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	if client != nil {
-		var v attachedView
-		_ = client.do(ctx, "GET", "/v1/attached", request{}, &v)
-		return v.Node
+		var v statusView
+		err := client.do(ctx, "GET", "/v1/status", request{}, &v)
+		return v.Node, err == nil && v.Node != "" && !v.Resting
 	}
 	db, err := store.Open(a.stateDir, true)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	defer db.Close()
-	return db.Applied().Node
+	node = db.Applied().Node
+	return node, node != "" && !db.Resting()
 }
 
 // attachedOnDisk is what the store knows; nothing where it cannot be read, which is said elsewhere.

@@ -126,15 +126,16 @@ func (a *app) site(ctx context.Context) (*doctor.Site, error) {
 		}
 	}
 	node, _, err := c.Identify(a.node, local)
+	before, applied := a.before(ctx)
 	if err != nil && a.node == "" { // its address may be lost, which is what a check says
-		if before, ok := c.Node(a.nodeBefore(ctx)); ok {
-			node, err = before, nil
+		if n, ok := c.Node(before); ok {
+			node, err = n, nil
 		}
 	}
 	if err != nil {
 		return nil, &exit{exitConfig, err}
 	}
-	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Link: node.Interface, Held: held, Holder: holders}
+	s := &doctor.Site{Host: thisHost{}, Wire: thisWire{}, Config: c, Node: node, Applied: applied, Link: node.Interface, Held: held, Holder: holders}
 	for _, p := range []netip.Prefix{node.Address, node.Address6} {
 		if s.Link == "" && p.IsValid() {
 			s.Link = holders[p.Addr()]

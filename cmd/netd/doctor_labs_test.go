@@ -87,6 +87,23 @@ func TestDoctorAddress(t *testing.T) {
 	const link = `';>pwn;'"$(>q)`
 	l := newLab(t, "vxlan")
 	a := l.hosts[0]
+	// Before netd is there the switch is not doctor's to set: netd keeps what it was, and guards a host that was no router.
+	for _, when := range []string{"before", "resting"} {
+		c := a.fault("forwarding", doctor.Warn, "net.ipv4.conf.ens33.forwarding is 0, and netd is not applied here: it switches that, and guards it", "--fix")
+		if c.Safe || c.Fixed != "" {
+			t.Errorf("%s: %+v", when, c)
+		}
+		a.has("sysctl net.ipv4.conf.ens33.forwarding", "= 0")
+		if c.Fix != "netd apply" {
+			t.Errorf("the fix is %q", c.Fix)
+		}
+		a.must(0, "apply", "-y")
+		a.fault("forwarding", doctor.OK, "ens33 forwards")
+		a.has("nft list set inet netd switched", `"ens33"`)
+		if when == "before" {
+			a.must(0, "destroy", "-y")
+		}
+	}
 	a.Run(t, "ip link set ens33 down")
 	a.Run(t, "ip link set ens33 name "+link)
 	a.Run(t, "ip link set dev "+link+" up")

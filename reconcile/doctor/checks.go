@@ -7,7 +7,7 @@ var Checks = []Check{
 	{"address", "a link that is up holds the node's address, with the file's prefix",
 		"the links' addresses and states, and who else on the wire has the address", "`ip addr add`, `ip addr del`; `hostnamectl`, where another host has the address; `ip link set`, or `ip link show` of a link without carrier", "none", address},
 	{"forwarding", "the underlay link forwards",
-		"`/proc/sys/net/ipv4/conf`", "the sysctl", "all", forwarding},
+		"`/proc/sys/net/ipv4/conf`", "the sysctl; `netd apply`, where netd is not applied", "the sysctl", forwarding},
 	{"new-links", "no sysctl.d file takes forwarding from new links or makes tunnels strict",
 		"the files of sysctl.d, as systemd-sysctl reads them", "a sysctl.d file of netd's that comes last", "all but for the underlay link", newLinks},
 	{"rp-filter", "the tunnels take packets whose way back is another link (rp_filter 2)",

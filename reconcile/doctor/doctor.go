@@ -83,13 +83,14 @@ type Path struct {
 // Site is what is looked at: this host, as a node of a file.
 type Site struct {
 	Host
-	Wire   Wire
-	Config *config.Config
-	Node   config.Node
-	Link   string                      // that holds the node's address; empty where none does
-	Dead   string                      // what keeps that link from carrying anything: "is down", "has no carrier"; empty: nothing does
-	Held   map[netip.Addr]netip.Prefix // what this host's links hold
-	Holder map[netip.Addr]string       // and which link it is
+	Wire    Wire
+	Config  *config.Config
+	Node    config.Node
+	Applied bool                        // netd has made this host what the file asks for, and did not take it away again
+	Link    string                      // that holds the node's address; empty where none does
+	Dead    string                      // what keeps that link from carrying anything: "is down", "has no carrier"; empty: nothing does
+	Held    map[netip.Addr]netip.Prefix // what this host's links hold
+	Holder  map[netip.Addr]string       // and which link it is
 }
 
 // file is a file's contents without surrounding blanks; empty where it is not there.

@@ -149,6 +149,9 @@ func forwarding(_ context.Context, s *Site) []Finding {
 	if s.Link == "" {
 		return well("not looked at: no link holds the node's address")
 	}
+	if s.sysctl(s.Link, "forwarding") == "0" && !s.Applied {
+		return []Finding{{Warn, fmt.Sprintf("net.ipv4.conf.%s.forwarding is 0, and netd is not applied here: it switches that, and guards it so that the host becomes no router", s.Link), "netd apply", false}}
+	}
 	if s.sysctl(s.Link, "forwarding") == "0" {
 		return []Finding{{Fail, fmt.Sprintf("net.ipv4.conf.%s.forwarding is 0: nothing that comes in by it reaches a container", s.Link),
 			"echo 1 > " + word("/proc/sys/net/ipv4/conf/"+s.Link+"/forwarding"), true}}
