@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,4 +39,33 @@ func TestTutorial(t *testing.T) {
 	shell.Check(t, *update, "docs/tutorial.md")
 	shell.Check(t, *update, "README.md", "Try it on one machine")
 	shell.Check(t, *update, "docs/reference.md", "netd lab", "netd lab up FILE", "netd lab exec NODE CMD...", "netd lab test [flags]", "netd lab down")
+}
+
+// TestDemo runs `make demo`'s script: what the README promises of it happens, and nothing stays.
+func TestDemo(t *testing.T) {
+	netns.Need(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "netd")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nNETD_TEST_PROGRAM=1 exec "+exe+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("../../testenv/demo.sh", program).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{"Plan: ", "2 packets transmitted, 2 received, 0% packet loss", "Last repairs:\n", "240 packets transmitted, 240 received, 0% packet loss",
+		"10.10.194.128/26 via 192.168.170.138 dev ens33", "nginx-node    nginx-master  10.10.40.129   ok, "} {
+		if !strings.Contains(strings.ReplaceAll(string(out), "proto netd", "proto 142"), want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if _, err := os.Stat("/run/netd-lab"); err == nil {
+		t.Error("the lab is still up")
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
 }
