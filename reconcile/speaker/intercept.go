@@ -76,7 +76,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	case *api.StartBgpRequest:
 		resp, err := handle(ctx, req)
 		if err == nil {
-			err = s.started(r.GetGlobal())
+			s.started(r.GetGlobal())
 		}
 		return resp, err
 	case *api.StopBgpRequest:

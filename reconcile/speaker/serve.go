@@ -65,6 +65,9 @@ func Serve(ctx context.Context, o ServeOptions) error {
 			}
 		}}),
 	)
+	if p.sessions.acceptAt, err = acceptChannel(p.sessions.bgp); err != nil {
+		return err
+	}
 	p.sessions.api.Lock()     // its API answers from here on
 	go p.sessions.bgp.Serve() // gobgp offers no way to end it: it ends with the process
 	err = p.sessions.watch(ctx)

@@ -42,8 +42,10 @@ type sessions struct {
 	tries  tries
 	sieves sieves
 
-	accept atomic.Pointer[chan<- *net.TCPConn] // of the router that runs now; see acceptChannel
-	router atomic.Pointer[netip.Addr]          // its identifier
+	accept   atomic.Pointer[chan *net.TCPConn] // of the router that runs now; see accept.go
+	acceptAt *chan *net.TCPConn                // where gobgp has it
+	noMore   context.CancelFunc                // ends what its listeners accept; of gobgp's one goroutine
+	router   atomic.Pointer[netip.Addr]        // its identifier
 
 	mu    sync.Mutex
 	peers map[netip.Addr]*session
@@ -184,15 +186,9 @@ func (s *sessions) stopped() {
 }
 
 // started takes up the router that was started.
-func (s *sessions) started(g *api.Global) error {
-	ch, err := acceptChannel(s.bgp)
-	if err != nil {
-		return err
-	}
+func (s *sessions) started(g *api.Global) {
 	id := mustAddr(g.GetRouterId())
 	s.router.Store(&id)
-	s.accept.Store(&ch)
-	return nil
 }
 
 // is reports whether an identifier is that of the router.
