@@ -16,7 +16,11 @@ const fileMost = 16 * LogSize
 // another user, who may not be able to walk there. Sockets are bound by relative names from then on.
 func settle(dir string) (unlock func(), err error) {
 	if dir == "" {
-		if err := unix.Fchdir(3); err != nil {
+		err := unix.Fchdir(3)
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EBADF) { // nobody opened one: 3 may be the Go runtime's
+			return nil, errors.New("netd run starts the speaker, with its folder as descriptor 3; by hand, give --dir")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("entering the folder of descriptor 3: %w", err)
 		}
 		_ = unix.Close(3)
