@@ -9,20 +9,17 @@ new=$(ls /mnt/test/new/*.deb)
 . /mnt/test/checks.sh
 . /mnt/test/wire.sh
 mode() { sed "s/MODE/$1/" /mnt/test/netd.hcl >/etc/netd.hcl; }
-named() { netd doctor | grep -E "^(FAIL|warn) +$1 .*$2"; }     # check, what is said of it
-well() { netd doctor | grep -E "^ok +$1 "; }                   # check
+named() { netd doctor >/tmp/doctor; grep -E "^(FAIL|warn) +$1 .*$2" /tmp/doctor; } # check, what is said of it
+well() { netd doctor | grep -E "^ok +$1 "; }                                       # check
 silent() { # of all checks
 	netd doctor >/tmp/doctor
 	local code=$?
 	! grep -v '^ok ' /tmp/doctor && [ $code = 0 ]
 }
-fix() { # check: the command that doctor has of it, to be typed
-	netd doctor | awk -v name="$1" '/^[A-Za-z]/ { on = $2 == name && $1 != "ok"; next } on { print substr($0, 7) }' >/tmp/fix
-	sed 's/^/      # /' /tmp/fix
-}
-finds() { # what, check, what is said of it, the command
+finds() { # what, check, what is said of it, the command: which is printed below, and to be typed
 	eventually "$1: named" named "$2" "$3"
-	fix "$2"
+	awk -v name="$2" '/^[A-Za-z]/ { on = $2 == name && $1 != "ok"; next } on { print substr($0, 7) }' /tmp/doctor >/tmp/fix
+	sed 's/^/      # /' /tmp/fix
 	check "$1: its command" grep -E -- "$4" /tmp/fix
 }
 mends() { # likewise: the command takes the fault away
