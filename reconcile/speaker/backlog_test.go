@@ -129,3 +129,20 @@ func TestBacklogAfterUpdate(t *testing.T) {
 		t.Error("the queue that is looked at is of the neighbour that is no more")
 	}
 }
+
+// TestVainOnce: what a neighbour withdrew in vain is its session's. It is not blamed again in the place of another while it is closed.
+func TestVainOnce(t *testing.T) {
+	s, _, _ := counting(t)
+	s.order(t, &api.AddPeerRequest{Peer: countedPeer()})
+	addr := netip.MustParseAddr(countAddr)
+	v := &sieve{addr: addr}
+	v.vain.Store(2 * backlogVain)
+	s.sieves.of[countAddr] = v
+	if got, _ := s.sieves.vainest(); got != addr {
+		t.Fatalf("%v withdrew most", got)
+	}
+	s.flooded(addr, "it withdrew too much")
+	if got, n := s.sieves.vainest(); n != 0 {
+		t.Errorf("after it was hung up on %v is still said to have withdrawn %d bytes", got, n)
+	}
+}

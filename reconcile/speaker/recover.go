@@ -187,6 +187,7 @@ func (s *sessions) renew(addr netip.Addr) {
 		hangUp(addr)
 	}
 	s.tries.forget(name)
+	s.sieves.forget(name)
 	if err := s.bgp.AddPeer(s.ctx, &api.AddPeerRequest{Peer: conf}); err != nil {
 		s.log("error", "putting a neighbour back", map[string]any{"peer": name, "error": err.Error()})
 		s.removed(addr) // it is missing now, and the next pass will find that
