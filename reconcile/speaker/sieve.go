@@ -137,10 +137,23 @@ func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) {
 	if v == nil {
 		return
 	}
-	<-v.took // the state has only begun, and reads before it does anything that may take time
+	select {
+	case <-v.took: // the state has only begun, and reads before it does anything that may take time
+	case <-time.After(beginsWithin):
+		s.neverRead(v)
+	}
 	s.sieves.take()
 	s.sieves.in, s.sieves.take = nil, nil
 	close(v.out)
+}
+
+// neverRead closes a connection that gobgp does not read: no other neighbour may wait for it. What becomes of the state that did not begin
+// in time then ends with the connection, whether it has the sieve or not, and nothing comes past the sieve.
+func (s *sessions) neverRead(v *sieve) {
+	words := fmt.Sprintf("this end closed the connection: it did not begin to read it within %s; the neighbour is tried again", beginsWithin)
+	s.log("error", words, map[string]any{"peer": v.addr.String()})
+	s.failed(v.addr, words, true)
+	_ = v.Close()
 }
 
 // connOf is where gobgp keeps the connection of a neighbour. It is reached as expect's fields are.
@@ -284,6 +297,8 @@ func (v *sieve) refuse(code, subcode uint8, data []byte, words string) {
 }
 
 const refuseWithin = 5 * time.Second
+
+var beginsWithin = 5 * time.Second // a state reads as soon as it is begun
 
 func (v *sieve) Write(b []byte) (int, error) {
 	if r := v.refusal.Load(); r != nil && len(*r) > 0 && len(b) >= headerLen && b[headerLen-1] == bgp.BGP_MSG_NOTIFICATION {

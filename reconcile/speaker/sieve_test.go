@@ -1,8 +1,10 @@
 package speaker
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -399,4 +401,38 @@ func TestRestartTwice(t *testing.T) {
 	tell(r, new)
 	_, _ = r.Write(router.EndOfRIB())
 	h.within(10*time.Second, "the end of what it does not tell any more", func() bool { return !has(stays) && has(new) })
+}
+
+// TestNeverRead: a connection that gobgp does not read is closed, and holds up neither its one goroutine for ever nor who reads it late.
+func TestNeverRead(t *testing.T) {
+	defer func(d time.Duration) { beginsWithin = d }(beginsWithin)
+	beginsWithin = 50 * time.Millisecond
+	s, _, logged := counting(t)
+	addr := netip.MustParseAddr(countAddr)
+	s.rib.addNeighbour(addr)
+	near, far := net.Pipe()
+	t.Cleanup(func() { _ = far.Close() })
+	out := false
+	v := &sieve{Conn: near, s: s, addr: addr, in: bufio.NewReader(near), took: make(chan struct{}), out: make(chan struct{}), closed: make(chan struct{})}
+	x := &sessions{rib: s.rib, log: s.log}
+	x.sieves.in, x.sieves.take = v, func() { out = true }
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		x.Observe(0, 0, 0)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("gobgp's goroutine waits for ever")
+	}
+	if _, err := far.Write([]byte{0}); err == nil || !out || x.sieves.in != nil {
+		t.Errorf("writing to it: %v; the sieve is out: %v, forgotten: %v", err, out, x.sieves.in == nil)
+	}
+	if _, err := v.Read(make([]byte, 1)); err == nil {
+		t.Error("it is read after it was closed")
+	}
+	if words := s.rib.neighbours[addr].Error; !strings.Contains(words, "did not begin to read") || !strings.Contains(fmt.Sprint(logged()), "did not begin to read") {
+		t.Errorf("it is said: %q, %q", words, logged())
+	}
 }
