@@ -54,9 +54,8 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 	}
 	x.whole = true // unless all goes well
 	type place struct {
-		key   reconcile.Key
-		was   object.Route
-		there bool
+		key reconcile.Key
+		was reconcile.Resource // nil: nothing
 	}
 	at := make(map[netip.Prefix]*place, len(changed))
 	places := make([]place, len(changed))
@@ -77,7 +76,7 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		if !learned { // of a container outside of all pools
 			return a, false
 		}
-		places[i].was, places[i].there = route, true
+		places[i].was = r
 		for _, h := range hops { // the kernel has what was wanted
 			b.facts.Host.LearnedRoutes = append(b.facts.Host.LearnedRoutes, object.Learned{Prefix: p, NextHop: h.Via, Link: h.Dev})
 		}
@@ -96,13 +95,13 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		if p == nil {
 			return a, false
 		}
-		was, there := p.was, p.there
-		p.there = false // what is left is gone
-		if there {
-			if was == route {
+		was := p.was
+		p.was = nil // what is left is gone
+		if was != nil {
+			if was == reconcile.Resource(route) {
 				continue
 			}
-			if !x.count(was, -1) {
+			if !x.count(was.(object.Route), -1) {
 				return a, false
 			}
 		}
@@ -112,10 +111,10 @@ func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []
 		a.Want.State[p.key], a.Want.Why[p.key] = route, r.why // on no link of netd's, so that it stands on no address of netd's
 	}
 	for _, p := range places {
-		if !p.there {
+		if p.was == nil {
 			continue
 		}
-		if !x.count(p.was, -1) {
+		if !x.count(p.was.(object.Route), -1) {
 			return a, false
 		}
 		a.Gone = append(a.Gone, p.key)
