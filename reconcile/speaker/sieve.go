@@ -46,6 +46,7 @@ type sieve struct {
 
 	up      bool              // the session is
 	inside  bool              // with this AS
+	four    bool              // it knows ASes of four octets
 	owed    []bgp.RouteFamily // in which it restarted and has not said End-of-RIB
 	refusal atomic.Pointer[[]byte]
 	vain    atomic.Uint64 // bytes of prefixes that it withdrew
@@ -224,6 +225,7 @@ func (v *sieve) next() {
 		v.buf, remark, taken = v.sift(v.buf, msg)
 	case kind == bgp.BGP_MSG_KEEPALIVE || survived(msg):
 		v.buf = append(v.buf, msg...)
+		v.four = v.four || kind == bgp.BGP_MSG_OPEN && fourOctets(msg)
 	default:
 		taken = false
 	}
@@ -260,6 +262,22 @@ func survived(msg []byte) (ok bool) {
 		}
 	}
 	return true
+}
+
+// fourOctets reports whether an OPEN says that its sender knows ASes of four octets.
+func fourOctets(msg []byte) bool {
+	m, err := bgp.ParseBGPMessage(msg)
+	if err != nil {
+		return false
+	}
+	for _, p := range m.Body.(*bgp.BGPOpen).OptParams {
+		if c, is := p.(*bgp.OptionParameterCapability); is && slices.ContainsFunc(c.Capability, func(c bgp.ParameterCapabilityInterface) bool {
+			return c.Code() == bgp.BGP_CAP_FOUR_OCTET_AS_NUMBER
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // over ends what is read. A neighbour that restarted and goes again before its End-of-RIB loses what it had before it restarted and has

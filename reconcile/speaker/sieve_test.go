@@ -193,6 +193,8 @@ func TestSieve(t *testing.T) {
 			then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional|router.Transitive, 40, 6, 0, 0, 0, 0x40, 0x30, 0x30, 0x30)), a), words: "which gobgp does not survive: taken for a withdrawal"},
 		{name: "a Prefix-SID", then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional|router.Transitive, 40, 1, 0, 7, 0, 0, 0, 0, 0, 0, 9)), a), learned: prefixes(a)},
 		{name: "an AS4_PATH before the AS_PATH", then: router.Update(nil, slices.Concat(origin, hop, pref, as4, path), a), learned: prefixes(a)},
+		{name: "an AS4_PATH that hides this host's AS, of one that knows ASes of four octets", first: router.Update(nil, plain, b),
+			then: router.Update(nil, slices.Concat(origin, router.ASPath(65001, 64512), hop, pref, as4), a), learned: prefixes(b)},
 		{name: "an AS4_PATH and no AS_PATH", first: router.Update(nil, plain, a), then: router.Update(nil, slices.Concat(origin, hop, pref, as4), a), words: "taken for a withdrawal"},
 		{name: "an AS4_AGGREGATOR alone", then: router.Update(nil, slices.Concat(router.Attribute(router.Optional|router.Transitive, 18, 0, 0, 0xfd, 0xe9, 1, 2, 3, 4), plain), a),
 			learned: prefixes(a), words: "which are left out: AS4_AGGREGATOR without AGGREGATOR"},

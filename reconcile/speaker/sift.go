@@ -22,6 +22,8 @@ type update struct {
 	reach, unreach []byte // values of MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760)
 	size           int    // of the other attributes, at most
 	misplaced      bool   // what belongs to an attribute comes before that, or without it
+	lone           bool   // … an AS4_AGGREGATOR without AGGREGATOR
+	four           bool   // it has AS4_PATH or AS4_AGGREGATOR
 	rare           bool   // it has attributes or families that gobgp is tried with before it gets them
 	foreign        bool   // … and prefixes of such families
 	originator     []byte
@@ -93,7 +95,9 @@ func cutUpdate(body []byte) (u update, ok bool) {
 		}
 	}
 	u.rare = u.rare || u.foreign
-	u.misplaced = u.misplaced || seen[attrAS4Aggregator] && !seen[attrAggregator]
+	u.lone = seen[attrAS4Aggregator] && !seen[attrAggregator]
+	u.misplaced = u.misplaced || u.lone
+	u.four = seen[attrAS4Path] || seen[attrAS4Aggregator]
 	return u, true
 }
 
@@ -165,12 +169,13 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	if v.inside && len(u.originator) == 4 && v.s.is(netip.AddrFrom4([4]byte(u.originator))) {
 		out = u.withdraw(out, false) // gobgp refuses what comes now, as RFC 4456 §8 has it, but leaves what was told before where it was
 	}
-	if !u.misplaced && !twice {
+	places := u.misplaced || v.four && u.four
+	if !places && !twice {
 		return append(out, msg...), "", true
 	}
 	attributes := u.attributes
-	if u.misplaced {
-		if attributes = placed(attributes); len(attributes) < len(u.attributes) {
+	if places {
+		if attributes = placed(attributes, v.four); u.lone {
 			remark = "it sent malformed attributes, which are left out: AS4_AGGREGATOR without AGGREGATOR"
 		}
 	}
@@ -240,8 +245,9 @@ func unreachable(family, prefixes []byte) []byte {
 }
 
 // placed are attributes with AS4_PATH behind AS_PATH, where gobgp does not die of it, and without an AS4_AGGREGATOR that has no AGGREGATOR, which
-// is passed over (RFC 6793 §6). They come in any order (RFC 4271 §5).
-func placed(attributes []byte) []byte {
+// is passed over (RFC 6793 §6). They come in any order (RFC 4271 §5). From one that knows ASes of four octets neither is taken (§4.1): gobgp
+// would put what they say in the place of the AS_PATH, and a way that leads through this AS would not be known for one.
+func placed(attributes []byte, four bool) []byte {
 	var out, last []byte
 	aggregator := false
 	for rest := attributes; len(rest) > 0; {
@@ -249,7 +255,9 @@ func placed(attributes []byte) []byte {
 		a, rest, _ = cutAttribute(rest)
 		switch a.kind {
 		case attrAS4Path, attrAS4Aggregator:
-			last = append(last, a.whole...)
+			if !four {
+				last = append(last, a.whole...)
+			}
 			continue
 		case attrAggregator:
 			aggregator = true

@@ -166,3 +166,23 @@ func FuzzSift(f *testing.F) {
 		}
 	})
 }
+
+// TestFourOctets: AS4_PATH and AS4_AGGREGATOR are of those alone that know no ASes of four octets (RFC 6793 §4.1).
+func TestFourOctets(t *testing.T) {
+	at := netip.MustParseAddr("192.168.170.138")
+	transitive := byte(router.Optional | router.Transitive)
+	plain := slices.Concat(router.Origin(), router.ASPath(65001), router.NextHop(at), router.Attribute(transitive, 7, 0x5b, 0xa0, 1, 2, 3, 4))
+	four := slices.Concat(router.Attribute(transitive, 17, 2, 1, 0, 1, 0, 0), router.Attribute(transitive, 18, 0, 1, 0, 0, 1, 2, 3, 4))
+	p := netip.MustParsePrefix("10.10.3.0/24")
+	msg := router.Update(nil, slices.Concat(plain, four), p)
+	for _, old := range []bool{true, false} {
+		v := &sieve{s: &sessions{}, four: fourOctets(router.Open{ASN: 65001, ID: at, TwoOctet: old}.Bytes())}
+		want := msg
+		if !old {
+			want = router.Update(nil, plain, p)
+		}
+		if told, remark, taken := v.sift(nil, msg); !taken || remark != "" || !slices.Equal(told, want) {
+			t.Errorf("of one of two octets %v: %x, %q, %v, want %x", old, told, remark, taken, want)
+		}
+	}
+}
