@@ -18,6 +18,7 @@ type Slack struct {
 	mu      sync.Mutex
 	changed int
 	looked  int // changed, when the room was looked at last
+	percent int // GOGC as it was set last; 0: as it always was
 	timer   *time.Timer
 }
 
@@ -43,13 +44,13 @@ func (s *Slack) Changed(n int) {
 	}
 	s.looked = s.changed
 	s.timer.Reset(slackQuiet)
-	setPercent(roomPercent())
+	s.set(roomPercent())
 }
 
 func (s *Slack) free() {
 	s.mu.Lock()
 	s.changed, s.looked, s.timer = 0, 0, nil
-	setPercent(gcPercent)
+	s.set(gcPercent)
 	s.mu.Unlock()
 	debug.FreeOSMemory()
 }
@@ -61,8 +62,10 @@ func roomPercent() int {
 	return max(gcPercent, int(slackRoom*100/max(live[0].Value.Uint64(), 1<<20)))
 }
 
-func setPercent(percent int) {
-	if os.Getenv("GOGC") == "" {
+// set sets GOGC where it is another, which waits for a collection that runs: what was in use at the last one is the same until the next has ended.
+func (s *Slack) set(percent int) {
+	if percent != s.percent && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
+		s.percent = percent
 	}
 }
