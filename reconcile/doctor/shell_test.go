@@ -59,7 +59,7 @@ func TestHostileNames(t *testing.T) {
 		{"legacy drops", "legacy-iptables", "vxlan", recorded{files: map[string]string{"/proc/net/ip_tables_names": "filter\n"}, programs: map[string]string{"iptables-legacy -S FORWARD": "-P FORWARD DROP\n"}}, hostile},
 	} {
 		s := site(t, x.mode, x.host)
-		s.Link = hostile
+		s.Link, s.Applied = hostile, true
 		if x.host.held != "" {
 			p := netip.MustParsePrefix(x.host.held)
 			s.Held, s.Holder = map[netip.Addr]netip.Prefix{p.Addr(): p}, map[netip.Addr]string{p.Addr(): hostile}
