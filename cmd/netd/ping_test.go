@@ -26,7 +26,9 @@ func TestTest(t *testing.T) {
 
 	b.Run(t, "nft add table inet lossy")
 	b.Run(t, "nft add chain inet lossy in { type filter hook prerouting priority -400 ; }")
-	b.Run(t, "nft add rule inet lossy in icmp type echo-request numgen inc mod 4 0 drop")
+	for _, to := range []string{"ip daddr 10.10.2.10", `ip daddr != 10.10.2.10 iifname "vxlan.netd"`, `ip daddr != 10.10.2.10 iifname != "vxlan.netd"`} { // each target counts for itself
+		b.Run(t, "nft add rule inet lossy in "+to+" icmp type echo-request numgen inc mod 4 0 drop")
+	}
 	a.tests(t, "b node lossy 1500", "b tunnel lossy 1450", "c-b workload lossy 1450", "c node ok 1500")
 	b.Run(t, "nft delete table inet lossy")
 
