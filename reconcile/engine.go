@@ -233,13 +233,7 @@ func get(ctx context.Context, kind Kind, at []Key, want []Resource) (own []Resou
 	return own, foreign, nil
 }
 
-// Above returns keys and everything wanted that stands on them, directly or not.
-func (w *Want) Above(keys []Key) []Key {
-	all, _ := w.above(keys)
-	return all
-}
-
-// above is Above, and the same as a set.
+// above is keys and everything wanted that stands on them, directly or not, in the order in which that is met and as a set.
 func (w *Want) above(keys []Key) (all []Key, set map[Key]bool) {
 	w.index()
 	return reach(keys, func(k Key) []Key { return w.on[k] })

@@ -72,7 +72,7 @@ func (s *sessions) admit(ctx context.Context, from <-chan *net.TCPConn, to chan<
 		}
 		remote, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 		addr := remote.Addr().Unmap()
-		if s.inGobgp(addr) {
+		if s.inGobgp(addr) || !s.fresh() {
 			hand(conn)
 			continue
 		}

@@ -28,10 +28,22 @@ func TestSlack(t *testing.T) {
 	if s.timer != nil {
 		t.Error("a few changes are worth a collection")
 	}
+	percent := func() uint64 {
+		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	if was := percent(); was != gcPercent {
+		t.Fatalf("GOGC is %d: run this without it", was)
+	}
+	runtime.GC() // garbage is gone, so that little is in use
 	s.Changed(1)
-	for deadline := time.Now().Add(10 * time.Second); held() > full-size/2; time.Sleep(10 * time.Millisecond) {
+	if now := percent(); now <= gcPercent {
+		t.Errorf("while much changes GOGC is %d", now)
+	}
+	for deadline := time.Now().Add(10 * time.Second); held() > full-size/2 || percent() != gcPercent; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d MB were held, and still %d", full>>20, held()>>20)
+			t.Fatalf("%d MB were held, and still %d; GOGC is %d", full>>20, held()>>20, percent())
 		}
 	}
 	s.mu.Lock()
