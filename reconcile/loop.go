@@ -30,6 +30,10 @@ type Loop struct {
 	// configuration yet, or the daemon rests. Nothing is touched then.
 	Compile func(ctx context.Context) (want Want, ok bool, err error)
 
+	// Holds, where it is set, reports whether Compile would return what it returned last, as far as the host's facts tell: for
+	// less than Compile costs. Where it cannot tell, it does not hold.
+	Holds func(ctx context.Context) bool
+
 	// Amend, where it is set, returns how the wanted state differs from what Compile, and Amend since, returned: at so few
 	// places that what comes meanwhile does not wait long. ok is false where only Compile can tell.
 	Amend func(was State) (a Amendment, ok bool)
@@ -132,7 +136,7 @@ func (l *Loop) retry(ctx context.Context) {
 // pass makes the pass that a poke asks for.
 func (l *Loop) pass(ctx context.Context, poke Poke) {
 	switch {
-	case poke.Whole, !l.ready, poke.All && poke.Wanted:
+	case poke.Whole, !l.ready, poke.All && (poke.Wanted || poke.Facts):
 		_ = l.whole(ctx, "event", poke.By)
 		return
 	case poke.All:
@@ -141,7 +145,7 @@ func (l *Loop) pass(ctx context.Context, poke Poke) {
 			l.amend(ctx, poke.By)
 		}
 		return
-	case poke.Wanted:
+	case poke.Wanted, poke.Facts && !l.holds(ctx):
 		l.renew(ctx, poke.By)
 	case poke.Amend:
 		l.amend(ctx, poke.By)

@@ -11,6 +11,7 @@ type Poke struct {
 	Whole  bool     // observe everything, and ask for the wanted state anew
 	All    bool     // else: observe everything, against the wanted state that is known
 	Wanted bool     // else: ask for the wanted state anew, and look at what is wanted otherwise than before
+	Facts  bool     // else: as Wanted, unless Loop.Holds says that what is wanted holds
 	Amend  bool     // else: ask how the wanted state differs at single places, and look at those
 	Keys   []Key    // these places and what stands on them, against the wanted state that is known
 	Kinds  []string // and these kinds as a whole
@@ -20,7 +21,7 @@ type Poke struct {
 }
 
 // wide reports whether the pass costs as much as the host has objects, however little may have changed.
-func (p Poke) wide() bool { return p.Whole || p.All || p.Wanted }
+func (p Poke) wide() bool { return p.Whole || p.All || p.Wanted || p.Facts }
 
 // Empty reports whether the poke asks for nothing.
 func (p Poke) Empty() bool { return !p.wide() && !p.Amend && len(p.Keys)+len(p.Kinds) == 0 }
@@ -37,6 +38,7 @@ type Pokes struct {
 	whole  bool
 	all    bool
 	wanted bool
+	facts  bool
 	amend  bool
 	keys   map[Key]struct{}
 	kinds  map[string]struct{}
@@ -51,14 +53,14 @@ func NewPokes() *Pokes {
 }
 
 func (p *Pokes) forget() {
-	p.whole, p.all, p.wanted, p.amend = false, false, false, false
+	p.whole, p.all, p.wanted, p.facts, p.amend = false, false, false, false, false
 	p.keys, p.kinds, p.by = map[Key]struct{}{}, map[string]struct{}{}, map[Key]string{}
 }
 
 // Add notes a hint and wakes the loop. It does not wait.
 func (p *Pokes) Add(k Poke) {
 	p.mu.Lock()
-	p.whole, p.all, p.wanted, p.amend = p.whole || k.Whole, p.all || k.All, p.wanted || k.Wanted, p.amend || k.Amend
+	p.whole, p.all, p.wanted, p.facts, p.amend = p.whole || k.Whole, p.all || k.All, p.wanted || k.Wanted, p.facts || k.Facts, p.amend || k.Amend
 	for _, key := range k.Keys {
 		p.keys[key] = struct{}{}
 	}
@@ -86,7 +88,7 @@ func (p *Pokes) Whole() { p.Add(Poke{Whole: true}) }
 func (p *Pokes) take() Poke {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := Poke{Whole: p.whole, All: p.all, Wanted: p.wanted, Amend: p.amend, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
+	k := Poke{Whole: p.whole, All: p.all, Wanted: p.wanted, Facts: p.facts, Amend: p.amend, Keys: slices.Collect(maps.Keys(p.keys)), Kinds: slices.Collect(maps.Keys(p.kinds)), By: p.by}
 	p.forget()
 	return k
 }

@@ -24,6 +24,11 @@ func (l *Loop) renew(ctx context.Context, by map[Key]string) {
 	l.at(ctx, Poke{Keys: keys, By: by}, want, began)
 }
 
+// holds reports whether what is wanted needs no look although facts may be others.
+func (l *Loop) holds(ctx context.Context) bool {
+	return l.Holds != nil && !l.failed && len(l.conflicts) == 0 && l.Holds(ctx) // who was in the way may be gone
+}
+
 // amend leads the host to what is wanted otherwise than before at single places. It costs what changed, not what is wanted:
 // a large table comes in in many such passes, each while the next places become known.
 func (l *Loop) amend(ctx context.Context, by map[Key]string) {

@@ -28,7 +28,8 @@ func (l *Loop) woken(ctx context.Context, poke Poke) {
 		l.late = &Poke{By: map[Key]string{}}
 	}
 	l.rest.Reset(min(pause, quiet))
-	l.late.Whole, l.late.All, l.late.Wanted = l.late.Whole || poke.Whole, l.late.All || poke.All, l.late.Wanted || poke.Wanted
+	l.late.Whole, l.late.All = l.late.Whole || poke.Whole, l.late.All || poke.All
+	l.late.Wanted, l.late.Facts = l.late.Wanted || poke.Wanted, l.late.Facts || poke.Facts
 	if len(l.late.By)+len(poke.By) <= pokeMost {
 		maps.Copy(l.late.By, poke.By)
 	}

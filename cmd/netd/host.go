@@ -53,6 +53,8 @@ type host struct {
 
 	far  atomic.Pointer[[]netip.Addr] // next hops of learned paths that are on no link
 	self atomic.Pointer[config.Node]  // of the last compile
+
+	defaults atomic.Pointer[[]string] // links of default routes, of the last compile; nil: they may be others now
 }
 
 // openHost opens the host's kernel and store. A reader changes neither; one who writes is alone in the network namespace, and
@@ -140,6 +142,12 @@ func (h *host) sends(a netip.Addr) bool {
 	return n != nil && (a == n.Address.Addr() || a == n.Address6.Addr())
 }
 
+// leavesBy reports whether a default route leaves by a link, or may do so. Any goroutine may ask.
+func (h *host) leavesBy(link string) bool {
+	links := h.defaults.Load()
+	return links == nil || slices.Contains(*links, link)
+}
+
 // attachSpeaker makes the speaker's objects part of what the engine sees.
 func (h *host) attachSpeaker(c *speaker.Client, snapshot func(context.Context) object.Speaker) {
 	h.speaker, h.snapshot = c, snapshot
@@ -168,9 +176,12 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 	out.facts.Endpoints = append(out.facts.Endpoints, attached...)
 	h.kernel.SetEndpoints(out.facts.Endpoints)
 	var err error
+	h.defaults.Store(nil)
 	if out.facts.Host, err = h.kernel.Host(ctx); err != nil {
 		return out, err
 	}
+	defaults := slices.Concat(out.facts.Host.DefaultLinks, out.facts.Host.DefaultLinks6)
+	h.defaults.Store(&defaults)
 	out.facts.Host.Lately = h.lately.names(time.Now())
 	h.facts = out.facts.Host
 	if h.speaker != nil {

@@ -16,7 +16,7 @@ import (
 
 // compile is the loop's question what is wanted. It runs on the loop's goroutine.
 func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error) {
-	d.learning = nil
+	d.learning, d.facts = nil, nil
 	if d.host.db.Resting() {
 		d.set(func(s *statusView) { s.Resting = true })
 		return reconcile.Want{}, false, nil
@@ -72,7 +72,21 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 		time.AfterFunc(20*time.Millisecond, d.pokes.Whole) // the bind mount comes some milliseconds after the file
 	}
 	d.learning = now.learning
+	if len(now.pending) == 0 { // else a link that goes may make room
+		d.facts = &now.facts.Host
+	}
 	return now.want, true, nil
+}
+
+// holds is the loop's question whether what is wanted is so still, for all that the host's facts tell. It runs on the loop's
+// goroutine.
+func (d *daemonState) holds(ctx context.Context) bool {
+	if d.facts == nil || d.homeless != nil { // a configuration that waits for the host
+		return false
+	}
+	now, err := d.host.kernel.HostBesidesRoutes(ctx)
+	now.Lately = d.host.lately.names(time.Now())
+	return err == nil && desired.Same(d.node, *d.facts, now)
 }
 
 // report is what the loop tells of each pass.

@@ -20,6 +20,7 @@ import (
 	"netd/reconcile"
 	"netd/reconcile/desired"
 	"netd/reconcile/kernel"
+	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 	"netd/reconcile/store"
 	"netd/reconcile/watch"
@@ -118,6 +119,7 @@ type daemonState struct {
 	sup      *speaker.Supervisor
 	client   *speaker.Client
 	slack    speaker.Slack
+	facts    *object.Host      // of what compile returned last; nil: it depends on what no fact tells, or there is none
 	learning *desired.Learning // of what compile returned last; nil: of that nothing is learned
 	stopBGP  context.CancelFunc
 	bgpDone  sync.WaitGroup
@@ -173,7 +175,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		}
 		return lock.Release, nil
 	}
-	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Amend: d.amend, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: resync}
+	d.loop = reconcile.Loop{Engine: h.engine, Compile: d.compile, Holds: d.holds, Amend: d.amend, Pokes: d.pokes, Calls: d.calls, Lock: h.lock, Resync: resync}
 	d.paths = []string{a.config}
 
 	d.reading.Lock() // until the loop runs, nobody is to wait for it with a file in hand
@@ -202,7 +204,7 @@ func (a *app) daemon(ctx context.Context, extern bool, dockerSocket string) erro
 		d.bgpDone.Wait()
 	}()
 	trouble := func(err error) { log.Warn("watching", zap.Error(err)) }
-	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, Leads: h.leads, Sends: h.sends, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Poke: d.pokes.Add, Trouble: trouble}
+	kernel := watch.Kernel{Own: h.kernel.PortIDs(), Wants: d.loop.Wants, Bears: d.loop.Bears, Leads: h.leads, Sends: h.sends, Default: h.leavesBy, PlacesOf: h.kernel.PlacesOf, Filter: filterChains(trouble), Poke: d.pokes.Add, Trouble: trouble}
 	if plugin != nil {
 		kernel.Moved, kernel.Rerouted = d.mayHaveMoved, d.rerouted.Set
 	}

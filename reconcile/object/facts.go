@@ -39,6 +39,7 @@ type HostLink struct {
 	Up        bool
 	NoCarrier bool // up, and nothing at its other end
 	Loopback  bool
+	Port      bool           // of a bridge or bond, or a VRF's: what comes in is another link's
 	Addrs     []netip.Prefix // not masked
 
 	// As they are without netd, and read of the links that netd might switch only: the IPv4 forwarding switch, and whether

@@ -21,7 +21,7 @@ type hints struct {
 var (
 	nothing = reconcile.Poke{}
 	whole   = reconcile.Poke{Whole: true}
-	facts   = reconcile.Poke{Wanted: true} // what is wanted may be something else now
+	facts   = reconcile.Poke{Facts: true} // what is wanted may be something else now
 )
 
 // tell calls what is told of something, if there is such.
@@ -100,8 +100,11 @@ func (h hints) link(m message) reconcile.Poke {
 // foreign is what news of a link that is not netd's asks for, or of its addresses. Its routes go with it and with its last
 // address, without an event of their own.
 func (h hints) foreign(name string) reconcile.Poke {
-	if name == "" || h.Bears(object.LinkKey("", name)) {
+	switch {
+	case name == "" || h.Bears(object.LinkKey("", name)):
 		return whole
+	case h.Default != nil && h.Default(name): // may be gone and back, without its default route
+		return reconcile.Poke{Wanted: true}
 	}
 	return facts
 }

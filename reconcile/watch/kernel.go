@@ -35,6 +35,7 @@ type Kernel struct {
 	Bears    func(reconcile.Key) bool      // whether something that is wanted stands on what is in a place
 	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
 	Sends    func(netip.Addr) bool         // whether an address that is not netd's is one that it sends from; nil: there is none
+	Default  func(link string) bool        // whether a default route may leave by a link that is not netd's; nil: by none
 	PlacesOf func(nsid int) []object.Place // the workloads whose namespace has an id here
 	Filter   func() string                 // which chains of iptables decide what is forwarded
 	Moved    func()                        // is told of what may be a link on its way into a container or back; nil: nobody is; does not wait
@@ -58,8 +59,8 @@ func (k Kernel) Follow(ctx context.Context) {
 	}
 	defer names.close()
 	who := newCulprits()
-	var asked atomic.Bool
-	late := time.AfterFunc(time.Hour, func() { asked.Store(false); k.Poke(facts) })
+	var asked, wanted atomic.Bool
+	late := time.AfterFunc(time.Hour, func() { asked.Store(false); k.Poke(reconcile.Poke{Facts: true, Wanted: wanted.Swap(false)}) })
 	late.Stop()
 	defer late.Stop()
 	var done sync.WaitGroup
@@ -77,7 +78,10 @@ func (k Kernel) Follow(ctx context.Context) {
 	}()
 	k.follow(ctx, k.openRoutes, func(m message) reconcile.Poke {
 		h := hints{k, names}.of(m)
-		if h.Wanted && len(h.Keys) == 0 { // others' links come and go in swarms: one look at all that happens within a while
+		if (h.Facts || h.Wanted) && len(h.Keys) == 0 { // others' links come and go in swarms: one look at all that happens within a while
+			if h.Wanted {
+				wanted.Store(true)
+			}
 			if !asked.Swap(true) {
 				late.Reset(factsAfter)
 			}
