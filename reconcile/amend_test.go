@@ -56,15 +56,15 @@ func TestAmended(t *testing.T) {
 			Amend: func(was reconcile.State) (a reconcile.Amendment, ok bool) {
 				for k, x := range target {
 					if was[k] != x {
-						a.Want.Put(x, reconcile.Cause{})
+						a.Places = append(a.Places, reconcile.Amended{Key: k, Was: was[k], Want: x})
 					}
-					if a.More = len(a.Want.State) == 2; a.More {
+					if a.More = len(a.Places) == 2; a.More {
 						return a, true
 					}
 				}
-				for k := range was {
+				for k, x := range was {
 					if _, wanted := target[k]; !wanted {
-						a.Gone = append(a.Gone, k)
+						a.Places = append(a.Places, reconcile.Amended{Key: k, Was: x})
 					}
 				}
 				return a, leaves || r.IntN(5) > 0

@@ -10,7 +10,7 @@ import (
 
 // Event tells of one change that was carried out, failed or was skipped.
 type Event struct {
-	Change  Change
+	Change  *Change
 	Err     error         // nil where it succeeded
 	Skipped bool          // not tried, for the reason in Err
 	Took    time.Duration // of the batch that the change was part of
@@ -98,8 +98,8 @@ func (r *run) batch(ctx context.Context, kind Kind, changes []Change) {
 	began := time.Now()
 	errs, made := r.send(ctx, kind, changes)
 	took := time.Since(began)
-	for i, c := range changes {
-		ev := Event{Change: c, Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took}
+	for i := range changes {
+		ev := Event{Change: &changes[i], Err: errs[i], Skipped: errors.Is(errs[i], ErrRolledBack), Took: took}
 		if made != nil && ev.Err == nil {
 			ev.Made = made[i]
 		}
@@ -110,7 +110,8 @@ func (r *run) batch(ctx context.Context, kind Kind, changes []Change) {
 // sift returns the changes that may go ahead and tells of the others.
 func (r *run) sift(ctx context.Context, changes []Change) []Change {
 	ok := make([]Change, 0, len(changes))
-	for _, c := range changes {
+	for i := range changes {
+		c := &changes[i]
 		switch {
 		case ctx.Err() != nil:
 			r.tell(Event{Change: c, Err: context.Cause(ctx), Skipped: true})
@@ -121,13 +122,13 @@ func (r *run) sift(ctx context.Context, changes []Change) []Change {
 		case c.Phase == Build && c.Op != Delete && slices.ContainsFunc(r.failed, func(g Guard) bool { return g.Guards(c.Key) }):
 			r.tell(Event{Change: c, Err: errOpen, Skipped: true})
 		default:
-			ok = append(ok, c)
+			ok = append(ok, *c)
 		}
 	}
 	return ok
 }
 
-func (r *run) footless(c Change) bool {
+func (r *run) footless(c *Change) bool {
 	if r.bad[c.Key] { // its teardown failed
 		return true
 	}

@@ -28,14 +28,20 @@ import (
 // A wanted resource whose place a foreign object holds becomes a conflict; it and all that stands on it are left out. What is
 // left out and is there, elsewhere than wanted, stays as it is, unless what it stands on is leftover: then it goes first.
 func Diff(want Want, have Have, order []string, before State) Plan {
-	d := differ{want: want, have: have, before: before, rank: make(map[string]int, len(order))}
+	d := differ{want: want, have: have, before: before}
+	return d.plan(order)
+}
+
+func (d *differ) plan(order []string) Plan {
+	d.rank = make(map[string]int, len(order))
 	for i, kind := range order {
 		d.rank[kind] = i
 	}
+	want, have := d.want, d.have
 	plan := Plan{Conflicts: d.conflicts(), stands: want.Stands}
 
 	var update, replace []placed
-	create := make([]placed, 0, have.missing())
+	create := make([]placed, 0, have.missing()+len(d.known))
 	met := 0
 	for k, w := range have.open(want.State) {
 		h, there := have.Own[k]
@@ -49,19 +55,27 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 			continue
 		}
 		if !there {
-			create = append(create, placed{k, w})
+			create = append(create, placed{Key: k, r: w})
 		} else if r, ok := w.(Replacer); ok && r.Replaces(h) {
-			replace = append(replace, placed{k, h})
+			replace = append(replace, placed{Key: k, r: h})
 		} else {
-			update = append(update, placed{k, w})
+			update = append(update, placed{Key: k, r: w})
 		}
 	}
 	var leftover []placed
 	if met < len(have.Own) {
 		for k, h := range have.Own {
 			if _, wanted := want.State[k]; !wanted {
-				leftover = append(leftover, placed{k, h})
+				leftover = append(leftover, placed{Key: k, r: h})
 			}
+		}
+	}
+	for _, p := range d.known {
+		switch {
+		case p.Want == nil:
+			leftover = append(leftover, placed{p.Key, p.Was, p})
+		case !d.left[p.Key]:
+			create = append(create, placed{p.Key, p.Want, p})
 		}
 	}
 
@@ -77,7 +91,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		k := p.Key
 		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(k) && !torn.meant[k]})
 		if w, wanted := want.State[k]; wanted && !d.left[k] {
-			create = append(create, placed{k, w})
+			create = append(create, placed{Key: k, r: w})
 		}
 	}
 	build := create
@@ -87,13 +101,22 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 		}
 	}
 	room := makeRoom(create, leftover)
-	for _, p := range d.ordered(build, want.footing) {
+	for _, p := range d.ordered(build, func(p placed) []Key {
+		if p.known != nil {
+			return p.known.footing()
+		}
+		return want.footing(p.Key, p.r)
+	}) {
 		k := p.Key
 		for _, h := range room[k] {
 			if _, gone := torn.why[h.Key]; !gone {
 				torn.why[h.Key] = Cause{Text: "makes room for " + k.Name}
 				plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Build, Key: h.Key, Have: h.r, Because: torn.why[h.Key], Drift: d.drifted(h.Key)})
 			}
+		}
+		if p.known != nil {
+			plan.Changes = append(plan.Changes, Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: p.known.Why})
+			continue
 		}
 		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k) && !torn.meant[k]}
 		if _, gone := torn.why[k]; !gone {
@@ -112,7 +135,7 @@ func Diff(want Want, have Have, order []string, before State) Plan {
 			continue
 		}
 		why := cmp.Or(along[k].why, want.Gone[k.Kind], "not in the configuration")
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(k) && along[k].why == ""})
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: p.known == nil && d.drifted(k) && along[k].why == ""})
 	}
 	return plan
 }
@@ -130,7 +153,7 @@ func (d *differ) alongside(leftover []placed) map[Key]goes {
 		return nil
 	}
 	on, leaning, offers := map[Key][]placed{}, map[Key][]placed{}, map[Key]int{}
-	for _, part := range []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()} {
+	for _, part := range d.observed() {
 		for k, h := range part {
 			if o, ok := h.(Offerer); ok {
 				offers[o.Offers()]++
@@ -139,11 +162,11 @@ func (d *differ) alongside(leftover []placed) map[Key]goes {
 				continue
 			}
 			for _, footing := range h.Requires() {
-				on[footing] = append(on[footing], placed{k, h})
+				on[footing] = append(on[footing], placed{Key: k, r: h})
 			}
 			if l, ok := h.(Leaner); ok {
 				if to, falls, ok := l.LeansOn(); ok && falls {
-					leaning[to] = append(leaning[to], placed{k, h})
+					leaning[to] = append(leaning[to], placed{Key: k, r: h})
 				}
 			}
 		}
@@ -187,7 +210,11 @@ func (d *differ) inTheWay(create, replace, leftover []placed) map[Key]placed {
 	found := map[Key]placed{}
 	for _, making := range [][]placed{create, replace} {
 		for _, p := range making {
-			if what, ok := claims(d.want.State[p.Key]); ok {
+			w := p.r
+			if p.known == nil {
+				w = d.want.State[p.Key]
+			}
+			if what, ok := claims(w); ok {
 				if holder, taken := room[what]; taken && holder.Key != p.Key {
 					found[p.Key] = holder
 				}
@@ -249,20 +276,69 @@ func makeRoom(create, leftover []placed) map[Key][]placed {
 // placed is a resource with its key, which costs a string each time that it is asked for.
 type placed struct {
 	Key
-	r Resource
+	r     Resource
+	known *Amended // nil: it was looked at
 }
 
 type differ struct {
-	want   Want
-	have   Have
+	want   Want // but for what is known
+	have   Have // likewise
 	before State
 	rank   map[string]int
 	left   map[Key]bool // left out: in conflict, or standing on what is
+
+	known []*Amended // of what was amended: what is there is known without a look, and is nothing or not wanted any more
+	was   State      // of what was amended and looked at: what was wanted before; the rest is wanted as before
 }
 
 // drifted reports whether what is wanted at k was wanted before too, so that the difference was made by someone else.
 func (d *differ) drifted(k Key) bool {
-	return d.before != nil && d.before[k] == d.want.State[k]
+	if d.before == nil {
+		return false
+	}
+	if was, amended := d.was[k]; amended {
+		return was == d.want.State[k]
+	}
+	return d.before[k] == d.want.State[k]
+}
+
+// wanted yields what is wanted.
+func (d *differ) wanted(yield func(Key, Resource) bool) {
+	for k, r := range d.want.State {
+		if !yield(k, r) {
+			return
+		}
+	}
+	for _, p := range d.known {
+		if p.Want != nil && !yield(p.Key, p.Want) {
+			return
+		}
+	}
+}
+
+// footings yields what each of the wanted stands on.
+func (d *differ) footings(yield func([]Key) bool) {
+	for k, r := range d.want.State {
+		if !yield(d.want.footing(k, r)) {
+			return
+		}
+	}
+	for _, p := range d.known {
+		if p.Want != nil && !yield(p.footing()) {
+			return
+		}
+	}
+}
+
+// observed is what is there of netd's.
+func (d *differ) observed() []iter.Seq2[Key, Resource] {
+	return []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal(), func(yield func(Key, Resource) bool) {
+		for _, p := range d.known {
+			if p.Want == nil && !yield(p.Key, p.Was) {
+				return
+			}
+		}
+	}}
 }
 
 func (d *differ) conflicts() []Conflict {
@@ -271,8 +347,9 @@ func (d *differ) conflicts() []Conflict {
 	}
 	d.left = map[Key]bool{}
 	var found []Conflict
+	wanted := maps.Collect(d.wanted)
 	for _, holder := range slices.Concat(d.have.Foreign, d.want.Foreign) {
-		if _, wanted := d.want.State[holder.Key]; wanted && !d.left[holder.Key] {
+		if _, wanted := wanted[holder.Key]; wanted && !d.left[holder.Key] {
 			d.left[holder.Key] = true
 			found = append(found, Conflict{Holder: holder})
 		}
@@ -280,7 +357,7 @@ func (d *differ) conflicts() []Conflict {
 	slices.SortFunc(found, func(a, b Conflict) int { return a.Key.Compare(b.Key) })
 	// Whatever stands on a conflict, on what stands on one, and so on, is left out with it.
 	on := map[Key][]Key{}
-	for k, w := range d.want.State {
+	for k, w := range wanted {
 		for _, footing := range d.want.footing(k, w) {
 			on[footing] = append(on[footing], k)
 		}
@@ -327,15 +404,15 @@ func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
 		return c
 	}
 	on, leaning := map[Key][]placed{}, map[Key][]placed{}
-	observed := []iter.Seq2[Key, Resource]{maps.All(d.have.Own), d.have.equal()}
+	observed := d.observed()
 	for _, part := range observed {
 		for k, h := range part {
 			for _, footing := range d.want.requires(k, h) {
-				on[footing] = append(on[footing], placed{k, h})
+				on[footing] = append(on[footing], placed{Key: k, r: h})
 			}
 			if l, ok := h.(Leaner); ok {
 				if to, _, ok := l.LeansOn(); ok {
-					leaning[to] = append(leaning[to], placed{k, h})
+					leaning[to] = append(leaning[to], placed{Key: k, r: h})
 				}
 			}
 		}

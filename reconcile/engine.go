@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 )
@@ -93,12 +94,39 @@ func (e *Engine) Plan(ctx context.Context, want *Want, before State) (Plan, erro
 // Narrow is a plan for single places.
 type Narrow struct {
 	Plan
-	Asked map[Key]bool // what was looked at: the places asked for, and what stands on them
+	asked asked
 
 	// What the places stand on: Wide where that is not as wanted either, so that only a whole pass is right; Held what
 	// foreigners hold of it.
 	Wide bool
 	Held []Key
+}
+
+// asked is what a narrow pass is about: what was amended, the places asked for besides, and what stands on those.
+type asked struct {
+	amended []Amended
+	others  map[Key]bool
+	set     map[Key]bool // of amended; nil: nobody asked for one of its kinds yet
+}
+
+func (a *asked) has(k Key) bool {
+	if a.others[k] {
+		return true
+	}
+	if a.set == nil {
+		kind := false // most ask for what thousands of another kind stand on
+		for i := range a.amended {
+			kind = kind || a.amended[i].Key.Kind == k.Kind
+		}
+		if !kind {
+			return false
+		}
+		a.set = make(map[Key]bool, len(a.amended))
+		for i := range a.amended {
+			a.set[a.amended[i].Key] = true
+		}
+	}
+	return a.set[k]
 }
 
 // PlanAt observes and compares only the places of keys and what stands on them, and kinds as a whole. It prunes nothing
@@ -107,36 +135,37 @@ type Narrow struct {
 // What the places stand on is read too, as far as its kind can read single places: nothing may be built on what is gone or
 // foreign. Kinds that can only be listed have their own events.
 func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []string, before State) (Narrow, error) {
-	return e.planAt(ctx, want, keys, kinds, nil, func(State) State { return before })
+	return e.planAt(ctx, want, nil, false, keys, kinds, before)
 }
 
-// planAt is PlanAt that asks what was wanted before at the places that it looks at, given what is wanted there now. What is in those
-// of left it takes for what is there, nil for nothing, and does not read it, as far as a wrong guess shows: where something is
-// created that a Teller refuses, or something is deleted and the place read afterwards.
-func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []string, left State, before func(State) State) (Narrow, error) {
-	all, asked := want.above(keys)
-	n := Narrow{Asked: asked}
+// planAt is PlanAt of places that were amended too. Where believe is set it takes for what is in those what was wanted there before,
+// and does not read it, as far as a wrong guess shows: where something is created that a Teller refuses, or something is deleted and
+// the place read afterwards.
+func (e *Engine) planAt(ctx context.Context, want *Want, amended []Amended, believe bool, keys []Key, kinds []string, before State) (Narrow, error) {
+	n := Narrow{asked: asked{amended: amended}}
 	at := map[string][]Key{}
-	part := Want{State: make(State, len(all)), Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}
-	var known []Resource
+	d := differ{want: Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}, before: before}
 	look := func(k Key) {
-		w, wanted := want.State[k]
-		if wanted {
-			part.State[k] = w
-		}
-		if was, ok := left[k]; ok && (was == nil || !wanted) {
-			if _, tells := e.kind(k.Kind).(Teller); tells {
-				if was != nil {
-					known = append(known, was)
-				}
-				return
-			}
-		}
-		if at[k.Kind] == nil {
-			at[k.Kind] = make([]Key, 0, len(all))
+		if w, wanted := want.State[k]; wanted {
+			d.want.State[k] = w
 		}
 		at[k.Kind] = append(at[k.Kind], k)
 	}
+	d.known = make([]*Amended, 0, len(amended))
+	tells := e.teller()
+	for i := range amended {
+		if p := &amended[i]; believe && (p.Was == nil || p.Want == nil) && tells(p.Key.Kind) {
+			d.known = append(d.known, p)
+			continue
+		}
+		look(amended[i].Key)
+		if d.was == nil {
+			d.was = State{}
+		}
+		d.was[amended[i].Key] = amended[i].Was
+	}
+	var all []Key
+	all, n.asked.others = want.above(amended, keys)
 	for _, k := range all {
 		look(k)
 	}
@@ -144,28 +173,25 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		if len(kinds) == 0 {
 			break
 		}
-		if slices.Contains(kinds, k.Kind) && !n.Asked[k] {
-			n.Asked[k] = true
-			part.State[k] = r
+		if slices.Contains(kinds, k.Kind) && !n.asked.has(k) {
+			n.asked.others[k] = true
+			d.want.State[k] = r
 		}
 	}
 	under := map[Key]bool{}
-	for _, k := range want.below(part.State) {
-		if _, single := e.kind(k.Kind).(Getter); single && !n.Asked[k] {
+	for _, k := range want.below(d.footings) {
+		if _, single := e.kind(k.Kind).(Getter); single && !n.asked.has(k) {
 			under[k] = true
 			look(k)
 		}
 	}
-	have, err := e.read(ctx, listings(part.State, nil), at, kinds)
-	if err != nil {
+	var err error
+	if d.have, err = e.read(ctx, listings(d.want.State, nil), at, kinds); err != nil {
 		return n, err
 	}
-	for _, r := range known {
-		have.Own[r.Key()] = r
-	}
-	n.Plan = Diff(part, have, e.Order(), before(part.State))
+	n.Plan = d.plan(e.Order())
 	for _, c := range n.Changes {
-		n.Wide = n.Wide || under[c.Key]
+		n.Wide = n.Wide || len(under) > 0 && under[c.Key]
 	}
 	for _, c := range n.Conflicts {
 		if under[c.Key] {
@@ -173,6 +199,18 @@ func (e *Engine) planAt(ctx context.Context, want *Want, keys []Key, kinds []str
 		}
 	}
 	return n, nil
+}
+
+// teller returns what tells whether a kind is a Teller, which is quick where the same is asked for again and again.
+func (e *Engine) teller() func(kind string) bool {
+	last, is := "", false
+	return func(kind string) bool {
+		if kind != last {
+			last = kind
+			_, is = e.kind(kind).(Teller)
+		}
+		return is
+	}
 }
 
 // read reads single places, and kinds as a whole.
@@ -233,31 +271,45 @@ func get(ctx context.Context, kind Kind, at []Key, want []Resource) (own []Resou
 	return own, foreign, nil
 }
 
-// above is keys and everything wanted that stands on them, directly or not, in the order in which that is met and as a set.
-func (w *Want) above(keys []Key) (all []Key, set map[Key]bool) {
+// above is keys, and everything wanted that stands on them or on what was amended, directly or not, and was not amended itself, in
+// the order in which that is met and as a set.
+func (w *Want) above(amended []Amended, keys []Key) (all []Key, set map[Key]bool) {
 	w.index()
-	return reach(keys, func(k Key) []Key { return w.on[k] })
+	keys = slices.Clip(keys)
+	for i := range amended {
+		if k := amended[i].Key; w.bearing[k.Kind] {
+			keys = append(keys, w.on[k]...)
+		}
+	}
+	all, set = reach(keys, func(k Key) []Key { return w.on[k] })
+	if len(all) == 0 || len(amended) == 0 {
+		return all, set
+	}
+	for i := range amended {
+		delete(set, amended[i].Key)
+	}
+	return slices.DeleteFunc(all, func(k Key) bool { return !set[k] }), set
 }
 
-// below is what the resources of a part of what is wanted stand on, directly or not, as far as that is wanted too.
-func (w *Want) below(part State) []Key {
+// below is all that what stands on each of footings stands on, directly or not, as far as that is wanted.
+func (w *Want) below(footings iter.Seq[[]Key]) []Key {
 	met := map[Key]bool{} // few, whatever stands on them
 	var out []Key
-	look := func(k Key, r Resource) {
-		for _, footing := range w.footing(k, r) {
-			if !met[footing] {
-				met[footing] = true
-				if _, wanted := w.State[footing]; wanted {
-					out = append(out, footing)
-				}
+	var last Key
+	meet := func(on []Key) {
+		for _, footing := range on {
+			if footing == last || met[footing] { // most follow one that stands on the same
+				continue
+			}
+			last, met[footing] = footing, true
+			if _, wanted := w.State[footing]; wanted {
+				out = append(out, footing)
 			}
 		}
 	}
-	for k, r := range part {
-		look(k, r)
-	}
+	footings(func(on []Key) bool { meet(on); return true })
 	for i := 0; i < len(out); i++ {
-		look(out[i], w.State[out[i]])
+		meet(w.footing(out[i], w.State[out[i]]))
 	}
 	return out
 }
@@ -286,11 +338,40 @@ func (w *Want) index() {
 	if w.on != nil {
 		return
 	}
-	w.on, w.stale = map[Key][]Key{}, 0
+	w.on, w.bearing, w.stale = map[Key][]Key{}, map[string]bool{}, 0
+	f := footed{}
 	for k, r := range w.State {
-		for _, footing := range w.footing(k, r) {
-			w.on[footing] = append(w.on[footing], k)
+		f.add(k, w.footing(k, r))
+	}
+	w.bear(f)
+}
+
+// footed is what stands on few, gathered by footing.
+type footed struct {
+	of    map[Key]*[]Key
+	last  Key
+	above *[]Key // of last: most follow one that stands on the same
+}
+
+func (f *footed) add(k Key, on []Key) {
+	for _, footing := range on {
+		if f.above == nil || footing != f.last {
+			if f.last, f.above = footing, f.of[footing]; f.above == nil {
+				if f.of == nil {
+					f.of = map[Key]*[]Key{}
+				}
+				f.above = new([]Key)
+				f.of[footing] = f.above
+			}
 		}
+		*f.above = append(*f.above, k)
+	}
+}
+
+func (w *Want) bear(f footed) {
+	for footing, above := range f.of {
+		w.on[footing] = append(w.on[footing], *above...)
+		w.bearing[footing.Kind] = true
 	}
 }
 

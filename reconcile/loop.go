@@ -238,7 +238,7 @@ func (l *Loop) all(ctx context.Context, why string, want Want, by map[Key]string
 	for _, c := range rep.Plan.Conflicts {
 		l.conflicts[c.Key] = c
 	}
-	_, err = l.carryOut(ctx, rep, by, began, nil, func(map[Key]bool) (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
+	_, err = l.carryOut(ctx, rep, by, began, nil, func([]Key) (Plan, error) { return l.Engine.Plan(ctx, &l.want, l.want.State) })
 	return err
 }
 
@@ -246,13 +246,13 @@ func (l *Loop) narrow(ctx context.Context, poke Poke) { l.at(ctx, poke, l.want, 
 
 // at leads the places of a poke to what is wanted there, by want.
 func (l *Loop) at(ctx context.Context, poke Poke, want Want, began time.Time) {
-	l.lead(ctx, poke, want, began, nil, func(State) State { return l.want.State }, func() {})
+	l.lead(ctx, poke, want, began, nil, false, func() {})
 }
 
-// lead is at where before is what was wanted until now, and what is in the places of left what the last passes left there, for all that
+// lead is at for places that were amended too; where believe is set, what is in those is what the last passes left there, for all that
 // was heard since. undo is called where nothing came of it.
-func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, left State, before func(part State) State, undo func()) {
-	n, err := l.Engine.planAt(ctx, &want, poke.Keys, poke.Kinds, left, before)
+func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, amended []Amended, believe bool, undo func()) {
+	n, err := l.Engine.planAt(ctx, &want, amended, believe, poke.Keys, poke.Kinds, l.want.State)
 	if err != nil {
 		undo()
 		l.finish(Report{Why: "event", Err: err, Took: time.Since(began)}, time.Time{})
@@ -262,7 +262,7 @@ func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, 
 	// That a conflict is over is for a whole pass to say: what is in the way may be such that only a listing shows it.
 	over := func() bool {
 		for k := range l.conflicts {
-			if n.Asked[k] && !slices.ContainsFunc(n.Conflicts, func(c Conflict) bool { return c.Key == k }) {
+			if n.asked.has(k) && !slices.ContainsFunc(n.Conflicts, func(c Conflict) bool { return c.Key == k }) {
 				return true
 			}
 		}
@@ -274,50 +274,61 @@ func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, 
 		return
 	}
 	l.want = want
-	for k := range n.Asked {
-		delete(l.conflicts, k)
+	for k := range l.conflicts {
+		if n.asked.has(k) {
+			delete(l.conflicts, k)
+		}
 	}
 	for _, c := range n.Conflicts {
-		if n.Asked[c.Key] { // else it is known, with all that it costs
+		if n.asked.has(c.Key) { // else it is known, with all that it costs
 			l.conflicts[c.Key] = c
 		}
 	}
-	taken, _ := l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, left, func(told map[Key]bool) (Plan, error) {
-		keys := poke.Keys
-		if len(told) > 0 {
-			keys = slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return told[k] })
+	var believed []Amended
+	if believe {
+		believed = amended
+	}
+	taken, _ := l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, believed, func(changed []Key) (Plan, error) {
+		keys, kinds := poke.Keys, poke.Kinds
+		if believe {
+			keys, kinds = changed, nil // what did not change was not wanted otherwise, or was looked at
+		} else {
+			for _, p := range amended {
+				keys = append(slices.Clip(keys), p.Key)
+			}
 		}
-		if len(keys)+len(poke.Kinds) == 0 {
+		if len(keys)+len(kinds) == 0 {
 			return Plan{}, nil
 		}
-		n, err := l.Engine.PlanAt(ctx, &l.want, keys, poke.Kinds, l.want.State)
+		n, err := l.Engine.PlanAt(ctx, &l.want, keys, kinds, l.want.State)
 		return n.Plan, err
 	})
 	if len(taken) > 0 { // something is there after all
-		l.lead(ctx, Poke{Keys: taken, By: poke.By}, l.want, time.Now(), nil, before, func() {})
+		l.lead(ctx, Poke{By: poke.By}, l.want, time.Now(), taken, false, func() {})
 	}
 }
 
 // carryOut applies what is not in a fight, verifies what was a change of the wanted state or follows a failure by what still says is to be
-// done yet, and reports. Where left is not nil, a change counts as verified whose kind told what it made; still is given these. taken
-// are the places of left that are not empty: what is wanted there is not made.
-func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, left State, still func(told map[Key]bool) (Plan, error)) (taken []Key, err error) {
+// done yet, and reports. Of those of believed a change counts as verified whose kind told what it made; still is given the places of the
+// others. taken are those of believed whose place is not empty: what is wanted there is not made.
+func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, began time.Time, believed []Amended, still func(changed []Key) (Plan, error)) (taken []Amended, err error) {
 	now := time.Now()
 	var after time.Time
-	all := rep.Plan.Changes
-	rep.Plan.Changes = make([]Change, 0, len(all))
-	for _, c := range all {
-		if until := l.fights.until(c.Key, now); c.Drift && !until.IsZero() {
+	if len(l.fights) > 0 {
+		rep.Plan.Changes = slices.DeleteFunc(rep.Plan.Changes, func(c Change) bool {
+			until := l.fights.until(c.Key, now)
+			if !c.Drift || until.IsZero() {
+				return false
+			}
 			l.fights.putOff(c.Key, l.changedBy(c.Key, by))
 			if after.IsZero() || until.Before(after) {
 				after = until
 			}
-			continue
-		}
-		rep.Plan.Changes = append(rep.Plan.Changes, c)
+			return true
+		})
 	}
 	if len(rep.Plan.Changes) > 0 {
-		rep.Events, taken, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero(), left, still)
+		rep.Events, taken, rep.Err = l.apply(ctx, rep.Plan, by, !after.IsZero(), believed, still)
 	}
 	rep.Took = time.Since(began)
 	l.finish(rep, after)
@@ -325,7 +336,7 @@ func (l *Loop) carryOut(ctx context.Context, rep Report, by map[Key]string, bega
 }
 
 // apply carries a plan out under the lock. some says that a part of the plan was put off; the rest is carryOut's.
-func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool, left State, still func(told map[Key]bool) (Plan, error)) (events []Event, taken []Key, err error) {
+func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some bool, believed []Amended, still func(changed []Key) (Plan, error)) (events []Event, taken []Amended, err error) {
 	if l.Lock != nil {
 		release, err := l.Lock()
 		if err != nil {
@@ -335,19 +346,29 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 	}
 	events = make([]Event, 0, len(plan.Changes))
 	built := l.failed // what a failed pass left may look like drift: it is not believed unread either
-	told := map[Key]bool{}
-	var otherwise []Change
-	out := l.Engine.apply(ctx, plan, left != nil, func(ev Event) {
-		if was, ok := left[ev.Change.Key]; ok && was == nil && errors.Is(ev.Err, ErrTaken) {
-			taken = append(taken, ev.Change.Key)
-			told[ev.Change.Key] = true // until it is looked at
-			return
+	amended := sync.OnceValue(func() map[Key]*Amended {
+		at := make(map[Key]*Amended, len(believed))
+		for i := range believed {
+			at[believed[i].Key] = &believed[i]
 		}
-		if ev.Made != nil {
-			told[ev.Change.Key] = true
-			if ev.Made != ev.Change.Want {
-				otherwise = append(otherwise, Change{Op: Update, Phase: Build, Key: ev.Change.Key, Have: ev.Made, Want: ev.Change.Want})
+		return at
+	})
+	isTaken := map[Key]bool{}
+	var untold []Key
+	var otherwise []Change
+	out := l.Engine.apply(ctx, plan, believed != nil, func(ev Event) {
+		switch c := ev.Change; {
+		case ev.Made == nil && errors.Is(ev.Err, ErrTaken):
+			if p := amended()[c.Key]; p != nil && p.Was == nil {
+				taken = append(taken, *p)
+				isTaken[c.Key] = true
+				return
 			}
+			untold = append(untold, c.Key)
+		case ev.Made == nil:
+			untold = append(untold, c.Key)
+		case ev.Made != c.Want:
+			otherwise = append(otherwise, Change{Op: Update, Phase: Build, Key: c.Key, Have: ev.Made, Want: c.Want})
 		}
 		if ev.Change.Drift {
 			ev.By = l.changedBy(ev.Change.Key, by)
@@ -358,11 +379,11 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 		}
 		built = built || !ev.Change.Drift
 	})
-	out.Trouble = slices.DeleteFunc(out.Trouble, func(ev Event) bool { return told[ev.Change.Key] })
+	out.Trouble = slices.DeleteFunc(out.Trouble, func(ev Event) bool { return isTaken[ev.Change.Key] })
 	if err := out.Err(); err != nil || !built {
 		return events, taken, err
 	}
-	rest, err := still(told)
+	rest, err := still(untold)
 	if rest := append(otherwise, rest.Changes...); err == nil && len(rest) > 0 && !some {
 		err = &Unsettled{Changes: rest}
 	}
@@ -373,9 +394,10 @@ func (l *Loop) apply(ctx context.Context, plan Plan, by map[Key]string, some boo
 // of those that came while k was put off; whoever made an earlier repair needful need not be who did it this time.
 func (l *Loop) changedBy(k Key, by map[Key]string) string {
 	if len(by) > 0 {
-		alone := State{}
-		if r, wanted := l.want.State[k]; wanted {
-			alone[k] = r
+		alone := func(yield func([]Key) bool) {
+			if r, wanted := l.want.State[k]; wanted {
+				yield(l.want.footing(k, r))
+			}
 		}
 		for _, at := range append([]Key{k}, l.want.below(alone)...) {
 			if who := by[at]; who != "" {

@@ -4,83 +4,93 @@ import "slices"
 
 // Amendment is how a wanted state differs from what it was, at single places.
 type Amendment struct {
-	Want Want  // what is wanted there now, with its reasons
-	Gone []Key // the places where nothing is any more
-	More bool  // there are further ones, for the next pass
+	Places []Amended // each place once
+	More   bool      // there are further ones, for the next pass
 }
 
-// amend changes w where a says so. It returns what was wanted at the places that are other than before: nil where nothing
-// was. It costs what changes, whatever else is wanted: of what stands on what, entries that are over stay until they are many.
-func (w *Want) amend(a Amendment) (was State) {
-	was = make(State, len(a.Want.State)+len(a.Gone))
-	footed := map[Key][]Key{} // what comes to stand on few, put there at once
-	for k, r := range a.Want.State {
-		old, there := w.State[k]
-		if there && old == r && slices.Equal(w.Stands[k], a.Want.Stands[k]) {
+// Amended is what is wanted at one place.
+type Amended struct {
+	Key    Key
+	Was    Resource // what was wanted there until now; nil: nothing
+	Want   Resource // what is wanted there now; nil: nothing
+	Why    Cause
+	Stands []Key // what it stands on besides what it says itself; see Want.Stands
+}
+
+// footing is all that what is wanted stands on.
+func (p *Amended) footing() []Key {
+	on := p.Want.Requires()
+	if len(p.Stands) > 0 {
+		on = append(on[:len(on):len(on)], p.Stands...)
+	}
+	return on
+}
+
+// amend changes w where places say so, and returns those of them that are other than before. It costs what changes, whatever else
+// is wanted: of what stands on what, entries that are over stay until they are many.
+func (w *Want) amend(places []Amended) []Amended {
+	places = slices.DeleteFunc(places, func(p Amended) bool {
+		return p.Was == p.Want && (p.Was == nil || slices.Equal(w.Stands[p.Key], p.Stands))
+	})
+	if len(places) == 0 {
+		return nil
+	}
+	w.listings = nil
+	var footed footed
+	for i := range places {
+		p := &places[i]
+		if p.Was != nil {
+			w.stale++
+		}
+		if p.Was != nil || len(p.Stands) > 0 {
+			delete(w.Stands, p.Key)
+		}
+		if p.Want == nil {
+			delete(w.State, p.Key)
+			delete(w.Why, p.Key)
 			continue
 		}
-		was[k] = old
-		delete(w.Stands, k)
-		w.put(k, r, a.Want.Why[k])
-		if on := a.Want.Stands[k]; len(on) > 0 {
-			w.Stand(k, on)
-		}
-		if there {
-			w.stale++
+		w.put(p.Key, p.Want, p.Why)
+		if len(p.Stands) > 0 {
+			w.Stand(p.Key, p.Stands)
 		}
 		if w.on != nil {
-			for _, footing := range w.footing(k, r) {
-				footed[footing] = append(footed[footing], k)
-			}
+			footed.add(p.Key, p.footing())
 		}
 	}
-	for footing, above := range footed {
-		w.on[footing] = append(w.on[footing], above...)
-	}
-	for _, k := range a.Gone {
-		if old, there := w.State[k]; there {
-			was[k] = old
-			w.stale++
-			delete(w.State, k)
-			delete(w.Why, k)
-			delete(w.Stands, k)
-		}
-	}
+	w.bear(footed)
 	if w.stale > 1024+len(w.State) {
 		w.on = nil
 	}
-	if len(was) > 0 {
-		w.listings = nil
-	}
-	return was
+	return places
 }
 
 // merge amends what is wanted, for those who ask Wants and Bears too.
-func (l *Loop) merge(a Amendment) State {
+func (l *Loop) merge(places []Amended) []Amended {
 	l.wanted.Lock()
 	defer l.wanted.Unlock()
-	was := l.want.amend(a)
+	places = l.want.amend(places)
 	if l.footings != nil { // of what is gone they stay: an event more is passed on
-		for k, r := range a.Want.State {
-			if _, changed := was[k]; changed {
+		for i := range places {
+			if r := places[i].Want; r != nil {
 				for _, footing := range r.Requires() {
 					l.footings[footing] = true
 				}
 			}
 		}
 	}
-	return was
+	return places
 }
 
-// unmerge puts back what merge found, so that what was not done is not taken for somebody else's change later.
-func (l *Loop) unmerge(was State) {
+// unmerge puts back what was before merge, so that what was not done is not taken for somebody else's change later.
+func (l *Loop) unmerge(places []Amended) {
 	l.wanted.Lock()
 	defer l.wanted.Unlock()
-	for k, r := range was {
-		if r == nil {
-			delete(l.want.State, k)
+	for _, p := range places {
+		if p.Was == nil {
+			delete(l.want.State, p.Key)
 		} else {
-			l.want.State[k] = r
+			l.want.State[p.Key] = p.Was
 		}
 	}
 	l.want.on, l.want.listings = nil, nil
@@ -88,7 +98,19 @@ func (l *Loop) unmerge(was State) {
 
 // Merge adds to what is wanted until the next whole pass compiles it anew, so that narrow passes know what a Call made. It is
 // for Calls.
-func (l *Loop) Merge(want Want) { l.merge(Amendment{Want: want}) }
+func (l *Loop) Merge(want Want) {
+	places := make([]Amended, 0, len(want.State))
+	for k, r := range want.State {
+		places = append(places, Amended{Key: k, Was: l.want.State[k], Want: r, Why: want.Why[k], Stands: want.Stands[k]})
+	}
+	l.merge(places)
+}
 
 // Drop is Merge's opposite.
-func (l *Loop) Drop(keys []Key) { l.merge(Amendment{Gone: keys}) }
+func (l *Loop) Drop(keys []Key) {
+	places := make([]Amended, 0, len(keys))
+	for _, k := range keys {
+		places = append(places, Amended{Key: k, Was: l.want.State[k]})
+	}
+	l.merge(places)
+}

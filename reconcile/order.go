@@ -7,21 +7,30 @@ import (
 )
 
 // ordered sorts by the soft order and by name, and puts everything behind what it stands on.
-func (d *differ) ordered(ps []placed, requires func(Key, Resource) []Key) []placed {
+func (d *differ) ordered(ps []placed, requires func(placed) []Key) []placed {
 	sorted := d.sorted(ps)
 	// Many stand on few: only the few are looked for.
-	on := make([][]Key, len(sorted))
 	at := map[Key]int{}
-	for i, p := range sorted {
-		on[i] = requires(p.Key, p.r)
-		for _, footing := range on[i] {
-			at[footing] = -1
+	among := map[string]bool{} // kinds
+	var last Key
+	for _, p := range sorted {
+		for _, footing := range requires(p) {
+			if footing != last {
+				last, at[footing], among[footing.Kind] = footing, -1, true
+			}
 		}
 	}
+	found := false
 	for i, p := range sorted {
-		if _, isFooting := at[p.Key]; isFooting {
-			at[p.Key] = i
+		if !among[p.Kind] {
+			continue
 		}
+		if _, isFooting := at[p.Key]; isFooting {
+			at[p.Key], found = i, true
+		}
+	}
+	if !found {
+		return sorted
 	}
 	out := make([]placed, 0, len(ps))
 	done := make([]bool, len(sorted))
@@ -31,7 +40,7 @@ func (d *differ) ordered(ps []placed, requires func(Key, Resource) []Key) []plac
 			return
 		}
 		done[i] = true // before the footing: a cycle must not hang, and no order would satisfy it
-		for _, footing := range on[i] {
+		for _, footing := range requires(sorted[i]) {
 			if j := at[footing]; j >= 0 {
 				visit(j)
 			}
@@ -84,7 +93,7 @@ func (d *differ) sorted(ps []placed) []placed {
 
 // reversed is ordered backwards: what stands on something comes before it.
 func (d *differ) reversed(ps []placed) []placed {
-	out := d.ordered(ps, d.want.requires)
+	out := d.ordered(ps, func(p placed) []Key { return d.want.requires(p.Key, p.r) })
 	slices.Reverse(out)
 	return out
 }

@@ -89,17 +89,22 @@ type Counts struct {
 // Counts counts the changes by what they do.
 func (p Plan) Counts() Counts {
 	var n Counts
-	for _, c := range p.Changes {
-		switch c.Op {
-		case Create:
-			n.Add++
-		case Update:
-			n.Change++
-		case Delete:
-			n.Destroy++
-		}
+	for i := range p.Changes {
+		n.Count(p.Changes[i].Op)
 	}
 	return n
+}
+
+// Count counts one change more.
+func (n *Counts) Count(op Op) {
+	switch op {
+	case Create:
+		n.Add++
+	case Update:
+		n.Change++
+	case Delete:
+		n.Destroy++
+	}
 }
 
 func (n Counts) String() string {

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 )
@@ -45,24 +44,9 @@ func (l *Loop) amend(ctx context.Context, by map[Key]string) {
 	if a.More {
 		l.Pokes.Add(Poke{Amend: true})
 	}
-	was := l.merge(a)
-	if len(was) == 0 {
-		return
+	if places := l.merge(a.Places); len(places) > 0 {
+		l.lead(ctx, Poke{By: by}, l.want, began, places, true, func() { l.unmerge(places) })
 	}
-	keys := make([]Key, 0, len(was))
-	for k := range was {
-		keys = append(keys, k)
-	}
-	before := func(part State) State { // what is not amended was wanted as it is
-		s := maps.Clone(was)
-		for k, r := range part {
-			if _, changed := was[k]; !changed {
-				s[k] = r
-			}
-		}
-		return s
-	}
-	l.lead(ctx, Poke{Keys: keys, By: by}, l.want, began, was, before, func() { l.unmerge(was) })
 }
 
 // changed are the keys at which two states differ.

@@ -108,6 +108,7 @@ type Want struct {
 	Foreign []Holder
 
 	on       map[Key][]Key       // what stands directly on each footing; see index
+	bearing  map[string]bool     // the kinds of those footings
 	stale    int                 // entries of on that may be over; see amend
 	listings map[string]*listing // what is wanted by kind; see list
 }

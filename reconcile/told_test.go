@@ -96,10 +96,13 @@ func TestTold(t *testing.T) {
 				Report:  func(r reconcile.Report) { reports <- r },
 				Compile: func(context.Context) (reconcile.Want, bool, error) { return compile(), true, nil },
 				Amend: func(was reconcile.State) (a reconcile.Amendment, ok bool) {
-					a.Want = compile()
-					for k := range was {
-						if _, wanted := a.Want.State[k]; !wanted {
-							a.Gone = append(a.Gone, k)
+					now := compile()
+					for k, r := range now.State {
+						a.Places = append(a.Places, reconcile.Amended{Key: k, Was: was[k], Want: r})
+					}
+					for k, r := range was {
+						if _, wanted := now.State[k]; !wanted {
+							a.Places = append(a.Places, reconcile.Amended{Key: k, Was: r})
 						}
 					}
 					return a, true

@@ -86,7 +86,7 @@ func TestEnded(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	failed := func(name string) reconcile.Event {
 		want := object.IPIP{Name: name}
-		return reconcile.Event{Change: reconcile.Change{Op: reconcile.Create, Key: want.Key(), Want: want}, Err: errors.New("no " + name)}
+		return reconcile.Event{Change: &reconcile.Change{Op: reconcile.Create, Key: want.Key(), Want: want}, Err: errors.New("no " + name)}
 	}
 	f := failures{ended: func(e reconcile.Event) bool { return e.Change.Key.Name == "gone" }}
 	for _, x := range []struct {

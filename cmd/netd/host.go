@@ -407,7 +407,7 @@ func (h *host) execute(ctx context.Context, want reconcile.Want, p reconcile.Pla
 	}
 	_, err := h.engine.Execute(ctx, want, p, func(e reconcile.Event) {
 		if e.Err == nil {
-			done.Changes = append(done.Changes, e.Change)
+			done.Changes = append(done.Changes, *e.Change)
 		}
 	})
 	out.Done, out.Applied = len(done.Changes), done.Counts()

@@ -100,7 +100,7 @@ func (d *daemonState) report(r reconcile.Report) {
 		d.host.short = r.Err != nil
 	}
 	d.slack.Changed(len(r.Events))
-	made := reconcile.Plan{Changes: make([]reconcile.Change, 0, len(r.Events))}
+	var made reconcile.Counts
 	each := d.log.Core().Enabled(zapcore.DebugLevel)
 	for _, e := range r.Events {
 		var fields []zap.Field
@@ -120,11 +120,11 @@ func (d *daemonState) report(r reconcile.Report) {
 			if each {
 				d.log.Debug("done", fields...)
 			}
-			made.Changes = append(made.Changes, e.Change)
+			made.Count(e.Change.Op)
 		}
 	}
-	if n := made.Counts(); len(made.Changes) > 0 {
-		d.log.Info("converged", zap.String("cause", r.Why), zap.Int("added", n.Add), zap.Int("changed", n.Change), zap.Int("destroyed", n.Destroy), zap.Duration("took", r.Took))
+	if made != (reconcile.Counts{}) {
+		d.log.Info("converged", zap.String("cause", r.Why), zap.Int("added", made.Add), zap.Int("changed", made.Change), zap.Int("destroyed", made.Destroy), zap.Duration("took", r.Took))
 	}
 	text := ""
 	switch {

@@ -20,13 +20,14 @@ import (
 //	               or takes packets away from others: default routes, what covers a pool, more specifics of a node's block,
 //	               special-purpose addresses, this node's own subnet. Some of these can be had by listing them
 type admission struct {
-	b     *builder
-	owner map[netip.Prefix]*config.Node // blocks of all nodes, of all networks
-	here  map[netip.Addr]bool           // addresses of this host
-	nodes map[netip.Addr]*config.Node   // addresses of the nodes
-	from  map[netip.Addr]*inbound       // by neighbour
-	pools []netip.Prefix
-	each  bool // each workload is announced, besides the blocks or instead of them
+	b       *builder
+	owner   map[netip.Prefix]*config.Node // blocks of all nodes, of all networks
+	here    map[netip.Addr]bool           // addresses of this host
+	nodes   map[netip.Addr]*config.Node   // addresses of the nodes
+	from    map[netip.Addr]*inbound       // by neighbour
+	pools   []netip.Prefix
+	subnets []netip.Prefix // this node's own
+	each    bool           // each workload is announced, besides the blocks or instead of them
 }
 
 // inbound is what may be learned from one neighbour.
@@ -74,6 +75,11 @@ func newAdmission(b *builder) *admission {
 	}
 	for _, n := range b.c.Networks {
 		a.pools = append(a.pools, n.Pools...)
+	}
+	for _, f := range families {
+		if p := f.address(b.self); p.IsValid() {
+			a.subnets = append(a.subnets, p.Masked())
+		}
 	}
 	for _, n := range b.neighbours {
 		in := &inbound{neighbour: n, ibgp: n.asn == b.self.ASN}
@@ -201,20 +207,9 @@ func (a *admission) except(in *inbound) []object.PrefixRange {
 		}
 		add(inside)
 	}
-	for _, p := range append(a.subnets(), special...) {
+	for _, p := range slices.Concat(a.subnets, special) {
 		if !in.within(p) {
 			add(object.Within(p))
-		}
-	}
-	return out
-}
-
-// subnets are this node's own.
-func (a *admission) subnets() []netip.Prefix {
-	var out []netip.Prefix
-	for _, f := range families {
-		if p := f.address(a.b.self); p.IsValid() {
-			out = append(out, p.Masked())
 		}
 	}
 	return out
@@ -284,7 +279,7 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 			return fmt.Sprintf("it covers the pool %s, and the import list does not name it itself", pool), nil
 		}
 	}
-	for _, p := range a.subnets() {
+	for _, p := range a.subnets {
 		if p.Bits() <= prefix.Bits() && p.Contains(prefix.Addr()) && !in.within(p) {
 			return fmt.Sprintf("it lies in %s, the subnet of this node", p), nil
 		}

@@ -30,9 +30,15 @@ func (b *builder) learn() {
 	}
 	a := newAdmission(b)
 	b.admission = a
+	byPrefix := func(a, b object.BestPath) int { return a.Prefix.Compare(b.Prefix) }
+	if paths := b.facts.Speaker.Paths; !slices.IsSortedFunc(paths, byPrefix) {
+		paths = slices.Clone(paths)
+		slices.SortStableFunc(paths, byPrefix)
+		b.facts.Speaker.Paths = paths
+	}
 	b.learned = newLearner(a, map[way]nearHop{}, map[[mostMemo]way]*hopSet{})
 	b.learned.paths()
-	b.learned.held()
+	b.learned.held(b.learned.unknown())
 	b.learned.put()
 }
 
@@ -45,19 +51,20 @@ func newLearner(a *admission, near map[way]nearHop, sets map[[mostMemo]way]*hopS
 // learner goes through up to 100,000 paths in every pass: what a path needs is looked up once for each next hop, and ways
 // and routes lie in two slices.
 type learner struct {
-	a       *admission
-	ways    []way     // admitted, in the order of prefixes
-	routes  []learned // in the order of prefixes
-	kept    []learned // held, of prefixes that no path is known of
-	near    map[way]nearHop
-	sets    map[[mostMemo]way]*hopSet
-	denied  map[netip.Prefix]bool // prefixes of which a path was refused
-	refused map[string]*refusals  // by neighbour: what the speaker let through
-	holds   int                   // next hops that are held
-	far     int                   // ways whose next hop is on no link
-	uses    map[use]int           // routes by the links that they leave by
-	several int                   // routes with several next hops
-	spread  *spreader
+	a        *admission
+	ways     []way                // admitted
+	routes   []learned            // in the order of the speaker's paths
+	byPrefix map[netip.Prefix]int // of routes; nil: none was looked for
+	kept     []learned            // held, of prefixes that no path is known of
+	near     map[way]nearHop
+	sets     map[[mostMemo]way]*hopSet
+	denied   map[netip.Prefix]bool // prefixes of which a path was refused
+	refused  map[string]*refusals  // by neighbour: what the speaker let through
+	holds    int                   // next hops that are held
+	far      int                   // ways whose next hop is on no link
+	uses     map[use]int           // routes by the links that they leave by
+	several  int                   // routes with several next hops
+	spread   *spreader
 }
 
 // learned is what is known of the ways to a prefix.
@@ -98,14 +105,9 @@ type refusals struct {
 	example string
 }
 
-// paths takes what the speaker has, as far as it is admitted.
+// paths takes what the speaker has, those of a prefix together, as far as it is admitted.
 func (l *learner) paths() {
 	paths := l.a.b.facts.Speaker.Paths
-	byPrefix := func(a, b object.BestPath) int { return a.Prefix.Compare(b.Prefix) }
-	if !slices.IsSortedFunc(paths, byPrefix) {
-		paths = slices.Clone(paths)
-		slices.SortStableFunc(paths, byPrefix)
-	}
 	l.ways, l.routes = make([]way, 0, len(paths)), make([]learned, 0, len(paths))
 	for _, p := range paths {
 		why, whose := l.a.refuse(p)
@@ -238,7 +240,13 @@ func (s *hopSet) done() *hopSet {
 
 // find is the route of a prefix that paths are known of.
 func (l *learner) find(p netip.Prefix) *learned {
-	i, ok := slices.BinarySearchFunc(l.routes, p, func(r learned, p netip.Prefix) int { return r.prefix.Compare(p) })
+	if l.byPrefix == nil {
+		l.byPrefix = make(map[netip.Prefix]int, len(l.routes))
+		for i := range l.routes {
+			l.byPrefix[l.routes[i].prefix] = i
+		}
+	}
+	i, ok := l.byPrefix[p]
 	if !ok {
 		return nil
 	}

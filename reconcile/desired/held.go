@@ -7,22 +7,27 @@ import (
 	"netd/reconcile/object"
 )
 
-// held keeps the routes that neighbours whose table is not known may have given.
-func (l *learner) held() {
+// unknown are the neighbours whose table is not known.
+func (l *learner) unknown() (out []*inbound) {
 	b := l.a.b
 	synced := map[netip.Addr]bool{}
 	for _, p := range b.facts.Speaker.Peers {
 		synced[p.Addr] = p.Synced
 	}
-	var unknown []*inbound
 	for _, n := range b.neighbours {
 		if !b.facts.Speaker.Known || !synced[n.addr] {
-			unknown = append(unknown, l.a.from[n.addr])
+			out = append(out, l.a.from[n.addr])
 		}
 	}
+	return out
+}
+
+// held keeps the routes that neighbours whose table is not known may have given.
+func (l *learner) held(unknown []*inbound) {
 	if len(unknown) == 0 {
 		return
 	}
+	b := l.a.b
 	at := map[netip.Prefix]int{} // in l.kept
 	for _, h := range b.facts.Host.LearnedRoutes {
 		for _, in := range unknown {

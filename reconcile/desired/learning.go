@@ -46,78 +46,69 @@ func (b *builder) learning() *Learning {
 	return x
 }
 
-// Amend says what is wanted at prefixes whose paths changed, given all paths that there are to them now in the order of
-// prefixes, and the state that is wanted so far. ok is false where it cannot tell; it is of no more use then.
+// Amend says what is wanted at prefixes whose paths changed, given all paths that there are to them now, those of a prefix together,
+// in the order of changed, and the state that is wanted so far. ok is false where it cannot tell; it is of no more use then.
 func (x *Learning) Amend(state reconcile.State, changed []netip.Prefix, paths []object.BestPath) (a reconcile.Amendment, ok bool) {
 	if x == nil || x.whole {
 		return a, false
 	}
 	x.whole = true // unless all goes well
-	type place struct {
-		key reconcile.Key
-		was reconcile.Resource // nil: nothing
-	}
-	at := make(map[netip.Prefix]*place, len(changed))
-	places := make([]place, len(changed))
+	a.Places = make([]reconcile.Amended, len(changed))
 	b := *x.b
 	b.facts.Speaker.Paths = paths
-	for i, p := range changed {
-		if _, pooled := b.c.NetworkOf(p); pooled || x.denied[p] {
+	admission := *b.admission
+	admission.b = &b
+	l := newLearner(&admission, x.near, x.sets)
+	unknown := l.unknown()
+	for i, prefix := range changed {
+		if _, pooled := b.c.NetworkOf(prefix); pooled || x.denied[prefix] {
 			return a, false
 		}
-		key := object.RouteKey("", p, object.MainTable, 0)
-		places[i].key, at[p] = key, &places[i]
-		r, wanted := state[key]
-		if !wanted {
+		p := &a.Places[i]
+		p.Key = object.RouteKey("", prefix, object.MainTable, 0)
+		if p.Was = state[p.Key]; p.Was == nil {
 			continue
 		}
-		route, _ := r.(object.Route)
+		route, _ := p.Was.(object.Route)
 		hops, learned := hopsOf(route)
 		if !learned { // of a container outside of all pools
 			return a, false
 		}
-		places[i].was = r
+		if len(unknown) == 0 {
+			continue
+		}
 		for _, h := range hops { // the kernel has what was wanted
-			b.facts.Host.LearnedRoutes = append(b.facts.Host.LearnedRoutes, object.Learned{Prefix: p, NextHop: h.Via, Link: h.Dev})
+			b.facts.Host.LearnedRoutes = append(b.facts.Host.LearnedRoutes, object.Learned{Prefix: prefix, NextHop: h.Via, Link: h.Dev})
 		}
 	}
-	admission := *b.admission
-	admission.b = &b
-	l := newLearner(&admission, x.near, x.sets)
 	l.paths()
 	if l.far > 0 || len(l.refused) > 0 {
 		return a, false
 	}
-	l.held()
-	a.Want = reconcile.Want{State: make(reconcile.State, len(changed)), Why: make(map[reconcile.Key]reconcile.Cause, len(changed))}
-	for r := range l.all {
-		route, p := l.route(r), at[r.prefix]
-		if p == nil {
-			return a, false
+	l.held(unknown)
+	for _, part := range [][]learned{l.routes, l.kept} { // both in the order of changed
+		i := 0
+		for j := range part {
+			r := &part[j]
+			for i < len(changed) && changed[i] != r.prefix {
+				i++
+			}
+			if i == len(changed) {
+				return a, false
+			}
+			a.Places[i].Want, a.Places[i].Why = l.route(r), r.why // on no link of netd's, so that it stands on no address of netd's
 		}
-		was := p.was
-		p.was = nil // what is left is gone
-		if was != nil {
-			if was == reconcile.Resource(route) {
+	}
+	for _, gone := range []bool{false, true} { // what comes first, so that a link is not without routes in between
+		for i := range a.Places {
+			p := &a.Places[i]
+			if (p.Want == nil) != gone || p.Was == p.Want {
 				continue
 			}
-			if !x.count(was.(object.Route), -1) {
+			if p.Was != nil && !x.count(p.Was.(object.Route), -1) || !gone && !x.count(p.Want.(object.Route), +1) {
 				return a, false
 			}
 		}
-		if !x.count(route, +1) {
-			return a, false
-		}
-		a.Want.State[p.key], a.Want.Why[p.key] = route, r.why // on no link of netd's, so that it stands on no address of netd's
-	}
-	for _, p := range places {
-		if p.was == nil {
-			continue
-		}
-		if !x.count(p.was.(object.Route), -1) {
-			return a, false
-		}
-		a.Gone = append(a.Gone, p.key)
 	}
 	x.whole = false
 	return a, true
@@ -137,8 +128,9 @@ func (x *Learning) count(r object.Route, n int) bool {
 func countUses(uses map[use]int, r object.Route, n int) bool {
 	if r.Hops == "" {
 		u := use{familyOf(r.Dst.Addr().Is6()), r.Dev}
-		uses[u] += n
-		return uses[u] != max(n, 0)
+		now := uses[u] + n
+		uses[u] = now
+		return now != max(n, 0)
 	}
 	same := true
 	hops, _ := hopsOf(r)

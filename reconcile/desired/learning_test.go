@@ -95,7 +95,6 @@ peer "core" {
 			return prefix
 		}
 		paths := func(of []netip.Prefix) (out []object.BestPath) {
-			slices.SortFunc(of, netip.Prefix.Compare)
 			for _, p := range of {
 				out = append(out, all[p]...)
 			}
@@ -105,7 +104,7 @@ peer "core" {
 			change(p)
 		}
 		compile := func() desired.Result {
-			f.Speaker.Paths = paths(slices.Collect(maps.Keys(all)))
+			f.Speaker.Paths = paths(slices.SortedFunc(maps.Keys(all), netip.Prefix.Compare))
 			got, err := desired.Compile(c, n, f)
 			if err != nil {
 				t.Fatal(err)
@@ -164,14 +163,13 @@ peer "core" {
 
 // put makes an amendment a part of what is wanted.
 func put(w *reconcile.Want, a reconcile.Amendment) {
-	for _, k := range a.Gone {
-		delete(w.State, k)
-		delete(w.Why, k)
-		delete(w.Stands, k)
-	}
-	for k, r := range a.Want.State {
-		delete(w.Stands, k)
-		w.Put(r, a.Want.Why[k], a.Want.Stands[k]...)
+	for _, p := range a.Places {
+		delete(w.State, p.Key)
+		delete(w.Why, p.Key)
+		delete(w.Stands, p.Key)
+		if p.Want != nil {
+			w.Put(p.Want, p.Why, p.Stands...)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func (c *conn) deleteLink(index int) error {
 func dialMany(n int) ([]*conn, error) {
 	conns := make([]*conn, 0, n)
 	for range n {
-		c, err := dial()
+		c, err := dialOwn(unix.NETLINK_ROUTE)
 		if err != nil {
 			for _, c := range conns {
 				c.close()

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
@@ -42,15 +43,27 @@ const (
 )
 
 // dial opens a NETLINK_ROUTE socket in the network namespace of the calling thread.
-func dial() (*conn, error) { return dialProtocol(unix.NETLINK_ROUTE) }
+func dial() (*conn, error) { return dialProtocol(unix.NETLINK_ROUTE, 0) }
 
-func dialProtocol(protocol int) (*conn, error) {
+// dialOwn opens a socket by whose address events are told to be netd's own, those of other namespaces among them: nobody there
+// is to have the same one, by chance or guessing. The kernel gives sockets the numbers of processes, of which there are at most 2²².
+func dialOwn(protocol int) (*conn, error) {
+	for {
+		c, err := dialProtocol(protocol, 1<<22+1+rand.Uint32N(1<<31-1<<22-1))
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return c, err
+		}
+	}
+}
+
+// dialProtocol opens a socket with an address of netlink; 0: the kernel chooses.
+func dialProtocol(protocol int, port uint32) (*conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
 	}
 	c := &conn{fd: fd, buf: *buffers.Get().(*[]byte)}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: port}); err != nil {
 		c.close()
 		return nil, fmt.Errorf("binding a netlink socket: %w", err)
 	}

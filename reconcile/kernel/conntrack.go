@@ -57,7 +57,7 @@ func FlushConntrack(addrs []netip.Addr) error {
 
 // flush forgets the connections that match tells of.
 func flush(families []uint8, match func(original, reply tuple) bool) error {
-	c, err := dialProtocol(unix.NETLINK_NETFILTER)
+	c, err := dialProtocol(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
 		return err
 	}

@@ -281,4 +281,9 @@ func TestOwnEventsAreNoNews(t *testing.T) {
 	if slices.Contains(news, route) {
 		t.Error("netd's own writes are news")
 	}
+	for _, port := range h.k.PortIDs() {
+		if port <= 1<<22 || port >= 1<<31 {
+			t.Errorf("netd writes from %d, an address that the kernel may give to somebody in a container, whose events would be nobody's", port)
+		}
+	}
 }

@@ -35,7 +35,7 @@ type Kernel struct {
 
 // New opens the kernel.
 func New(store Store) (*Kernel, error) {
-	c, err := dial()
+	c, err := dialOwn(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 type nft struct{ c *conn }
 
 func newNft() (*nft, error) {
-	c, err := dialProtocol(unix.NETLINK_NETFILTER)
+	c, err := dialOwn(unix.NETLINK_NETFILTER)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, errNoNftables
 	}

@@ -46,7 +46,9 @@ func (s routes) Tell(_ context.Context, changes []reconcile.Change) (errs []erro
 		links := p.links
 		links.ask = nil // while answers are read nothing can be asked; its links are known of its request
 		if h, ok := decodeRoute(body); ok && h.protocol == object.Protocol && h.tos == 0 {
-			made[i] = h.value(p.in, links)
+			if made[i] = changes[i].Want; h.value(p.in, links) != changes[i].Want.(object.Route) { // most are as wanted, and are not made twice
+				made[i] = h.value(p.in, links)
+			}
 		}
 	}, unix.ESRCH, unix.ENODEV)
 	return s.carry(changes, errs), made

@@ -73,6 +73,9 @@ func (r Route) LeansOn() (what reconcile.Key, falls, ok bool) {
 }
 
 func (r Route) Requires() []reconcile.Key {
+	if r.Nexthop == 0 && r.Hops == "" && r.Dev != "" && r.In == "" { // most routes
+		return requireLink(r.In, r.Dev)
+	}
 	var on []reconcile.Key
 	if r.Nexthop != 0 {
 		on = append(on, NexthopKey(r.Nexthop))

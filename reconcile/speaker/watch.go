@@ -19,16 +19,32 @@ type view struct {
 	most       int  // hops that all paths together may have
 	hops       int  // that they have
 	setHops    int  // that those of sets have
-	paths      map[netip.Prefix][]hop
+	paths      map[netip.Prefix]ways
 	neighbours map[netip.Addr]Neighbour
-	sets       map[string][]hop          // decoded hops by their bytes: few sets serve many prefixes
-	changed    map[netip.Prefix]struct{} // since they were asked for; see Client.Changes
-	missed     bool                      // there were more, or a neighbour changed: only all that there is tells
-	anew       bool                      // more than paths and errors changed; see Client.Anew
+	sets       map[string]*hops // decoded hops by their bytes: few sets serve many prefixes
+	changed    []netip.Prefix   // each once, since they were asked for, in the order in which they changed; see Client.Changes
+	missed     bool             // there were more, or a neighbour changed: only all that there is tells
+	anew       bool             // more than paths and errors changed; see Client.Anew
 }
 
+// ways are those to a prefix: nil of one that is gone and among those that changed.
+type ways struct {
+	*hops
+	changed bool // it is among those that changed
+}
+
+// hops are shared and not written to.
+type hops []hop
+
 func newView(most int) view {
-	return view{most: most, paths: map[netip.Prefix][]hop{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string][]hop{}, changed: map[netip.Prefix]struct{}{}}
+	return view{most: most, paths: map[netip.Prefix]ways{}, neighbours: map[netip.Addr]Neighbour{}, sets: map[string]*hops{}}
+}
+
+func (w ways) list() []hop {
+	if w.hops == nil {
+		return nil
+	}
+	return *w.hops
 }
 
 // take applies a frame. It reports whether anything became visible.
@@ -41,16 +57,25 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			v.hops += len(hops) - len(v.paths[p])
-			if v.known { // before that all is news
-				v.change(p)
-			}
-			if hops == nil {
-				delete(v.paths, p)
-			} else {
+			w := v.paths[p]
+			v.hops += len(hops) - len(w.list())
+			if w.hops = nil; hops != nil {
 				scratch = hops
 				at := 1 + int(b[0]) + 1 // after the address and the prefix length
-				v.paths[p] = v.intern(b[at:len(b)-len(rest)], hops)
+				w.hops = v.intern(b[at:len(b)-len(rest)], hops)
+			}
+			if v.known && !w.changed { // before that all is news
+				w.changed = true
+				v.changed = append(v.changed, p)
+			}
+			if w == (ways{}) {
+				delete(v.paths, p)
+			} else {
+				v.paths[p] = w
+			}
+			if len(v.changed) > changesMost { // prefixes that come and go without end, faster than anyone asks, are not kept
+				v.caught(len(v.changed), nil)
+				v.missed = true
 			}
 			if v.hops > v.most {
 				return false, excess("more than %d paths, which is more than its neighbours may tell (max_prefixes)", v.most)
@@ -90,15 +115,28 @@ func (v *view) take(t frameType, b []byte) (changed bool, err error) {
 	return false, fmt.Errorf("a frame of unknown type %q", byte(t))
 }
 
-// change notes that the paths to a prefix changed. Prefixes that come and go without end, faster than anyone asks, are not kept.
-func (v *view) change(p netip.Prefix) {
-	if v.changed[p] = struct{}{}; len(v.changed) > changesMost {
-		v.changed, v.missed = map[netip.Prefix]struct{}{}, true
+// caught takes the first n of those that changed for known. It returns them, and gives each to take, if any.
+func (v *view) caught(n int, take func(netip.Prefix, ways)) []netip.Prefix {
+	out := v.changed[:n:n]
+	for _, p := range out {
+		w := v.paths[p]
+		if take != nil {
+			take(p, w)
+		}
+		if w.changed = false; w.hops == nil {
+			delete(v.paths, p)
+		} else {
+			v.paths[p] = w
+		}
 	}
+	if v.changed = v.changed[n:]; len(v.changed) == 0 {
+		v.changed = nil // it keeps the room that it once needed
+	}
+	return out
 }
 
 // intern returns the one copy of a set of hops. Sets that nothing uses any more are dropped when they are many.
-func (v *view) intern(key []byte, hops []hop) []hop {
+func (v *view) intern(key []byte, set []hop) *hops {
 	if one, ok := v.sets[string(key)]; ok {
 		return one
 	}
@@ -106,9 +144,10 @@ func (v *view) intern(key []byte, hops []hop) []hop {
 		clear(v.sets)
 		v.setHops = 0
 	}
-	one := slices.Clone(hops)
+	one := new(hops)
+	*one = slices.SortedFunc(slices.Values(set), func(a, b hop) int { return a.nextHop.Compare(b.nextHop) })
 	v.sets[string(key)] = one
-	v.setHops += len(one)
+	v.setHops += len(set)
 	return one
 }
 
@@ -122,16 +161,15 @@ func (v *view) facts() object.Speaker {
 		s.Peers = append(s.Peers, object.SpeakerPeer{Addr: a, Synced: v.neighbours[a].Synced})
 	}
 	zoned := v.zones()
-	for p := range v.paths {
-		s.Paths = v.pathsTo(p, zoned, s.Paths)
+	for _, p := range slices.SortedFunc(maps.Keys(v.paths), netip.Prefix.Compare) {
+		s.Paths = v.paths[p].to(p, zoned, s.Paths)
 	}
-	s.Paths = inOrder(s.Paths)
 	return s
 }
 
-// pathsTo appends the paths to a prefix, but for this host's own, which it does not learn.
-func (v *view) pathsTo(p netip.Prefix, zoned map[netip.Addr]netip.Addr, paths []object.BestPath) []object.BestPath {
-	for _, h := range v.paths[p] {
+// to appends the paths to p in the order of their next hops, but for this host's own, which it does not learn.
+func (w ways) to(p netip.Prefix, zoned map[netip.Addr]netip.Addr, paths []object.BestPath) []object.BestPath {
+	for _, h := range w.list() {
 		if h.peer.IsValid() {
 			if a, ok := zoned[h.peer]; ok {
 				h.peer = a
@@ -139,16 +177,6 @@ func (v *view) pathsTo(p netip.Prefix, zoned map[netip.Addr]netip.Addr, paths []
 			paths = append(paths, object.BestPath{Prefix: p, NextHop: h.nextHop, Peer: h.peer, FirstAS: h.firstAS})
 		}
 	}
-	return paths
-}
-
-func inOrder(paths []object.BestPath) []object.BestPath {
-	slices.SortFunc(paths, func(a, b object.BestPath) int {
-		if c := a.Prefix.Compare(b.Prefix); c != 0 {
-			return c
-		}
-		return a.NextHop.Compare(b.NextHop)
-	})
 	return paths
 }
 
@@ -199,42 +227,38 @@ func (c *Client) Each(take func(object.BestPath)) {
 	defer c.mu.Unlock()
 	zoned := c.view.zones()
 	var paths []object.BestPath
-	for p := range c.view.paths {
-		paths = c.view.pathsTo(p, zoned, paths[:0])
+	for p, w := range c.view.paths {
+		paths = w.to(p, zoned, paths[:0])
 		for _, x := range paths {
 			take(x)
 		}
 	}
 }
 
-// Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them, as Snapshot has
-// them now, in their order. more says that there are others; ok is false where they were too many to be kept, or where a
-// neighbour is not as it was, until Caught: that the paths of one who begins anew are gone does not say that its routes are.
+// Changes are up to most prefixes whose paths changed since it gave them or Caught, and all paths to them as Snapshot has
+// them now, in the order of the prefixes, which is any. more says that there are others; ok is false where they were too many to be
+// kept, or where a neighbour is not as it was, until Caught: that the paths of one who begins anew are gone does not say that its
+// routes are.
 func (c *Client) Changes(most int) (prefixes []netip.Prefix, paths []object.BestPath, more, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.view.missed {
+	v := &c.view
+	if v.missed {
 		return nil, nil, false, false
 	}
-	prefixes = make([]netip.Prefix, 0, min(most, len(c.view.changed)))
-	zoned := c.view.zones()
-	for p := range c.view.changed {
-		if len(prefixes) == most {
-			return prefixes, inOrder(paths), true, true
-		}
-		delete(c.view.changed, p)
-		prefixes = append(prefixes, p)
-		paths = c.view.pathsTo(p, zoned, paths)
-	}
-	c.view.changed = map[netip.Prefix]struct{}{} // a map keeps the room that it once needed
-	return prefixes, inOrder(paths), false, true
+	n := min(most, len(v.changed))
+	zoned := v.zones()
+	paths = make([]object.BestPath, 0, n)
+	prefixes = v.caught(n, func(p netip.Prefix, w ways) { paths = w.to(p, zoned, paths) })
+	return prefixes, paths, len(v.changed) > 0, true
 }
 
 // Caught forgets what changed, for one who is about to take a whole Snapshot.
 func (c *Client) Caught() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.view.changed, c.view.missed = map[netip.Prefix]struct{}{}, false
+	c.view.caught(len(c.view.changed), nil)
+	c.view.missed = false
 }
 
 // Neighbours are the speaker's, in order, and whether it was heard at all.

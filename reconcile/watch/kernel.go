@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +67,7 @@ func (k Kernel) Follow(ctx context.Context) {
 	go func() {
 		defer done.Done()
 		last := ""
-		k.follow(ctx, openRules, func(m message) reconcile.Poke {
+		k.follow(ctx, k.openRules, func(m message) reconcile.Poke {
 			p := generation(m)
 			if now := k.Filter(); now != last { // what is wanted depends on it
 				last, p.Whole = now, true
@@ -135,32 +134,44 @@ func (k Kernel) openRoutes() (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
 		k.Trouble(fmt.Errorf("listening to the containers' namespaces, which takes CAP_NET_BROADCAST (what changes there is found by the next look at everything): %w", err))
 	}
-	return fd, nil
+	return fd, k.filter(fd, 0)
+}
+
+// filter has a subscription delivered what others caused, only of one type where that is given: 100,000 routes of netd's own are as many
+// events. Nobody in another namespace has its writers' addresses (kernel.Kernel.PortIDs). Where it fails the subscription is closed.
+//
+// A socket filter (classic BPF) loads a message's fields as if they were big-endian.
+func (k Kernel) filter(fd int, only uint16) error {
+	var code []unix.SockFilter
+	drop := len(k.Own) + 2 // how far it is from the first comparison of addresses
+	if only != 0 {
+		code = append(code, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(native.AppendUint16(nil, only))), Jf: uint8(drop)})
+	}
+	code = append(code, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}) // nlmsg_pid
+	for i, port := range k.Own {
+		k := binary.BigEndian.Uint32(native.AppendUint32(nil, port))
+		code = append(code, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: uint8(drop - 2 - i)})
+	}
+	code = append(code, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
+	if err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("filtering a subscription: %w", err)
+	}
+	return nil
 }
 
 const newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 
 // openRules subscribes to the end of each transaction of nftables, and to nothing of what is in it: ten thousand elements
-// in one would overflow any buffer. A socket filter (classic BPF) sees the messages in the machine's byte order.
-func openRules() (int, error) {
+// in one would overflow any buffer.
+func (k Kernel) openRules() (int, error) {
 	fd, err := subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
 	if err != nil {
 		return -1, err
 	}
-	var typ [2]byte
-	native.PutUint16(typ[:], newGeneration)
-	code := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(typ[:])), Jt: 0, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	}
-	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("filtering a subscription: %w", err)
-	}
-	return fd, nil
+	return fd, k.filter(fd, newGeneration)
 }
 
 // follow reads a subscription, and opens it anew after whatever went wrong with it.
@@ -211,11 +222,8 @@ func (k Kernel) receive(ctx context.Context, fd int, hint func(message) reconcil
 				if int(h.Len) < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
 					break
 				}
-				// An address is netd's in the host's namespace alone: in another one it may be anyone's.
-				if own := nsid < 0 && slices.Contains(k.Own, h.Pid); !own {
-					if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); !p.Empty() {
-						k.Poke(p)
-					}
+				if p := hint(message{h, nsid, b[unix.SizeofNlMsghdr:h.Len]}); !p.Empty() {
+					k.Poke(p)
 				}
 				b = b[min((int(h.Len)+3)&^3, len(b)):]
 			}
