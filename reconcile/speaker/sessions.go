@@ -46,6 +46,7 @@ type sessions struct {
 	acceptAt *chan *net.TCPConn                // where gobgp has it
 	noMore   context.CancelFunc                // ends what its listeners accept; of gobgp's one goroutine
 	router   atomic.Pointer[netip.Addr]        // its identifier
+	asn      atomic.Uint32                     // its AS
 
 	mu    sync.Mutex
 	peers map[netip.Addr]*session
@@ -189,6 +190,7 @@ func (s *sessions) stopped() {
 func (s *sessions) started(g *api.Global) {
 	id := mustAddr(g.GetRouterId())
 	s.router.Store(&id)
+	s.asn.Store(g.GetAsn())
 }
 
 // is reports whether an identifier is that of the router.

@@ -20,13 +20,12 @@ type update struct {
 	withdrawn, attributes, nlri []byte
 
 	reach, unreach []byte // values of MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760)
-	size           int    // of the other attributes, at most
-	misplaced      bool   // what belongs to an attribute comes before that, or without it
-	lone           bool   // … an AS4_AGGREGATOR without AGGREGATOR
-	four           bool   // it has AS4_PATH or AS4_AGGREGATOR
+	size           int    // of the other attributes
 	rare           bool   // it has attributes or families that gobgp is tried with before it gets them
-	foreign        bool   // … and prefixes of such families
-	originator     []byte
+	foreign        []byte // … the first with prefixes of such families
+
+	// Values, nil where there is none.
+	originator, path, four, aggregator, aggregator4 []byte
 }
 
 const (
@@ -71,9 +70,13 @@ func cutUpdate(body []byte) (u update, ok bool) {
 		}
 		switch {
 		case a.kind == attrReach:
-			u.foreign = u.foreign || len(a.value) < 4 || !ours(a.value)
+			if u.foreign == nil && (len(a.value) < 4 || !ours(a.value)) {
+				u.foreign = a.whole
+			}
 		case a.kind == attrUnreach:
-			u.foreign = u.foreign || !ours(a.value)
+			if u.foreign == nil && !ours(a.value) {
+				u.foreign = a.whole
+			}
 		case !plain[a.kind]:
 			u.rare = true
 		}
@@ -90,14 +93,16 @@ func cutUpdate(body []byte) (u update, ok bool) {
 		case attrOriginator:
 			u.originator = a.value
 		case attrASPath:
-			u.size += asPathGrows(a.value)
-			u.misplaced = u.misplaced || seen[attrAS4Path]
+			u.path = a.value
+		case attrAggregator:
+			u.aggregator = a.value
+		case attrAS4Path:
+			u.four = a.value
+		case attrAS4Aggregator:
+			u.aggregator4 = a.value
 		}
 	}
-	u.rare = u.rare || u.foreign
-	u.lone = seen[attrAS4Aggregator] && !seen[attrAggregator]
-	u.misplaced = u.misplaced || u.lone
-	u.four = seen[attrAS4Path] || seen[attrAS4Aggregator]
+	u.rare = u.rare || u.foreign != nil
 	return u, true
 }
 
@@ -134,25 +139,11 @@ func cutAttribute(b []byte) (a attribute, rest []byte, ok bool) {
 	return attribute{b[1], b[head : head+n], b[:head+n]}, b[head+n:], true
 }
 
-// asPathGrows is how many bytes an AS_PATH may become longer. gobgp takes it for one of four octets where it can be read as that.
-func asPathGrows(v []byte) int {
-	if len(v) == 0 {
-		return 0
-	}
-	for rest := v; len(rest) > 0; {
-		if len(rest) < 2 || rest[0] == 0 || rest[0] > 4 || rest[1] == 0 || len(rest) < 2+4*int(rest[1]) { // as validateAsPathValueBytes has it
-			return 2 * len(v)
-		}
-		rest = rest[2+4*int(rest[1]):]
-	}
-	return len(v)/2 + 3 // AS4_PATH is an attribute of its own
-}
-
 // sift appends what gobgp is told in place of an UPDATE, and says what there is to say of it. It is not taken where it must not be told at all.
 func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	u, ok := cutUpdate(msg[headerLen:])
 	if (!ok || u.rare) && !survived(msg) {
-		if !ok || u.foreign {
+		if !ok || u.foreign != nil {
 			return out, "", false
 		}
 		return u.withdraw(out, true), "it sent attributes which gobgp does not survive: taken for a withdrawal", true
@@ -162,27 +153,57 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	}
 	v.ended(u)
 	v.vain.Add(uint64(len(u.withdrawn) + len(u.unreach)))
-	twice := (len(u.withdrawn) > 0 || u.unreach != nil) && (len(u.nlri) > 0 || u.reach != nil)
-	if u.size > pathMost && (len(u.nlri) > 0 || u.reach != nil) {
-		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", u.size, pathMost), true
+	announces := len(u.nlri) > 0 || u.reach != nil
+	attributes, path, changed := u.attributes, u.path, true
+	switch {
+	case announces && !isPath(path, v.octets()):
+		return u.withdraw(out, true), malformedPath, true
+	case announces && !v.four:
+		attributes, path, remark = u.wide()
+	case u.four == nil && u.aggregator4 == nil:
+		changed = false
+	default: // gobgp dies of some where they stand, and of one that knows four octets they hide the way (RFC 6793 §4.1)
+		attributes = only(attributes, func(a attribute) bool { return a.kind != attrAS4Path && a.kind != attrAS4Aggregator })
+	}
+	if size := u.size + len(path) - len(u.path) + len(path)/2 + 3; size > pathMost && announces { // AS4_PATH is an attribute of its own
+		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", size, pathMost), true
+	}
+	if announces && len(path) > 4*ownASMost && times(v.s.asn.Load(), path) > ownASMost {
+		return u.withdraw(out, true), "", true // as the import policy does with fewer
 	}
 	if v.inside && len(u.originator) == 4 && v.s.is(netip.AddrFrom4([4]byte(u.originator))) {
 		out = u.withdraw(out, false) // gobgp refuses what comes now, as RFC 4456 §8 has it, but leaves what was told before where it was
 	}
-	places := u.misplaced || v.four && u.four
-	if !places && !twice {
-		return append(out, msg...), "", true
-	}
-	attributes := u.attributes
-	if places {
-		if attributes = placed(attributes, v.four); u.lone {
-			remark = "it sent malformed attributes, which are left out: AS4_AGGREGATOR without AGGREGATOR"
-		}
-	}
-	if twice {
+	switch {
+	case announces && (len(u.withdrawn) > 0 || u.unreach != nil):
 		u.withdrawn, attributes = u.once(attributes)
+	case !changed:
+		return append(out, msg...), remark, true
 	}
 	return frame(out, u.withdrawn, attributes, u.nlri), remark, true
+}
+
+// malformedPath is what gobgp's other malformed UPDATEs are said to be (inWords).
+var malformedPath = "it sent a malformed UPDATE, which is taken for a withdrawal: " +
+	bgp.NewNotificationErrorCode(bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_AS_PATH).String()
+
+// octets are those of each AS in the neighbour's AS_PATH.
+func (v *sieve) octets() int {
+	if v.four {
+		return 4
+	}
+	return 2
+}
+
+// only are the attributes that are to stay.
+func only(attributes []byte, stays func(attribute) bool) (out []byte) {
+	for rest := attributes; len(rest) > 0; {
+		var a attribute
+		if a, rest, _ = cutAttribute(rest); stays(a) {
+			out = append(out, a.whole...)
+		}
+	}
+	return out
 }
 
 // frame appends an UPDATE.
@@ -242,35 +263,6 @@ func (u update) withdraw(out []byte, all bool) []byte {
 func unreachable(family, prefixes []byte) []byte {
 	n := len(family) + len(prefixes)
 	return slices.Concat([]byte{byte(bgp.BGP_ATTR_FLAG_OPTIONAL | bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH), attrUnreach, byte(n >> 8), byte(n)}, family, prefixes)
-}
-
-// placed are attributes with AS4_PATH behind AS_PATH, where gobgp does not die of it, and without an AS4_AGGREGATOR that has no AGGREGATOR, which
-// is passed over (RFC 6793 §6). They come in any order (RFC 4271 §5). From one that knows ASes of four octets neither is taken (§4.1): gobgp
-// would put what they say in the place of the AS_PATH, and a way that leads through this AS would not be known for one.
-func placed(attributes []byte, four bool) []byte {
-	var out, last []byte
-	aggregator := false
-	for rest := attributes; len(rest) > 0; {
-		var a attribute
-		a, rest, _ = cutAttribute(rest)
-		switch a.kind {
-		case attrAS4Path, attrAS4Aggregator:
-			if !four {
-				last = append(last, a.whole...)
-			}
-			continue
-		case attrAggregator:
-			aggregator = true
-		}
-		out = append(out, a.whole...)
-	}
-	for len(last) > 0 {
-		var a attribute
-		if a, last, _ = cutAttribute(last); a.kind == attrAS4Path || aggregator {
-			out = append(out, a.whole...)
-		}
-	}
-	return out
 }
 
 // ipv4Unicast is a family as MP_REACH_NLRI has it.
