@@ -125,17 +125,9 @@ func (t target) prepare(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("sharing a port: %w", err)
 	}
-	level, ttl := unix.IPPROTO_IP, unix.IP_TTL
-	minimum := unix.IP_MINTTL
-	if t.addr.Is6() {
-		level, ttl, minimum = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT
-	}
 	if t.ttlSecurity {
-		if err := unix.SetsockoptInt(fd, level, ttl, 255); err != nil {
-			return fmt.Errorf("setting the TTL: %w", err)
-		}
-		if err := unix.SetsockoptInt(fd, level, minimum, 255); err != nil {
-			return fmt.Errorf("setting the minimum TTL: %w", err)
+		if err := setTTLs(fd, t.addr.Is6(), 255, 255); err != nil {
+			return err
 		}
 	}
 	if t.password != "" {

@@ -28,7 +28,7 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	s.api.RLock()
 	defer s.api.RUnlock()
 	switch req.(type) {
-	case *api.AddPeerRequest, *api.UpdatePeerRequest, *api.UpdatePeerGroupRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
+	case *api.AddPeerRequest, *api.UpdatePeerRequest, *api.DeletePeerRequest, *api.StartBgpRequest, *api.StopBgpRequest:
 		s.list.Lock() // one at a time: see expect
 		defer s.list.Unlock()
 	}
@@ -48,13 +48,16 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 		}
 		return resp, err
 	case *api.UpdatePeerRequest:
-		resp, err := s.rewrites([]string{r.GetPeer().GetConf().GetNeighborAddress()}, func() (any, error) { return handle(ctx, req) })
+		if r.GetPeer().GetConf().GetPeerGroup() != "" {
+			return nil, errGroup
+		}
+		resp, err := s.rewrites(r.GetPeer(), func() (any, error) { return handle(ctx, req) })
 		if err == nil {
 			s.updated(r.GetPeer())
 		}
 		return resp, err
 	case *api.UpdatePeerGroupRequest:
-		return s.rewrites(s.members(r.GetPeerGroup().GetConf().GetPeerGroupName()), func() (any, error) { return handle(ctx, req) })
+		return nil, errGroup
 	case *api.DeletePeerRequest:
 		resp, err := handle(ctx, req)
 		if addr, perr := netip.ParseAddr(r.GetAddress()); err == nil && perr == nil {
@@ -87,40 +90,35 @@ func (s *sessions) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	return handle(ctx, req)
 }
 
-// rewrites carries a request out by which gobgp writes neighbours anew, and has them keep what it would forget. s.list is held.
-func (s *sessions) rewrites(addresses []string, handle func() (any, error)) (any, error) {
-	var restores []func() error
-	for _, a := range addresses {
-		restore, err := remember(s.bgp, a)
-		if err != nil {
-			return nil, err
-		}
-		restores = append(restores, restore)
-	}
-	for _, a := range addresses {
-		s.lay(a)
-	}
-	resp, err := handle()
-	for i, a := range addresses {
-		if rerr := restores[i](); rerr != nil {
-			s.log("warn", rerr.Error(), nil)
-		}
-		s.queues(a)
-		s.lift(a) // also where it failed, half-way or at once
-	}
-	return resp, err
-}
+// errGroup refuses what another client of gobgp's API may ask for: gobgp would set the TTLs of a group on connections of its members (ttl.go).
+var errGroup = errors.New("neighbours of a peer group are not updated: take them out and put them in again")
 
-// members are the neighbours of a group, which another client of gobgp's API made: netd's are in none.
-func (s *sessions) members(group string) (addresses []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, x := range s.peers {
-		if x.conf.GetConf().GetPeerGroup() == group {
-			addresses = append(addresses, x.conf.GetConf().GetNeighborAddress())
+// rewrites carries a request out by which gobgp writes a neighbour anew, and has it keep what it would forget. s.list is held.
+func (s *sessions) rewrites(p *api.Peer, handle func() (any, error)) (any, error) {
+	address := p.GetConf().GetNeighborAddress()
+	restore, err := remember(s.bgp, address)
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.giveTTLs(address, ttlsOf(p))
+	if err != nil {
+		return nil, err
+	}
+	s.lay(address)
+	resp, err := handle()
+	warn := func(err error) {
+		if err != nil {
+			s.log("warn", err.Error(), map[string]any{"peer": address})
 		}
 	}
-	return addresses
+	if err != nil {
+		_, terr := s.giveTTLs(address, before)
+		warn(terr)
+	}
+	warn(restore())
+	s.queues(address)
+	s.lift(address) // also where it failed, half-way or at once
+	return resp, err
 }
 
 // switched waits until an administrative order, which gobgp carries out later, is carried out. One that is not while its caller

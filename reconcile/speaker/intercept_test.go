@@ -2,12 +2,10 @@ package speaker
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
-	"github.com/osrg/gobgp/v3/pkg/config/oc"
 	"github.com/osrg/gobgp/v3/pkg/server"
 	"google.golang.org/grpc"
 )
@@ -83,27 +81,5 @@ func TestListUnread(t *testing.T) {
 	close(u.end)
 	if err := <-done; err == nil {
 		t.Error("what its client did not take is said to be told")
-	}
-}
-
-// TestUpdateGroup: an update of a group leaves its members what an update of one leaves it.
-func TestUpdateGroup(t *testing.T) {
-	s, _, _ := counting(t)
-	group := &api.PeerGroup{Conf: &api.PeerGroupConf{PeerGroupName: "g", PeerAsn: 64512}, AfiSafis: []*api.AfiSafi{{
-		Config: &api.AfiSafiConfig{Family: ipv4, Enabled: true}, PrefixLimits: &api.PrefixLimit{Family: ipv4, MaxPrefixes: 10}}}}
-	s.order(t, &api.AddPeerGroupRequest{PeerGroup: group})
-	p := countedPeer(&api.PrefixLimit{Family: ipv4, MaxPrefixes: 10})
-	p.Conf.PeerGroup = "g"
-	s.order(t, &api.AddPeerRequest{Peer: p})
-	if err := withNeighbour(s.bgp, countAddr, func(conf *oc.Neighbor) { conf.AfiSafis[0].MpGracefulRestart.State.Received = true }); err != nil {
-		t.Fatal(err)
-	}
-	s.order(t, &api.UpdatePeerGroupRequest{PeerGroup: group})
-	families := s.familiesOf(t)
-	if !families[0].MpGracefulRestart.State.Received {
-		t.Error("gobgp forgot that a member restarts gracefully")
-	}
-	if got := limitsOf(families); !slices.Equal(got, []uint32{0}) {
-		t.Errorf("gobgp counts a member again that is far from its limit: %d", got)
 	}
 }

@@ -25,10 +25,9 @@ import (
 // nobody may send ends the session with the NOTIFICATION that is meant for it.
 //
 // gobgp takes connections of TCP alone (acceptChannel), but keeps what it took as a net.Conn (fsm.conn), from which each state takes it as it
-// begins. It tells of each change of state in its one goroutine before the state begins (changesState): there the sieve is put
-// in. It sets the TTLs of a living session on fsm.conn, as one of TCP, or dies of it. So the sieve is taken out of there as soon as the
-// state has it, which it has when it reads first; the goroutine does nothing else meanwhile (Observe). TestSieve fails where a version
-// of gobgp has no fsm.conn.
+// begins. It tells of each change of state in its one goroutine before the state begins (changesState): there the sieve is put in, while
+// no state runs, and there it stays. What would have fsm.conn be of TCP, the TTLs of a living session, does not come so far
+// (ttl.go). TestSieve fails where a version of gobgp has no fsm.conn.
 
 // sieve is a neighbour's connection as gobgp reads and writes it. One goroutine reads, another writes.
 type sieve struct {
@@ -40,11 +39,7 @@ type sieve struct {
 	told []byte // of that what it has not read
 	end  error  // what comes after it
 
-	// Of the state that gobgp begins: it has read, and goes on when the sieve is out of fsm.conn.
-	took, out chan struct{}
-	begun     bool
-
-	up      bool              // the session is
+	stage   uint8             // of the session: the subcode of what it may not hear (RFC 6608)
 	inside  bool              // with this AS
 	four    bool              // it knows ASes of four octets
 	owed    []bgp.RouteFamily // in which it restarted and has not said End-of-RIB
@@ -67,17 +62,12 @@ var marker = [16]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
 type sieves struct {
 	mu sync.Mutex
 	of map[string]*sieve // by address as gobgp writes it
-
-	// Of gobgp's one goroutine: the sieve that is in fsm.conn, and what takes it out.
-	in   *sieve
-	take func()
 }
 
 // begins puts the sieve in for a state that gobgp is about to begin, in its one goroutine, which holds the neighbour's lock.
 func (s *sessions) begins(address, state string) {
-	switch state {
-	case "BGP_FSM_OPENSENT", "BGP_FSM_OPENCONFIRM", "BGP_FSM_ESTABLISHED":
-	default:
+	stage := stages[state]
+	if stage == 0 {
 		s.sieves.forget(address)
 		return
 	}
@@ -86,22 +76,56 @@ func (s *sessions) begins(address, state string) {
 		s.log("error", err.Error(), nil)
 		return
 	}
-	s.sieves.mu.Lock()
-	v := s.sieves.of[address]
-	if v == nil || v.Conn != *at {
+	v, is := (*at).(*sieve)
+	if !is {
 		v = &sieve{Conn: *at, s: s, addr: mustAddr(address), in: bufio.NewReaderSize(*at, sieveBuf), closed: make(chan struct{})}
+		*at = v
+		s.sieves.mu.Lock()
 		s.sieves.of[address] = v
+		s.sieves.mu.Unlock()
 	}
-	s.sieves.mu.Unlock()
-	v.took, v.out, v.begun = make(chan struct{}), make(chan struct{}), false
-	if v.up = state == "BGP_FSM_ESTABLISHED"; v.up {
+	if v.stage = stage; v.up() {
 		if err := withLocked(s.bgp, address, v.session); err != nil {
 			s.log("warn", err.Error(), nil)
 		}
 	}
-	*at = v
-	s.sieves.in, s.sieves.take = v, func() { *at = v.Conn }
 }
+
+// stages are the states in which gobgp reads, by the subcode of an error in them (RFC 6608).
+var stages = map[string]uint8{
+	"BGP_FSM_OPENSENT":    bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENSENT_STATE,
+	"BGP_FSM_OPENCONFIRM": bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENCONFIRM_STATE,
+	"BGP_FSM_ESTABLISHED": bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_ESTABLISHED_STATE,
+}
+
+// up reports whether the session is.
+func (v *sieve) up() bool {
+	return v.stage == bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_ESTABLISHED_STATE
+}
+
+// expected reports whether a message may come in the state (RFC 4271 §8.2.2).
+func (v *sieve) expected(kind byte) bool {
+	switch v.stage {
+	case bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENSENT_STATE:
+		return kind == bgp.BGP_MSG_OPEN || kind == bgp.BGP_MSG_NOTIFICATION
+	case bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENCONFIRM_STATE:
+		return kind == bgp.BGP_MSG_KEEPALIVE || kind == bgp.BGP_MSG_NOTIFICATION
+	}
+	return kind != bgp.BGP_MSG_OPEN
+}
+
+// when are the states in words.
+var when = map[uint8]string{
+	bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENSENT_STATE:    "before an OPEN",
+	bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENCONFIRM_STATE: "between OPEN and KEEPALIVE",
+	bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_ESTABLISHED_STATE: "in a session that is up",
+}
+
+// shortest are the lengths of the shortest messages (RFC 4271 §6.1).
+var shortest = map[byte]int{bgp.BGP_MSG_OPEN: 29, bgp.BGP_MSG_UPDATE: 23, bgp.BGP_MSG_NOTIFICATION: 21, bgp.BGP_MSG_KEEPALIVE: headerLen, bgp.BGP_MSG_ROUTE_REFRESH: headerLen}
+
+// refreshLen is that of each ROUTE-REFRESH without filters, which nobody is told to send (RFC 2918 §3, RFC 5291).
+const refreshLen = headerLen + 4
 
 func (x *sieves) forget(address string) {
 	x.mu.Lock()
@@ -132,30 +156,7 @@ func (v *sieve) session(conf *oc.Neighbor) {
 }
 
 // Observe is called by gobgp in its one goroutine when it has done what there was to do, before it does anything else.
-func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) {
-	s.takeOver()
-	v := s.sieves.in
-	if v == nil {
-		return
-	}
-	select {
-	case <-v.took: // the state has only begun, and reads before it does anything that may take time
-	case <-time.After(beginsWithin):
-		s.neverRead(v)
-	}
-	s.sieves.take()
-	s.sieves.in, s.sieves.take = nil, nil
-	close(v.out)
-}
-
-// neverRead closes a connection that gobgp does not read: no other neighbour may wait for it. What becomes of the state that did not begin
-// in time then ends with the connection, whether it has the sieve or not, and nothing comes past the sieve.
-func (s *sessions) neverRead(v *sieve) {
-	words := fmt.Sprintf("this end closed the connection: it did not begin to read it within %s; the neighbour is tried again", beginsWithin)
-	s.log("error", words, map[string]any{"peer": v.addr.String()})
-	s.failed(v.addr, words, true)
-	_ = v.Close()
-}
+func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) { s.takeOver() }
 
 // connOf is where gobgp keeps the connection of a neighbour. It is reached as expect's fields are.
 func connOf(s *server.BgpServer, address string) (*net.Conn, error) {
@@ -174,11 +175,6 @@ func connOf(s *server.BgpServer, address string) (*net.Conn, error) {
 }
 
 func (v *sieve) Read(p []byte) (int, error) {
-	if !v.begun {
-		v.begun = true
-		close(v.took)
-		<-v.out
-	}
 	for len(v.told) == 0 {
 		if v.end != nil {
 			return 0, v.end
@@ -210,8 +206,11 @@ func (v *sieve) next() {
 	case kind < bgp.BGP_MSG_OPEN || kind > bgp.BGP_MSG_ROUTE_REFRESH:
 		v.refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_TYPE, head[18:19], fmt.Sprintf("a message of the unknown type %d", kind))
 		return
-	case kind == bgp.BGP_MSG_OPEN && v.up:
-		v.refuse(bgp.BGP_ERROR_FSM_ERROR, bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_ESTABLISHED_STATE, []byte{kind}, "an OPEN in a session that is up")
+	case length < shortest[kind] || kind == bgp.BGP_MSG_KEEPALIVE && length > headerLen:
+		v.refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, head[16:18], fmt.Sprintf("a message of type %d and %d bytes", kind, length))
+		return
+	case !v.expected(kind):
+		v.refuse(bgp.BGP_ERROR_FSM_ERROR, v.stage, []byte{kind}, fmt.Sprintf("a message of type %d, which may not come %s", kind, when[v.stage]))
 		return
 	}
 	msg, err := v.in.Peek(length)
@@ -221,7 +220,10 @@ func (v *sieve) next() {
 	}
 	remark, taken := "", true
 	switch {
-	case kind == bgp.BGP_MSG_UPDATE && v.up:
+	case kind == bgp.BGP_MSG_ROUTE_REFRESH && length != refreshLen:
+		v.refuse(bgp.BGP_ERROR_ROUTE_REFRESH_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_INVALID_MESSAGE_LENGTH, msg[:min(length, messageMax-headerLen-2)], fmt.Sprintf("a ROUTE-REFRESH of %d bytes", length))
+		return
+	case kind == bgp.BGP_MSG_UPDATE:
 		v.buf, remark, taken = v.sift(v.buf, msg)
 	case kind == bgp.BGP_MSG_KEEPALIVE || survived(msg):
 		v.buf = append(v.buf, msg...)
@@ -230,17 +232,25 @@ func (v *sieve) next() {
 		taken = false
 	}
 	if !taken {
-		code, subcode, what := uint8(bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR), uint8(bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST), "an UPDATE"
-		if kind != bgp.BGP_MSG_UPDATE {
-			code, subcode, what = bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, fmt.Sprintf("a message of type %d", kind)
-		}
-		v.refuse(code, subcode, nil, what+" that gobgp does not survive")
+		code, subcode, data, what := deadly(msg)
+		v.refuse(code, subcode, data, what+" that gobgp does not survive")
 		return
 	}
 	_, _ = v.in.Discard(length)
 	if remark != "" {
 		v.s.failed(v.addr, remark, true)
 	}
+}
+
+// deadly is what is wrong with an OPEN or UPDATE of which gobgp would die (RFC 4271 §6.2 and §6.3).
+func deadly(msg []byte) (code, subcode uint8, data []byte, what string) {
+	if msg[headerLen-1] == bgp.BGP_MSG_OPEN { // its parameters
+		return bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, nil, "an OPEN"
+	}
+	if u, ok := cutUpdate(msg[headerLen:]); ok && u.foreign != nil {
+		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.foreign, "an UPDATE"
+	}
+	return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil, "an UPDATE"
 }
 
 // survived tries whether gobgp can read a message: it would die of an error of another kind as well.
@@ -301,7 +311,7 @@ func (v *sieve) refuse(code, subcode uint8, data []byte, words string) {
 		b = nil
 	}
 	v.end = errors.New(words)
-	if !v.up {
+	if !v.up() {
 		_, _ = v.Conn.Write(b)
 		v.s.failed(v.addr, "this end closed the session: "+words, true)
 		return
@@ -316,16 +326,20 @@ func (v *sieve) refuse(code, subcode uint8, data []byte, words string) {
 
 const refuseWithin = 5 * time.Second
 
-var beginsWithin = 5 * time.Second // a state reads as soon as it is begun
-
 func (v *sieve) Write(b []byte) (int, error) {
-	if r := v.refusal.Load(); r != nil && len(*r) > 0 && len(b) >= headerLen && b[headerLen-1] == bgp.BGP_MSG_NOTIFICATION {
-		if _, err := v.Conn.Write(*r); err != nil {
-			return 0, err
+	out := b
+	if len(b) > headerLen+1 && b[headerLen-1] == bgp.BGP_MSG_NOTIFICATION {
+		if r := v.refusal.Load(); r != nil && len(*r) > 0 {
+			out = *r
+		} else if b[headerLen] == 0 { // gobgp has no code for prefixes of a family that is not the session's
+			out = slices.Clone(b)
+			out[headerLen], out[headerLen+1] = bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR
 		}
-		return len(b), nil
 	}
-	return v.Conn.Write(b)
+	if _, err := v.Conn.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 func (v *sieve) Close() error {

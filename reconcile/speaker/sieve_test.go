@@ -1,10 +1,8 @@
 package speaker
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -174,6 +172,9 @@ func TestSieve(t *testing.T) {
 	prefixes := func(ps ...netip.Prefix) []netip.Prefix { return ps }
 	as4 := router.Attribute(router.Optional|router.Transitive, 17, 2, 1, 0, 0, 0xfd, 0xe9)
 	long := router.Attribute(router.Optional|router.Transitive, 200, make([]byte, 3500)...)
+	own := slices.Repeat([]byte{0, 0, 0xfc, 0}, 255)
+	vpls, short, flow := router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0), router.Attribute(router.Optional, 14, 0, 2, 1), router.Attribute(router.Optional, 15, 0, 2, 133, 1, 1, 1)
+	refresh := router.Frame(5, []byte{0, 1, 0})
 	var r *router.Raw
 	for _, x := range []struct {
 		name        string
@@ -185,10 +186,16 @@ func TestSieve(t *testing.T) {
 		{name: "a message of an unknown type", then: router.Frame(99, nil), closed: []byte{1, 3, 99}, words: "a message of the unknown type 99"},
 		{name: "a message longer than any", then: append(router.Keepalive()[:16], 0xff, 0xff, 2), closed: []byte{1, 2, 0xff, 0xff}, words: "a message of 65535 bytes"},
 		{name: "a marker that is not all ones", then: slices.Concat(make([]byte, 16), router.Keepalive()[16:]), closed: []byte{1, 1}, words: "a message whose marker is not all ones"},
-		{name: "another OPEN", then: router.Open{ASN: 64512, ID: far.addr, HoldTime: 9 * time.Second}.Bytes(), closed: []byte{5, 3, 1}, words: "an OPEN in a session that is up"},
-		{name: "a withdrawal of VPLS", then: router.Update(nil, router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0)), closed: []byte{3, 1}, words: "an UPDATE that gobgp does not survive"},
-		{name: "an MP_REACH_NLRI of three bytes", then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 14, 0, 2, 1))), closed: []byte{3, 1}, words: "an UPDATE that gobgp does not survive"},
-		{name: "flow specifications behind a decent MP_UNREACH_NLRI", then: router.Update(nil, slices.Concat(unreach(six), router.Attribute(router.Optional, 15, 0, 2, 133, 1, 1, 1))), closed: []byte{3, 1}, words: "an UPDATE that gobgp does not survive"},
+		{name: "another OPEN", then: router.Open{ASN: 64512, ID: far.addr, HoldTime: 9 * time.Second}.Bytes(), closed: []byte{5, 3, 1}, words: "a message of type 1, which may not come in a session that is up"},
+		{name: "a KEEPALIVE with something in it", then: router.Frame(router.TypeKeepalive, []byte{0}), closed: []byte{1, 2, 0, 20}, words: "a message of type 4 and 20 bytes"},
+		{name: "an UPDATE of three bytes", then: router.Frame(router.TypeUpdate, []byte{0, 0, 0}), closed: []byte{1, 2, 0, 22}, words: "a message of type 2 and 22 bytes"},
+		{name: "a NOTIFICATION of one byte", then: router.Frame(router.TypeNotification, []byte{6}), closed: []byte{1, 2, 0, 20}, words: "a message of type 3 and 20 bytes"},
+		{name: "a ROUTE-REFRESH of three bytes", then: refresh, closed: slices.Concat([]byte{7, 1}, refresh), words: "a ROUTE-REFRESH of 22 bytes"},
+		{name: "a ROUTE-REFRESH with filters", then: router.Frame(5, make([]byte, 4077)), closed: slices.Concat([]byte{7, 1}, router.Frame(5, make([]byte, 4077))[:4075]), words: "a ROUTE-REFRESH of 4096 bytes"},
+		{name: "a ROUTE-REFRESH", then: router.Frame(5, []byte{0, 1, 0, 1})},
+		{name: "a withdrawal of VPLS", then: router.Update(nil, vpls), closed: slices.Concat([]byte{3, 9}, vpls), words: "an UPDATE that gobgp does not survive"},
+		{name: "an MP_REACH_NLRI of three bytes", then: router.Update(nil, slices.Concat(plain, short)), closed: slices.Concat([]byte{3, 9}, short), words: "an UPDATE that gobgp does not survive"},
+		{name: "flow specifications behind a decent MP_UNREACH_NLRI", then: router.Update(nil, slices.Concat(unreach(six), flow)), closed: slices.Concat([]byte{3, 9}, flow), words: "an UPDATE that gobgp does not survive"},
 		{name: "a malformed Prefix-SID, which may come from far", first: router.Update(nil, plain, a),
 			then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional|router.Transitive, 40, 6, 0, 0, 0, 0x40, 0x30, 0x30, 0x30)), a), words: "which gobgp does not survive: taken for a withdrawal"},
 		{name: "a Prefix-SID", then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional|router.Transitive, 40, 1, 0, 7, 0, 0, 0, 0, 0, 0, 9)), a), learned: prefixes(a)},
@@ -197,7 +204,7 @@ func TestSieve(t *testing.T) {
 			then: router.Update(nil, slices.Concat(origin, router.ASPath(65001, 64512), hop, pref, as4), a), learned: prefixes(b)},
 		{name: "an AS4_PATH and no AS_PATH", first: router.Update(nil, plain, a), then: router.Update(nil, slices.Concat(origin, hop, pref, as4), a), words: "taken for a withdrawal"},
 		{name: "an AS4_AGGREGATOR alone", then: router.Update(nil, slices.Concat(router.Attribute(router.Optional|router.Transitive, 18, 0, 0, 0xfd, 0xe9, 1, 2, 3, 4), plain), a),
-			learned: prefixes(a), words: "which are left out: AS4_AGGREGATOR without AGGREGATOR"},
+			learned: prefixes(a)},
 		{name: "withdrawn and announced", first: router.Update(nil, plain, a, b), then: router.Update(prefixes(a, b), plain, b), learned: prefixes(b)},
 		{name: "withdrawn and announced, new", then: router.Update(prefixes(a), plain, a), learned: prefixes(a)},
 		{name: "withdrawn with other bits that mean nothing", first: router.Update(nil, plain, b),
@@ -209,8 +216,12 @@ func TestSieve(t *testing.T) {
 			then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional, 9, h.addr.AsSlice()...), reach(six)))},
 		{name: "too long, of all kinds at once", first: router.Update(nil, slices.Concat(plain, reach(six)), a, b),
 			then: router.Update(prefixes(b), slices.Concat(plain, long, reach(six)), a), words: "3537 bytes of attributes"},
-		{name: "too long by ASes of two octets", first: router.Update(nil, plain, a),
-			then: router.Update(nil, slices.Concat(origin, router.Attribute(router.Transitive, 2, slices.Concat([]byte{2, 255}, make([]byte, 510), []byte{2, 255}, make([]byte, 510))...), hop, pref), a), words: "bytes of attributes"},
+		{name: "ASes of two octets, of one that knows such of four", first: router.Update(nil, plain, a),
+			then: router.Update(nil, slices.Concat(origin, router.Attribute(router.Transitive, 2, 2, 1, 0xfd, 0xe9), hop, pref), a), words: "taken for a withdrawal"},
+		{name: "256 times this host's AS", first: router.Update(nil, plain, a, b),
+			then: router.Update(nil, slices.Concat(origin, router.Attribute(router.Transitive, 2, slices.Concat([]byte{2, 255}, own, []byte{2, 1, 0, 0, 0xfc, 0})...), hop, pref), a), learned: prefixes(b)},
+		{name: "255 times this host's AS", first: router.Update(nil, plain, a, b),
+			then: router.Update(nil, slices.Concat(origin, router.Attribute(router.Transitive, 2, slices.Concat([]byte{2, 255}, own)...), hop, pref), a), learned: prefixes(b)},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if r == nil {
@@ -273,6 +284,10 @@ func TestBeforeOPEN(t *testing.T) {
 	}{
 		{"an unknown type", router.Frame(0, nil), []byte{1, 3, 0}},
 		{"an unknown type after the OPEN", append(slices.Clone(open), router.Frame(6, nil)...), []byte{1, 3, 6}},
+		{"a KEEPALIVE before the OPEN", router.Keepalive(), []byte{5, 1, 4}},
+		{"an UPDATE after the OPEN", append(slices.Clone(open), router.EndOfRIB()...), []byte{5, 2, 2}},
+		{"another OPEN after the OPEN", append(slices.Clone(open), open...), []byte{5, 2, 1}},
+		{"an OPEN of nothing", router.Frame(router.TypeOpen, nil), []byte{1, 2, 0, 19}},
 		{"a header alone that is too long", append(router.Keepalive()[:16], 0x10, 1, 1), []byte{1, 2, 0x10, 1}},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -301,6 +316,12 @@ func TestBeforeOPEN(t *testing.T) {
 	r := h.session(far, router.Open{ASN: 65101})
 	defer r.Close()
 	h.wait("the session of one that behaves", h.established)
+	_, _ = r.Write(router.Update(nil, router.Attribute(router.Optional, 15, 0, 2, 1, 16, 0x20, 1)))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if code, subcode, err := r.Notified(ctx); err != nil || code != 3 || subcode != 9 {
+		t.Errorf("a prefix of a family that the session does not have: %d/%d, %v", code, subcode, err)
+	}
 }
 
 // freeEnv is backlogFree of a speaker that a test starts.
@@ -403,38 +424,4 @@ func TestRestartTwice(t *testing.T) {
 	tell(r, new)
 	_, _ = r.Write(router.EndOfRIB())
 	h.within(10*time.Second, "the end of what it does not tell any more", func() bool { return !has(stays) && has(new) })
-}
-
-// TestNeverRead: a connection that gobgp does not read is closed, and holds up neither its one goroutine for ever nor who reads it late.
-func TestNeverRead(t *testing.T) {
-	defer func(d time.Duration) { beginsWithin = d }(beginsWithin)
-	beginsWithin = 50 * time.Millisecond
-	s, _, logged := counting(t)
-	addr := netip.MustParseAddr(countAddr)
-	s.rib.addNeighbour(addr)
-	near, far := net.Pipe()
-	t.Cleanup(func() { _ = far.Close() })
-	out := false
-	v := &sieve{Conn: near, s: s, addr: addr, in: bufio.NewReader(near), took: make(chan struct{}), out: make(chan struct{}), closed: make(chan struct{})}
-	x := &sessions{rib: s.rib, log: s.log}
-	x.sieves.in, x.sieves.take = v, func() { out = true }
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		x.Observe(0, 0, 0)
-	}()
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("gobgp's goroutine waits for ever")
-	}
-	if _, err := far.Write([]byte{0}); err == nil || !out || x.sieves.in != nil {
-		t.Errorf("writing to it: %v; the sieve is out: %v, forgotten: %v", err, out, x.sieves.in == nil)
-	}
-	if _, err := v.Read(make([]byte, 1)); err == nil {
-		t.Error("it is read after it was closed")
-	}
-	if words := s.rib.neighbours[addr].Error; !strings.Contains(words, "did not begin to read") || !strings.Contains(fmt.Sprint(logged()), "did not begin to read") {
-		t.Errorf("it is said: %q, %q", words, logged())
-	}
 }
