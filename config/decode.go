@@ -179,7 +179,7 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	x.Export, x.ExportSet = b.ranges("export"), b.has("export")
 	x.Communities = slices.Concat(b.list("communities"))
 	if n := len(x.Communities); n > communitiesMost {
-		b.fail("communities", "%d are too many for a BGP message that has others' attributes as well: at most %d.", n, communitiesMost)
+		b.fail("communities", "%d are too many: write %d at most. A BGP message has 4,096 bytes, and others' attributes in it as well.", n, communitiesMost)
 	}
 	for _, c := range x.Communities {
 		if !validCommunity(c) {

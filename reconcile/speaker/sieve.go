@@ -114,6 +114,10 @@ func (v *sieve) expected(kind byte) bool {
 	return kind != bgp.BGP_MSG_OPEN
 }
 
+// named are the messages in words.
+var named = map[byte]string{bgp.BGP_MSG_OPEN: "an OPEN", bgp.BGP_MSG_UPDATE: "an UPDATE", bgp.BGP_MSG_NOTIFICATION: "a NOTIFICATION",
+	bgp.BGP_MSG_KEEPALIVE: "a KEEPALIVE", bgp.BGP_MSG_ROUTE_REFRESH: "a ROUTE-REFRESH"}
+
 // when are the states in words.
 var when = map[uint8]string{
 	bgp.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENSENT_STATE:    "before an OPEN",
@@ -207,10 +211,10 @@ func (v *sieve) next() {
 		v.refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_TYPE, head[18:19], fmt.Sprintf("a message of the unknown type %d", kind))
 		return
 	case length < shortest[kind] || kind == bgp.BGP_MSG_KEEPALIVE && length > headerLen:
-		v.refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, head[16:18], fmt.Sprintf("a message of type %d and %d bytes", kind, length))
+		v.refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, head[16:18], fmt.Sprintf("%s of %d bytes", named[kind], length))
 		return
 	case !v.expected(kind):
-		v.refuse(bgp.BGP_ERROR_FSM_ERROR, v.stage, []byte{kind}, fmt.Sprintf("a message of type %d, which may not come %s", kind, when[v.stage]))
+		v.refuse(bgp.BGP_ERROR_FSM_ERROR, v.stage, []byte{kind}, named[kind]+" "+when[v.stage])
 		return
 	}
 	msg, err := v.in.Peek(length)
@@ -221,7 +225,7 @@ func (v *sieve) next() {
 	remark, taken := "", true
 	switch {
 	case kind == bgp.BGP_MSG_ROUTE_REFRESH && length != refreshLen:
-		v.refuse(bgp.BGP_ERROR_ROUTE_REFRESH_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_INVALID_MESSAGE_LENGTH, msg[:min(length, messageMax-headerLen-2)], fmt.Sprintf("a ROUTE-REFRESH of %d bytes", length))
+		v.refuse(bgp.BGP_ERROR_ROUTE_REFRESH_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_INVALID_MESSAGE_LENGTH, msg[:min(length, messageMax-headerLen-2)], fmt.Sprintf("%s of %d bytes", named[kind], length))
 		return
 	case kind == bgp.BGP_MSG_UPDATE:
 		v.buf, remark, taken = v.sift(v.buf, msg)
@@ -232,8 +236,8 @@ func (v *sieve) next() {
 		taken = false
 	}
 	if !taken {
-		code, subcode, data, what := deadly(msg)
-		v.refuse(code, subcode, data, what+" that gobgp does not survive")
+		code, subcode, data := deadly(msg)
+		v.refuse(code, subcode, data, named[kind]+" that gobgp does not survive")
 		return
 	}
 	_, _ = v.in.Discard(length)
@@ -243,14 +247,14 @@ func (v *sieve) next() {
 }
 
 // deadly is what is wrong with an OPEN or UPDATE of which gobgp would die (RFC 4271 §6.2 and §6.3).
-func deadly(msg []byte) (code, subcode uint8, data []byte, what string) {
+func deadly(msg []byte) (code, subcode uint8, data []byte) {
 	if msg[headerLen-1] == bgp.BGP_MSG_OPEN { // its parameters
-		return bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, nil, "an OPEN"
+		return bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, nil
 	}
 	if u, ok := cutUpdate(msg[headerLen:]); ok && u.foreign != nil {
-		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.foreign, "an UPDATE"
+		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.foreign
 	}
-	return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil, "an UPDATE"
+	return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil
 }
 
 // survived tries whether gobgp can read a message: it would die of an error of another kind as well.

@@ -186,10 +186,10 @@ func TestSieve(t *testing.T) {
 		{name: "a message of an unknown type", then: router.Frame(99, nil), closed: []byte{1, 3, 99}, words: "a message of the unknown type 99"},
 		{name: "a message longer than any", then: append(router.Keepalive()[:16], 0xff, 0xff, 2), closed: []byte{1, 2, 0xff, 0xff}, words: "a message of 65535 bytes"},
 		{name: "a marker that is not all ones", then: slices.Concat(make([]byte, 16), router.Keepalive()[16:]), closed: []byte{1, 1}, words: "a message whose marker is not all ones"},
-		{name: "another OPEN", then: router.Open{ASN: 64512, ID: far.addr, HoldTime: 9 * time.Second}.Bytes(), closed: []byte{5, 3, 1}, words: "a message of type 1, which may not come in a session that is up"},
-		{name: "a KEEPALIVE with something in it", then: router.Frame(router.TypeKeepalive, []byte{0}), closed: []byte{1, 2, 0, 20}, words: "a message of type 4 and 20 bytes"},
-		{name: "an UPDATE of three bytes", then: router.Frame(router.TypeUpdate, []byte{0, 0, 0}), closed: []byte{1, 2, 0, 22}, words: "a message of type 2 and 22 bytes"},
-		{name: "a NOTIFICATION of one byte", then: router.Frame(router.TypeNotification, []byte{6}), closed: []byte{1, 2, 0, 20}, words: "a message of type 3 and 20 bytes"},
+		{name: "another OPEN", then: router.Open{ASN: 64512, ID: far.addr, HoldTime: 9 * time.Second}.Bytes(), closed: []byte{5, 3, 1}, words: "an OPEN in a session that is up"},
+		{name: "a KEEPALIVE with something in it", then: router.Frame(router.TypeKeepalive, []byte{0}), closed: []byte{1, 2, 0, 20}, words: "a KEEPALIVE of 20 bytes"},
+		{name: "an UPDATE of three bytes", then: router.Frame(router.TypeUpdate, []byte{0, 0, 0}), closed: []byte{1, 2, 0, 22}, words: "an UPDATE of 22 bytes"},
+		{name: "a NOTIFICATION of one byte", then: router.Frame(router.TypeNotification, []byte{6}), closed: []byte{1, 2, 0, 20}, words: "a NOTIFICATION of 20 bytes"},
 		{name: "a ROUTE-REFRESH of three bytes", then: refresh, closed: slices.Concat([]byte{7, 1}, refresh), words: "a ROUTE-REFRESH of 22 bytes"},
 		{name: "a ROUTE-REFRESH with filters", then: router.Frame(5, make([]byte, 4077)), closed: slices.Concat([]byte{7, 1}, router.Frame(5, make([]byte, 4077))[:4075]), words: "a ROUTE-REFRESH of 4096 bytes"},
 		{name: "a ROUTE-REFRESH", then: router.Frame(5, []byte{0, 1, 0, 1})},
@@ -278,17 +278,18 @@ func TestBeforeOPEN(t *testing.T) {
 	h.converge(w)
 	open := router.Open{ASN: 65101, ID: far.addr, HoldTime: 9 * time.Second}.Bytes()
 	for _, x := range []struct {
-		name string
-		say  []byte
-		says []byte // the NOTIFICATION
+		name  string
+		say   []byte
+		says  []byte // the NOTIFICATION
+		words string
 	}{
-		{"an unknown type", router.Frame(0, nil), []byte{1, 3, 0}},
-		{"an unknown type after the OPEN", append(slices.Clone(open), router.Frame(6, nil)...), []byte{1, 3, 6}},
-		{"a KEEPALIVE before the OPEN", router.Keepalive(), []byte{5, 1, 4}},
-		{"an UPDATE after the OPEN", append(slices.Clone(open), router.EndOfRIB()...), []byte{5, 2, 2}},
-		{"another OPEN after the OPEN", append(slices.Clone(open), open...), []byte{5, 2, 1}},
-		{"an OPEN of nothing", router.Frame(router.TypeOpen, nil), []byte{1, 2, 0, 19}},
-		{"a header alone that is too long", append(router.Keepalive()[:16], 0x10, 1, 1), []byte{1, 2, 0x10, 1}},
+		{"an unknown type", router.Frame(0, nil), []byte{1, 3, 0}, "a message of the unknown type 0"},
+		{"an unknown type after the OPEN", append(slices.Clone(open), router.Frame(6, nil)...), []byte{1, 3, 6}, "a message of the unknown type 6"},
+		{"a KEEPALIVE before the OPEN", router.Keepalive(), []byte{5, 1, 4}, "a KEEPALIVE before an OPEN"},
+		{"an UPDATE after the OPEN", append(slices.Clone(open), router.EndOfRIB()...), []byte{5, 2, 2}, "an UPDATE between OPEN and KEEPALIVE"},
+		{"another OPEN after the OPEN", append(slices.Clone(open), open...), []byte{5, 2, 1}, "an OPEN between OPEN and KEEPALIVE"},
+		{"an OPEN of nothing", router.Frame(router.TypeOpen, nil), []byte{1, 2, 0, 19}, "an OPEN of 19 bytes"},
+		{"a header alone that is too long", append(router.Keepalive()[:16], 0x10, 1, 1), []byte{1, 2, 0x10, 1}, "a message of 4097 bytes"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
@@ -311,7 +312,9 @@ func TestBeforeOPEN(t *testing.T) {
 				t.Fatalf("%s: %v", x.name, err)
 			}
 		}
-		h.within(10*time.Second, "words", func() bool { return strings.Contains(h.says(far.addr), "this end closed the session: a message of ") })
+		h.within(10*time.Second, "words", func() bool {
+			return strings.Contains(h.says(far.addr), "this end closed the session: ") && strings.Contains(h.says(far.addr), x.words)
+		})
 	}
 	r := h.session(far, router.Open{ASN: 65101})
 	defer r.Close()
