@@ -102,3 +102,41 @@ func TestManyClients(t *testing.T) {
 		t.Errorf("%d ends of sessions, want %d", total, want)
 	}
 }
+
+// TestMostOfNodes: a node may tell twice what the file has of the session's family, and 1,000; a reflector what all others have.
+func TestMostOfNodes(t *testing.T) {
+	most := func(text, self, peer string) uint32 {
+		t.Helper()
+		c := parseText(t, text)
+		for _, n := range c.Nodes {
+			if n.Name != self {
+				continue
+			}
+			r, err := Compile(c, n, Facts{Sessions: true, Host: object.Host{Links: []object.HostLink{{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{n.Address}}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _ := r.Want.State[object.PeerKey(netip.MustParseAddr(peer))].(object.Peer)
+			return p.MaxPrefixes
+		}
+		t.Fatal("no such node")
+		return 0
+	}
+	each := func(advertise string) string {
+		return manyClients(20) + "\nbgp {\n  advertise = " + advertise + "\n}\n"
+	}
+	for _, x := range []struct {
+		name, text, self, peer string
+		want                   uint32
+	}{
+		{"a client", manyClients(20), "rr1", "172.16.0.10", 1000 + 2},
+		{"a reflector: the other one and the other clients", manyClients(20), "n-0003", "172.16.0.1", 1000 + 2*20},
+		{"a client's blocks and containers", each(`["blocks", "workloads"]`), "rr1", "172.16.0.10", 1000 + 2*(1+64)},
+		{"a client's containers", each(`["workloads"]`), "rr1", "172.16.0.10", 1000 + 2*64},
+		{"a reflector, one of whose blocks has more addresses than a host has containers", strings.Replace(each(`["workloads"]`), `"10.255.0.0/24"`, `"10.128.0.0/10"`, 1), "rr1", "172.16.0.2", 1000 + 2*(1<<16+20*64)},
+	} {
+		if got := most(x.text, x.self, x.peer); got != x.want {
+			t.Errorf("%s: %d, want %d", x.name, got, x.want)
+		}
+	}
+}

@@ -105,7 +105,7 @@ peer "trusted" {
 		"§7", "flap damping is not used (RIPE-580 calls it harmful with old values): a short hold time, and graceful restart for what comes back")
 
 	holds(tor.MaxPrefixes == 1000 && trusted.MaxPrefixes == 50, "§8", "a router that tells more prefixes than max_prefixes, in either family, loses its session")
-	holds(there.MaxPrefixes == 0, "§8", "a node's prefixes are counted by the file: it can tell no other")
+	holds(there.MaxPrefixes == 1000+2, "§8", "a node that tells more than twice what the file has, and 1,000, loses its session")
 
 	holds(trusted.FirstAS == 65102 && tor.FirstAS == 0 && tor.Import == "", "§9", "a path from another AS begins with that AS; own AS in a path is a loop, which the speaker refuses")
 	forged := told(c, n, "192.168.170.2", "172.16.0.0/16", "192.168.170.2")

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -116,8 +117,9 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
 		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
-		Import: object.PrefixRanges(ofFamily(b.admission.tells(n.node), n.addr.Is6())),
 	}
+	tells := ofFamily(b.admission.tells(n.node), n.addr.Is6())
+	p.Import, p.MaxPrefixes = object.PrefixRanges(tells), mostOf(tells)
 	if p.Import != "" {
 		p.NextHops, p.FirstAS, p.LocalPref = object.AddrList(b.admission.nextHops(in)), in.firstAS(), in.localPref(-1)
 	}
@@ -131,6 +133,23 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 		p.Multihop = 64
 	}
 	return p
+}
+
+// What a node may tell besides what the file has: a node that has another version of the file, in which nodes have other blocks, keeps its session.
+const (
+	nodeTimes    = 2
+	nodeMore     = 1000
+	nodeHostBits = 16 // of a block, at most, each address of which may be told: no host has more containers
+)
+
+// mostOf is how many prefixes a node may tell that tells what the file has: more than that keep the speaker's memory for nothing, since
+// it keeps what it refuses as well.
+func mostOf(tells []object.PrefixRange) uint32 {
+	n := 0
+	for _, r := range tells {
+		n += 1 << min(r.Max-r.Prefix.Bits(), nodeHostBits) // all of one length
+	}
+	return uint32(min(nodeMore+nodeTimes*n, math.MaxUint32))
 }
 
 // peerSession is this node's end of a session with a router outside the file. It carries the families that both ends may

@@ -92,7 +92,7 @@ type Peer struct {
 	HoldTime        time.Duration
 	Keepalive       time.Duration
 	GracefulRestart time.Duration // restart time announced (RFC 4724); 0: off
-	MaxPrefixes     uint32        // of a family; more close the session. 0: no limit
+	MaxPrefixes     uint32        // of a family, whether taken or not; more close the session. 0: no limit
 	Up              bool          // not shut down by hand
 
 	Import    string // PrefixRanges that it may tell; nothing else is taken

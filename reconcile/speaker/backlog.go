@@ -25,7 +25,7 @@ import (
 var (
 	backlogFree   uint64 = 256 << 20 // bytes for all that is in no proportion to what neighbours may tell
 	backlogPrefix uint64 = 1 << 10   // for each prefix that one may tell
-	backlogAny    uint64 = 1_000_000 // that those may tell together who have no limit: nodes
+	backlogAny    uint64 = 1_000_000 // that those may tell together at most who have no limit of the file's own: nodes
 )
 
 const (
@@ -62,10 +62,13 @@ func (s *sessions) mayUse() uint64 {
 	prefixes, others := uint64(0), uint64(0)
 	for _, x := range s.peers {
 		for _, f := range x.conf.GetAfiSafis() {
-			if n := f.GetPrefixLimits().GetMaxPrefixes(); n > 0 {
-				prefixes += uint64(n)
-			} else {
+			switch n := uint64(f.GetPrefixLimits().GetMaxPrefixes()); {
+			case n == 0:
 				others = backlogAny
+			case ofNode(x.conf):
+				others = min(others+n, backlogAny)
+			default:
+				prefixes += n
 			}
 		}
 	}

@@ -20,6 +20,7 @@ import (
 const (
 	describeDials   = "netd dials"
 	describeListens = "netd listens"
+	describesNode   = ", a node" // after one of them
 )
 
 var (
@@ -51,6 +52,9 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 	description := describeListens
 	if p.Opens == object.Dials {
 		description = describeDials
+	}
+	if !p.Outside {
+		description += describesNode
 	}
 	out := &api.Peer{
 		Conf: &api.PeerConf{NeighborAddress: p.Addr.String(), PeerAsn: p.ASN, AuthPassword: secret, Description: description, AdminDown: !p.Up,
@@ -89,10 +93,19 @@ func apiPeer(p object.Peer, secret string, restarting bool) *api.Peer {
 	return out
 }
 
+// dials reports whether netd opens the session with a neighbour of gobgp's, listens whether the neighbour does, and ofNode whether that is a node.
+func dials(p *api.Peer) bool   { return described(p) == describeDials }
+func listens(p *api.Peer) bool { return described(p) == describeListens }
+func ofNode(p *api.Peer) bool  { return strings.HasSuffix(p.GetConf().GetDescription(), describesNode) }
+
+func described(p *api.Peer) string {
+	return strings.TrimSuffix(p.GetConf().GetDescription(), describesNode)
+}
+
 // ownASMost is how often a path may have this host's AS in it for gobgp to ask the import policy, which refuses it and so takes
 // away what the neighbour told before. Of a path that gobgp refuses itself it looks no further (handleUpdate in its
 // pkg/server/peer.go): what was told before stayed, in the kernel too. Of two equal ways to a prefix, one by a router whose own
-// had come to lead back here, that one kept half of the flows, which went round. More than this it cannot.
+// had come to lead back here, that one kept half of the flows, which went round. More than this it cannot: what has it more often is taken for a withdrawal (sift.go).
 const ownASMost = 255
 
 // ownDeferral is how long a speaker that restarts waits for what others tell before it tells a node its own blocks, which
@@ -132,9 +145,9 @@ func peerOf(p *api.Peer, fingerprint func(string) string) (object.Peer, error) {
 		out.Opens = "leaves what came back to gobgp"
 	case !transport.GetPassiveMode():
 		out.Opens = "dials by gobgp"
-	case conf.GetDescription() == describeDials:
+	case dials(p):
 		out.Opens = object.Dials
-	case conf.GetDescription() == describeListens:
+	case listens(p):
 		out.Opens = object.Listens
 	}
 	restarts := len(p.GetAfiSafis()) > 0

@@ -23,7 +23,11 @@ func (s *sessions) limited(addr netip.Addr, x *session, held time.Duration) {
 	for _, f := range x.conf.GetAfiSafis() {
 		most = max(most, f.GetPrefixLimits().GetMaxPrefixes())
 	}
-	s.closed(addr, x, held, fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed", most))
+	words := fmt.Sprintf("max_prefixes: it told more than %d prefixes and was closed", most)
+	if ofNode(x.conf) {
+		words = fmt.Sprintf("it told more than %d prefixes, which is more than the file lets that node tell, and was closed", most)
+	}
+	s.closed(addr, x, held, words)
 }
 
 // closed notes that a session was closed for telling too much, and has it tried again later. s.mu is held.

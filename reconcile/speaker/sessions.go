@@ -291,7 +291,7 @@ func (s *sessions) enter(addr netip.Addr, x *session, state api.PeerState_Sessio
 
 // dials begins to dial a neighbour that this end dials. s.mu is held.
 func (s *sessions) dials(addr netip.Addr, x *session) {
-	if x.stopDial != nil || x.reopen != nil || x.conf.GetConf().GetDescription() != describeDials || x.state != api.PeerState_ACTIVE {
+	if x.stopDial != nil || x.reopen != nil || !dials(x.conf) || x.state != api.PeerState_ACTIVE {
 		return
 	}
 	t := target{addr: addr, port: uint16(x.conf.GetTransport().GetRemotePort()), password: x.conf.GetConf().GetAuthPassword(),

@@ -96,7 +96,7 @@ func (x *session) watch(look func()) {
 
 // waits reports whether a session stands until its neighbour dials.
 func (x *session) waits() bool {
-	return x.state == api.PeerState_ACTIVE && x.conf.GetConf().GetDescription() == describeListens
+	return x.state == api.PeerState_ACTIVE && listens(x.conf)
 }
 
 // md5Failures counts the segments that the kernel dropped for their signature.

@@ -93,3 +93,79 @@ func TestTooMany(t *testing.T) {
 	}
 	node.up(2)
 }
+
+// TestTooManyOfNode has a node tell 200,000 prefixes that the file has nowhere, each once: its session is closed with that reason before
+// they cost the host its memory, the other nodes' streams lose nothing, and it is back when it behaves.
+func TestTooManyOfNode(t *testing.T) {
+	const many = 200_000
+	l := newLab(t, threeNodes)
+	one, two, three := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24"), l.host("three", "192.168.170.139/24")
+	c, d := l.container("web"), l.container("app")
+	one.start()
+	two.start()
+	r := l.rogue(three)
+	l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
+	l.wait("the node's route", func() string { return missing(one.routes("10.10.3.0/24"), "via 192.168.170.139") })
+	var streams []*stream.Stream
+	for _, s := range []*stream.Stream{stream.Start(t, c, web, d, app, time.Millisecond), stream.Start(t, d, app, c, web, time.Millisecond)} {
+		s.Flowing(t)
+		streams = append(streams, s)
+	}
+	pid, since := one.speaker(), one.sinceOf(two.addr)
+	before, most, told := memory([]int{pid}), 0, 0
+	attributes := append(append(append(router.Origin(), router.ASPath()...), router.NextHop(three.addr)...), router.LocalPref(100)...)
+	for ; told < many; told += 500 {
+		part := make([]netip.Prefix, 500)
+		for j := range part {
+			var at [4]byte
+			binary.BigEndian.PutUint32(at[:], 20<<24|uint32(told+j)<<7)
+			part[j] = netip.PrefixFrom(netip.AddrFrom4(at), 25)
+		}
+		if _, err := r.Write(router.Update(nil, attributes, part...)); err != nil {
+			break // it was hung up on
+		}
+		most = max(most, memory([]int{pid}))
+	}
+	closed := time.Now()
+	for time.Since(closed) < 3*time.Second { // what stands in its queue is taken yet
+		most = max(most, memory([]int{pid}))
+	}
+	t.Logf("%d prefixes told; the speaker had %d MB, and %d MB at most", told, before>>20, most>>20)
+	if most > before+48<<20 {
+		t.Errorf("the speaker grew from %d MB to %d MB", before>>20, most>>20)
+	}
+	l.wait("the reason", func() string {
+		return missing(one.degraded("status"), "it told more than 1002 prefixes, which is more than the file lets that node tell, and was closed; tried again after")
+	})
+	l.wait("the reason beside the peer", func() string {
+		return missing(one.must("show", "peers"), "it told more than 1002 prefixes")
+	})
+	l.wait("its route gone", func() string { return one.routes("10.10.3.0/24") })
+	if now := one.sinceOf(two.addr); now != since || one.speaker() != pid {
+		t.Errorf("the other node's session is up since %s (%s before), by speaker %d (%d before)", now, since, one.speaker(), pid)
+	}
+	if soak() { // the pause is a minute
+		r.Close()
+		l.within(90*time.Second, "another try", func() string {
+			for _, p := range one.status().Peers {
+				if p.Addr == three.addr && p.State == "active" {
+					return ""
+				}
+			}
+			return one.must("show", "peers")
+		})
+		r = l.rogue(three)
+		l.say(r, router.Announce(three.addr, nil, prefixes("10.10.3.0/24")...), router.EndOfRIB())
+		l.wait("the route of a node that behaves", func() string { return missing(one.routes("10.10.3.0/24"), "via 192.168.170.139") })
+		if took := time.Since(closed); took < 55*time.Second {
+			t.Errorf("it was tried again after %s", took)
+		}
+	}
+	for _, s := range streams {
+		if got := s.Stop(); got.Lost != 0 {
+			t.Errorf("the stream between the others: %s", got)
+		} else {
+			t.Log(got)
+		}
+	}
+}
