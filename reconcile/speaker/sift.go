@@ -165,7 +165,11 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	default: // gobgp dies of some where they stand, and of one that knows four octets they hide the way (RFC 6793 §4.1)
 		attributes = only(attributes, func(a attribute) bool { return a.kind != attrAS4Path && a.kind != attrAS4Aggregator })
 	}
-	if size := u.size + len(path) - len(u.path) + len(path)/2 + 3; size > pathMost && announces { // AS4_PATH is an attribute of its own
+	size := u.size
+	if len(path) > 0 {
+		size += len(path) - len(u.path) + len(path)/2 + 3 // AS4_PATH is an attribute of its own
+	}
+	if size > pathMost && announces {
 		return u.withdraw(out, true), fmt.Sprintf("it sent a path with %d bytes of attributes, which is taken for a withdrawal: %d leave room to tell it on", size, pathMost), true
 	}
 	if announces && len(path) > 4*ownASMost && times(v.s.asn.Load(), path) > ownASMost {
