@@ -50,6 +50,7 @@ func (p *parser) open(b *hcl.Block) *block {
 		}
 		if d.Summary, d.Detail = reword(d); d.Summary == unknownAttribute || d.Summary == unknownBlock {
 			d.Summary = title + ": " + d.Summary
+			d.Detail += elsewhere(doc, d.Detail)
 		}
 	}
 	p.report.hcl(diags)
@@ -62,9 +63,6 @@ func (p *parser) open(b *hcl.Block) *block {
 	}
 	return out
 }
-
-// didMean is what HCL takes a name for that is not known.
-var didMean = regexp.MustCompile(`Did you mean "([^"]+)"`)
 
 // missing reports an attribute that is not given, if it is required.
 func (b *block) missing(name string) {
@@ -174,6 +172,18 @@ func (b *block) str(name, def string) string {
 	return def
 }
 
+// passwordFile reads where a password is. An empty path, which an empty variable gives, is no way to have none.
+func (b *block) passwordFile() string {
+	v, ok := b.value("password_file", cty.String)
+	if !ok {
+		return ""
+	}
+	if v.AsString() == "" {
+		b.fail("password_file", "The path of a file is wanted, not \"\". Take the line out where sessions have no password.")
+	}
+	return v.AsString()
+}
+
 func (b *block) boolean(name string, def bool) bool {
 	if v, ok := b.value(name, cty.Bool); ok {
 		return v.True()
@@ -260,8 +270,8 @@ func (b *block) duration(name string, def time.Duration) time.Duration {
 
 func (b *block) holdTime(def time.Duration) time.Duration {
 	d := b.duration("hold_time", def)
-	if d != 0 && (d < 3*time.Second || d > 65535*time.Second) || d%time.Second != 0 {
-		b.fail("hold_time", "Whole seconds are wanted, at least 3 (RFC 4271) and at most 65535, or \"0s\" for none.")
+	if d < 3*time.Second || d > 65535*time.Second || d%time.Second != 0 { // without one nobody would notice a dead host
+		b.fail("hold_time", "Whole seconds are wanted, at least 3 (RFC 4271) and at most 65535.")
 		return def
 	}
 	return d
@@ -380,58 +390,6 @@ func (b *block) underlay(name string, v6 bool) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return p
-}
-
-// ranges reads a prefix list: "10.0.0.0/8", "10.0.0.0/8 le 24", "10.0.0.0/8 ge 16 le 24".
-func (b *block) ranges(name string) []PrefixRange {
-	var out []PrefixRange
-	for _, s := range b.list(name) {
-		r, err := parseRange(s)
-		if err != nil {
-			b.fail(name, "%q: %v. Write \"10.0.0.0/8\", \"10.0.0.0/8 le 24\" or \"10.0.0.0/8 ge 16 le 24\".", s, err)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-func parseRange(s string) (PrefixRange, error) {
-	words := strings.Fields(s)
-	if len(words) == 0 || len(words)%2 == 0 {
-		return PrefixRange{}, fmt.Errorf("not a prefix with ge and le")
-	}
-	p, err := netip.ParsePrefix(words[0])
-	if err != nil {
-		return PrefixRange{}, fmt.Errorf("%q is no prefix", words[0])
-	}
-	if p.Masked() != p {
-		return PrefixRange{}, fmt.Errorf("%s has bits set behind its length; is %s meant", p, p.Masked())
-	}
-	r := PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Bits()}
-	seen := map[string]bool{}
-	for i := 1; i < len(words); i += 2 {
-		n, err := strconv.Atoi(words[i+1])
-		if err != nil || n < p.Bits() || n > p.Addr().BitLen() || seen[words[i]] {
-			return r, fmt.Errorf("%s %s is not possible for %s", words[i], words[i+1], p)
-		}
-		seen[words[i]] = true
-		switch words[i] {
-		case "ge":
-			r.Min = n
-			if !seen["le"] {
-				r.Max = p.Addr().BitLen()
-			}
-		case "le":
-			r.Max = n
-		default:
-			return r, fmt.Errorf("%q is neither ge nor le", words[i])
-		}
-	}
-	if r.Min > r.Max {
-		return r, fmt.Errorf("ge is larger than le")
-	}
-	return r, nil
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`)

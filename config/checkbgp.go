@@ -36,6 +36,9 @@ func (p *parser) checkBGP() {
 	if !speaks {
 		return
 	}
+	if !c.BGP.Mesh && reflector == nil && len(c.Peers) == 0 && len(c.Nodes) > 1 {
+		p.report.warnf(p.meshRange, "bgp: no sessions", "mesh is off, no node reflects, and there is no peer: no node learns how to reach another's blocks.")
+	}
 	ids := map[netip.Addr]Node{}
 	for _, n := range c.Nodes {
 		if n.addressUnsure && !n.RouterID.IsValid() {
@@ -88,10 +91,13 @@ func (p *parser) checkPeers() {
 		addr netip.Addr
 	}
 	taken := map[end]Peer{}
-	hosts := map[netip.Addr]string{}
+	hosts, edges := map[netip.Addr]string{}, map[netip.Addr]string{}
 	if len(c.Peers) > 0 {
 		for _, n := range c.Nodes {
 			hosts[n.Address.Addr()], hosts[n.Address6.Addr()] = n.Name, n.Name
+			if n.Address.IsValid() && n.Address.Bits() < 31 {
+				edges[n.Address.Masked().Addr()], edges[last(n.Address.Masked())] = n.Name, n.Name
+			}
 		}
 	}
 	for i := range c.Peers {
@@ -99,6 +105,9 @@ func (p *parser) checkPeers() {
 		title := fmt.Sprintf("peer %q: ", x.Name)
 		if name, ok := hosts[x.Address]; ok && x.Address.IsValid() {
 			p.report.errorf(x.rng, title+"a node of the file", "%s is node %q; nodes have their sessions from the bgp block.", x.Address, name)
+		}
+		if name, ok := edges[x.Address]; ok {
+			p.report.errorf(x.rng, title+"wrong address", "%s is the first or the last address of the subnet of node %q, which no router has.", x.Address, name)
 		}
 		given := x.Nodes
 		x.Nodes = nil
@@ -112,6 +121,10 @@ func (p *parser) checkPeers() {
 				continue
 			}
 			x.Nodes = append(x.Nodes, n.Name)
+			if x.Prepend > 0 && x.ASN == n.ASN {
+				p.report.errorf(x.rng, title+"prepend within an AS", "It has the AS of node %q, %d, and would refuse every path that has its own AS in it as a loop (RFC 4271 §9.1.2). Take prepend out.", n.Name, n.ASN)
+				break
+			}
 			e := end{n.Name, x.Address.WithZone("")} // the speaker's policies know a link-local neighbour by its address alone
 			if other, twice := taken[e]; twice {
 				more := ""

@@ -45,9 +45,9 @@ func (p *parser) decodeBGP(blocks hcl.Blocks) {
 		g.Pos = b.pos()
 		g.ASN = b.asn("asn", g.ASN)
 		g.Mesh = b.boolean("mesh", true)
-		g.MeshSet = b.has("mesh")
+		g.MeshSet, p.meshRange = b.has("mesh"), b.at("mesh")
 		g.ListenPort = uint16(b.integer("listen_port", 179, 1, 65535))
-		g.PasswordFile = b.str("password_file", "")
+		g.PasswordFile = b.passwordFile()
 		g.GracefulRestart = b.duration("graceful_restart", g.GracefulRestart)
 		if g.GracefulRestart > 4095*time.Second {
 			b.fail("graceful_restart", "The restart time has 12 bits (RFC 4724): \"4095s\" at most.")
@@ -157,7 +157,7 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 	b := p.open(hb)
 	x := Peer{Name: b.name(hb.Labels[0]), Pos: b.pos(), LocalPref: -1}
 	x.Address = b.addr("address")
-	if x.Address.IsUnspecified() || x.Address.IsMulticast() {
+	if x.Address.IsUnspecified() || x.Address.IsMulticast() || x.Address.IsLoopback() {
 		b.fail("address", "%q is not an address of a router.", x.Address)
 	}
 	x.ASN = b.asn("asn", 0)
@@ -167,13 +167,16 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 		b.fail("match_labels", "Give nodes or match_labels, not both.")
 	}
 	x.Port = uint16(b.integer("port", 179, 1, 65535))
-	x.PasswordFile = b.str("password_file", "")
+	x.PasswordFile = b.passwordFile()
 	x.Multihop = int(b.integer("multihop", 0, 1, 255))
 	x.TTLSecurity = b.boolean("ttl_security", false)
 	if x.TTLSecurity && x.Multihop > 0 {
 		b.fail("ttl_security", "ttl_security and multihop exclude each other.")
 	}
 	x.Passive = b.boolean("passive", false)
+	if x.Passive && x.Address.IsLinkLocalUnicast() {
+		b.fail("passive", "netd does not listen on link-local addresses: it dials such a router. Take the line out, and have the router wait.")
+	}
 	x.HoldTime = b.holdTime(p.config.BGP.HoldTime)
 	x.Import, x.ImportSet = b.ranges("import"), b.has("import")
 	x.Export, x.ExportSet = b.ranges("export"), b.has("export")
@@ -187,7 +190,7 @@ func (p *parser) decodePeer(hb *hcl.Block) {
 		}
 	}
 	x.Prepend = int(b.integer("prepend", 0, 0, 10))
-	x.LocalPref = int(b.integer("local_pref", -1, 0, 1<<32-1))
+	x.LocalPref = int(b.integer("local_pref", -1, 1, 1<<32-1))
 	x.MaxPrefixes = int(b.integer("max_prefixes", 1000, 1, 1<<32-1))
 	x.NextHopSelf = b.boolean("next_hop_self", true)
 	x.DefaultRoute = b.boolean("default_route", false)

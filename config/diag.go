@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -279,6 +280,33 @@ func reword(d *hcl.Diagnostic) (summary, detail string) {
 	}
 	return d.Summary, d.Detail
 }
+
+// elsewhere says where an attribute belongs that a block does not have, or else what the block has.
+func elsewhere(doc BlockDoc, detail string) string {
+	m := notExpected.FindStringSubmatch(detail)
+	if m == nil || didMean.MatchString(detail) {
+		return ""
+	}
+	var names, others []string
+	for _, a := range doc.Attributes {
+		names = append(names, a.Name)
+	}
+	for _, other := range Schema {
+		if slices.ContainsFunc(other.Attributes, func(a AttributeDoc) bool { return a.Name == m[1] }) {
+			others = append(others, other.Type)
+		}
+	}
+	if len(others) > 0 {
+		return fmt.Sprintf(" It is an attribute of %s.", strings.Join(others, " and "))
+	}
+	return fmt.Sprintf(" The attributes of %s are %s.", doc.Type, strings.Join(names, ", "))
+}
+
+// notExpected is the name that HCL does not know.
+var notExpected = regexp.MustCompile(`named "([^"]+)" is not expected`)
+
+// didMean is what HCL takes a name for that is not known.
+var didMean = regexp.MustCompile(`Did you mean "([^"]+)"`)
 
 // functionsOf are the names of the functions.
 func functionsOf(ctx *hcl.EvalContext) []string {

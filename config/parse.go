@@ -27,8 +27,9 @@ type parser struct {
 	blocks int // decoded, or to be
 	config Config
 
-	unsure      bool // a value that the checks need follows from a fault elsewhere, which is reported
-	poolsUnsure bool // a network's pools are not known whole: what lies in none may lie in one of these
+	unsure      bool      // a value that the checks need follows from a fault elsewhere, which is reported
+	meshRange   hcl.Range // bgp.mesh
+	poolsUnsure bool      // a network's pools are not known whole: what lies in none may lie in one of these
 }
 
 // Parse evaluates and checks a source. The Config is whole and usable unless the diagnostics have errors.

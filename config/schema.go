@@ -52,7 +52,7 @@ var Schema = []BlockDoc{
 		{Name: "listen_port", Type: "number", Default: "179", Doc: "The TCP port of the sessions between nodes."},
 		{Name: "password_file", Type: "path", Doc: "A file with the TCP MD5 password (RFC 2385) of the mesh: owned by root, mode 0600 or 0400."},
 		{Name: "graceful_restart", Type: "duration", Default: `"120s"`, Doc: "The restart time (RFC 4724); \"0s\" turns it off."},
-		{Name: "hold_time", Type: "duration", Default: `"9s"`, Doc: "The hold time offered; at least 3 s, or \"0s\" for none."},
+		{Name: "hold_time", Type: "duration", Default: `"9s"`, Doc: "The hold time offered; at least 3 s."},
 		{Name: "multipath", Type: "bool", Default: "true", Doc: "Several equal next hops for a prefix."},
 		{Name: "advertise", Type: "list", Default: `["blocks"]`, Doc: "\"blocks\", also \"workloads\": each container's /32."},
 		{Name: "ttl_security", Type: "bool", Doc: "GTSM (RFC 5082) between nodes. On where two nodes share a subnet."},

@@ -196,6 +196,8 @@ func (t target) explain(err error) error {
 		return fmt.Errorf("this host does not hold %s", t.local)
 	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
 		return fmt.Errorf("no route to %s, or it does not answer on the link", t.addr)
+	case errors.Is(err, unix.EINVAL): // what the kernel says of a route of that type
+		return fmt.Errorf("the route to %s is a blackhole: it is of a block of this host, and no container has it", t.addr)
 	case errors.As(err, &timed) && timed.Timeout():
 		if t.password != "" {
 			return fmt.Errorf("no answer from %s: MD5 mismatch or wrong address, or it is filtered or down", at)
