@@ -4,7 +4,7 @@
 //	/run/containerd/io.containerd.runtime.v2.task/<namespace>/<id>/init.pid ──▶ /proc/<pid>/ns/net
 //
 // The file stays when the process ends, and its number may be another one's then. So the process has to be a child of the
-// container's own shim, which is the parent of all that runs in a container and of nothing else.
+// container's own shim, which is the parent of all that runs in a container and of nothing else, or a child's child.
 package containerd
 
 import (
@@ -63,15 +63,17 @@ func (r Runtime) Find(container string) (string, error) {
 	if proc == "" {
 		proc = "/proc"
 	}
-	parent, err := parentOf(filepath.Join(proc, strconv.FormatUint(pid, 10), "stat"))
-	if err != nil {
-		return "", fs.ErrNotExist
+	of := strconv.FormatUint(pid, 10)
+	for range 2 { // until the container is made, runc is between them, and nothing tells when it ends
+		if of, err = parentOf(filepath.Join(proc, of, "stat")); err != nil {
+			break
+		}
+		line, err := os.ReadFile(filepath.Join(proc, of, "cmdline"))
+		if err == nil && isShim(strings.Split(string(line), "\x00"), container) {
+			return filepath.Join(proc, strconv.FormatUint(pid, 10), "ns", "net"), nil
+		}
 	}
-	line, err := os.ReadFile(filepath.Join(proc, parent, "cmdline"))
-	if err != nil || !isShim(strings.Split(string(line), "\x00"), container) {
-		return "", fs.ErrNotExist
-	}
-	return filepath.Join(proc, strconv.FormatUint(pid, 10), "ns", "net"), nil
+	return "", fs.ErrNotExist
 }
 
 // parentOf reads the fourth field of /proc/PID/stat. The second is a name in brackets, with any characters in it.

@@ -14,6 +14,8 @@ func TestFind(t *testing.T) {
 	for _, x := range []struct{ name, pid, stat, parent, want string }{
 		{"a child of its shim", "42", "42 (sleep) S 7 42", shim, "42/ns/net"},
 		{"its name has brackets and blanks", "42\n", "42 (a) b (c) S 7 42", shim, "42/ns/net"},
+		{"runc, which makes it, is between them still", "42", "42 (runc:[2:INIT]) S 8 8", shim, "42/ns/net"},
+		{"another's, made by runc", "42", "42 (runc:[2:INIT]) S 8 8", strings.Replace(shim, "web", "web2", 1), ""},
 		{"half written", "", "42 (sleep) S 7 42", shim, ""},
 		{"ended", "42", "", shim, ""},
 		{"the number is another process's", "42", "42 (sshd) S 7 42", "/usr/sbin/sshd\x00-D\x00", ""},
@@ -37,6 +39,9 @@ func TestFind(t *testing.T) {
 				write(filepath.Join(r.proc, "42/stat"), x.stat)
 			}
 			write(filepath.Join(r.proc, "7/cmdline"), x.parent)
+			write(filepath.Join(r.proc, "7/stat"), "7 (shim) S 1 7")
+			write(filepath.Join(r.proc, "8/cmdline"), "runc\x00--root\x00/run/containerd/runc/default\x00create\x00web\x00")
+			write(filepath.Join(r.proc, "8/stat"), "8 (runc) S 7 8")
 			got, err := r.Find("default/web")
 			if x.want == "" {
 				if !errors.Is(err, fs.ErrNotExist) {
