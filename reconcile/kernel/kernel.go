@@ -226,8 +226,9 @@ func (k *Kernel) spread(changes []reconcile.Change, where func(reconcile.Resourc
 
 func (k *Kernel) sendAt(p place, changes []reconcile.Change, which []int, errs []error,
 	encode func(b *batch, p place, c reconcile.Change) error, made func(i int, p place, body []byte), absent []error) {
-	b := &batch{}
-	sent := make([]int, 0, min(len(which), batchMost))
+	most := min(len(which), batchMost)
+	b := &batch{encoder: encoder{make([]byte, 0, 72*most)}, starts: make([]int, 0, most)} // of what there are many, none is longer
+	sent := make([]int, 0, most)
 	for part := range slices.Chunk(which, batchMost) { // as much as goes in one send, so that memory does not grow with the work
 		b.b, b.starts, sent = b.b[:0], b.starts[:0], sent[:0]
 		if p.links.ask != nil {
