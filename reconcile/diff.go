@@ -118,7 +118,7 @@ func (d *differ) plan(order []string) Plan {
 			plan.Changes = append(plan.Changes, Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: p.known.Why})
 			continue
 		}
-		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Why[k], Drift: d.drifted(k) && !torn.meant[k]}
+		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Because(k), Drift: d.drifted(k) && !torn.meant[k]}
 		if _, gone := torn.why[k]; !gone {
 			if h, there := have.Own[k]; there {
 				c.Op, c.Have = Update, h

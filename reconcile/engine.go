@@ -144,7 +144,7 @@ func (e *Engine) PlanAt(ctx context.Context, want *Want, keys []Key, kinds []str
 func (e *Engine) planAt(ctx context.Context, want *Want, amended []Amended, believe bool, keys []Key, kinds []string, before State) (Narrow, error) {
 	n := Narrow{asked: asked{amended: amended}}
 	at := map[string][]Key{}
-	d := differ{want: Want{State: State{}, Why: want.Why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}, before: before}
+	d := differ{want: Want{State: State{}, why: want.why, Stands: want.Stands, Gone: want.Gone, Foreign: want.Foreign}, before: before}
 	look := func(k Key) {
 		if w, wanted := want.State[k]; wanted {
 			d.want.State[k] = w

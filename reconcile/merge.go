@@ -47,7 +47,7 @@ func (w *Want) amend(places []Amended) []Amended {
 		}
 		if p.Want == nil {
 			delete(w.State, p.Key)
-			delete(w.Why, p.Key)
+			delete(w.why, p.Key)
 			continue
 		}
 		w.put(p.Key, p.Want, p.Why)
@@ -101,7 +101,7 @@ func (l *Loop) unmerge(places []Amended) {
 func (l *Loop) Merge(want Want) {
 	places := make([]Amended, 0, len(want.State))
 	for k, r := range want.State {
-		places = append(places, Amended{Key: k, Was: l.want.State[k], Want: r, Why: want.Why[k], Stands: want.Stands[k]})
+		places = append(places, Amended{Key: k, Was: l.want.State[k], Want: r, Why: want.Because(k), Stands: want.Stands[k]})
 	}
 	l.merge(places)
 }

@@ -95,7 +95,6 @@ type Cause struct {
 // Want is a desired state with the reason of each resource.
 type Want struct {
 	State State
-	Why   map[Key]Cause
 
 	// Stands adds to what a resource says itself of what it stands on: a route with a preferred source goes when that
 	// address goes, but does not tell on which link the address is.
@@ -107,6 +106,8 @@ type Want struct {
 	// Foreign is what the facts, not the place itself, show to be in the way of something wanted.
 	Foreign []Holder
 
+	why      map[Key]*Cause      // many share one; see Because
+	last     *Cause              // that of the last Put
 	on       map[Key][]Key       // what stands directly on each footing; see index
 	bearing  map[string]bool     // the kinds of those footings
 	stale    int                 // entries of on that may be over; see amend
@@ -123,10 +124,30 @@ func (w *Want) Put(r Resource, why Cause, stands ...Key) {
 }
 
 func (w *Want) put(k Key, r Resource, why Cause) {
-	if w.State == nil {
-		w.State, w.Why = State{}, map[Key]Cause{}
+	if w.State == nil || w.why == nil {
+		w.Grow(0)
 	}
-	w.State[k], w.Why[k] = r, why
+	if w.last == nil || *w.last != why { // most have that of the one before
+		one := why
+		w.last = &one
+	}
+	w.State[k], w.why[k] = r, w.last
+}
+
+// Grow makes room for n resources in a Want that has none yet.
+func (w *Want) Grow(n int) {
+	if w.State == nil {
+		w.State = make(State, n)
+	}
+	w.why = make(map[Key]*Cause, n)
+}
+
+// Because is why the resource of a key is wanted.
+func (w *Want) Because(k Key) Cause {
+	if why := w.why[k]; why != nil {
+		return *why
+	}
+	return Cause{}
 }
 
 // Stand adds to what the resource of a key stands on. on may be shared by many: the routes of a link.

@@ -269,7 +269,7 @@ func (h *host) before(c *config.Config, node config.Node, now compiled) reconcil
 	}
 	before := make(reconcile.State, len(now.want.State))
 	for k, r := range now.want.State {
-		if k.Kind != object.KindPath && k.Kind != object.KindPeer && k.Kind != object.KindBGP && !fresh[now.want.Why[k].Text] {
+		if k.Kind != object.KindPath && k.Kind != object.KindPeer && k.Kind != object.KindBGP && !fresh[now.want.Because(k).Text] {
 			before[k] = r
 		}
 	}

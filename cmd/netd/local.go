@@ -198,8 +198,8 @@ func (h *host) stateView(ctx context.Context, want reconcile.Want) (stateView, e
 	}
 	v.Because = map[string]string{}
 	for k, r := range have.Own {
-		if w, ok := want.State[k]; ok && w == r && want.Why[k].Text != "" {
-			v.Because[k.String()] = want.Why[k].Text
+		if w, ok := want.State[k]; ok && w == r && want.Because(k).Text != "" {
+			v.Because[k.String()] = want.Because(k).Text
 		}
 	}
 	v.Resources, err = json.Marshal(have.Own)

@@ -89,7 +89,7 @@ func (h *host) published(s workload.Site, was, is object.Endpoint, others bool) 
 		want, err := h.attached(s, e)
 		for k, r := range base.State {
 			if len(e.Ports) > 0 {
-				want.Put(r, base.Why[k], base.Stands[k]...)
+				want.Put(r, base.Because(k), base.Stands[k]...)
 			}
 		}
 		return want, err
@@ -105,7 +105,7 @@ func (h *host) published(s workload.Site, was, is object.Endpoint, others bool) 
 	stays := func(k reconcile.Key) bool { _, common := base.State[k]; return common && others }
 	for k, r := range after.State {
 		if before.State[k] != r {
-			c.want.Put(r, after.Why[k], after.Stands[k]...)
+			c.want.Put(r, after.Because(k), after.Stands[k]...)
 			if !stays(k) {
 				c.keys = append(c.keys, k)
 			}

@@ -26,7 +26,7 @@ func resets(p reconcile.Plan, want reconcile.Want) []string {
 				continue
 			}
 			who := c.Key.Name
-			if why := want.Why[c.Key].Text; why != "" {
+			if why := want.Because(c.Key).Text; why != "" {
 				who += " (" + why + ")"
 			}
 			what := differenceOf(c.Have.(object.Peer), w.(object.Peer))

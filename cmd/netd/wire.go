@@ -26,7 +26,7 @@ func (h *host) Wire(ctx context.Context, s workload.Site, es []object.Endpoint) 
 		}
 		h.kernel.SetEndpoint(e)
 		for k, r := range one.State {
-			want.Put(r, one.Why[k], one.Stands[k]...)
+			want.Put(r, one.Because(k), one.Stands[k]...)
 			of[k] = i
 		}
 	}

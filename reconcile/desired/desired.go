@@ -66,8 +66,7 @@ func (b *builder) compile() (Result, error) {
 		return Result{}, err
 	}
 	b.want.Gone = map[string]string{object.KindRoute: "no node has it"}
-	b.want.State = make(reconcile.State, 64+8*len(c.Nodes))
-	b.want.Why = make(map[reconcile.Key]reconcile.Cause, 64+8*len(c.Nodes))
+	b.want.Grow(64 + 8*len(c.Nodes))
 
 	for _, n := range c.Networks {
 		if err := b.network(n); err != nil {

@@ -103,7 +103,7 @@ peer "tor-b" {
 			var got []string
 			for k, res := range r.Want.State {
 				if route, ok := res.(object.Route); ok && route.In == "" && route.Type == object.Unicast && (route.Dev == "ens33" || route.Hops != "") {
-					got = append(got, k.Name+" "+route.Summary()+" # "+r.Want.Why[k].Text)
+					got = append(got, k.Name+" "+route.Summary()+" # "+r.Want.Because(k).Text)
 				}
 			}
 			slices.Sort(got)

@@ -146,7 +146,7 @@ peer "core" {
 			}
 			amended++
 			put(&is.Want, a)
-			for what, pair := range map[string][2]any{"state": {is.Want.State, now.Want.State}, "reasons": {is.Want.Why, now.Want.Why}, "footings": {is.Want.Stands, now.Want.Stands}, "notes": {is.Notes, now.Notes}} {
+			for what, pair := range map[string][2]any{"state": {is.Want.State, now.Want.State}, "reasons": {reasons(is.Want), reasons(now.Want)}, "footings": {is.Want.Stands, now.Want.Stands}, "notes": {is.Notes, now.Notes}} {
 				if (what == "reasons" || what == "notes") && seed%2 == 1 { // who may have given what is held is guessed anew by each Compile
 					continue
 				}
@@ -165,12 +165,19 @@ peer "core" {
 func put(w *reconcile.Want, a reconcile.Amendment) {
 	for _, p := range a.Places {
 		delete(w.State, p.Key)
-		delete(w.Why, p.Key)
 		delete(w.Stands, p.Key)
 		if p.Want != nil {
 			w.Put(p.Want, p.Why, p.Stands...)
 		}
 	}
+}
+
+func reasons(w reconcile.Want) map[reconcile.Key]reconcile.Cause {
+	out := map[reconcile.Key]reconcile.Cause{}
+	for k := range w.State {
+		out[k] = w.Because(k)
+	}
+	return out
 }
 
 // differ is what a has that b has not, of two maps by key.

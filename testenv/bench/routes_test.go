@@ -51,7 +51,8 @@ func engine(dir string) (*reconcile.Engine, func(), error) {
 }
 
 func wantRoutes(n int) reconcile.Want {
-	want := reconcile.Want{State: make(reconcile.State, n), Why: make(map[reconcile.Key]reconcile.Cause, n)}
+	want := reconcile.Want{}
+	want.Grow(n)
 	why := reconcile.Cause{Text: "peer tor"}
 	for i := range n {
 		want.Put(object.Route{Dst: destination(i), Table: object.MainTable, Type: object.Unicast, Via: gateway, Dev: "ens33"}, why)
