@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -9,8 +10,12 @@ import (
 )
 
 // hangUp shuts the connections with an address down, so that whoever reads them finds their end. The sockets are gobgp's,
-// which accepted them itself and gives none away; a process may look at its own descriptors.
+// which accepted them itself and gives none away; a process may look at its own descriptors. A link-local address is one on its link.
 func hangUp(addr netip.Addr) (found bool) {
+	var link uint32
+	if i, err := net.InterfaceByName(addr.Zone()); err == nil {
+		link = uint32(i.Index)
+	}
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return false
@@ -24,12 +29,20 @@ func hangUp(addr netip.Addr) (found bool) {
 		if err != nil {
 			continue
 		}
-		if sa, err := unix.Getpeername(fd); err == nil && peerAddr(sa) == addr.WithZone("") {
+		if sa, err := unix.Getpeername(fd); err == nil && peerAddr(sa) == addr.WithZone("") && (link == 0 || link == linkOf(sa)) {
 			found = unix.Shutdown(fd, unix.SHUT_RDWR) == nil || found
 		}
 		_ = unix.Close(fd)
 	}
 	return found
+}
+
+// linkOf is the index of the link that an address is one on, 0 for others.
+func linkOf(sa unix.Sockaddr) uint32 {
+	if sa, ok := sa.(*unix.SockaddrInet6); ok {
+		return sa.ZoneId
+	}
+	return 0
 }
 
 func peerAddr(sa unix.Sockaddr) netip.Addr {
