@@ -41,7 +41,9 @@ func counting(t *testing.T) (s *sessions, l *gobgpLog, logged func() []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		s.list.Lock()
 		s.bgp.Stop()
+		s.list.Unlock()
 		cancel()
 		s.close()
 	})

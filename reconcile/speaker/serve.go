@@ -142,7 +142,11 @@ type process struct {
 // stop closes all sessions with a CEASE.
 func (p *process) stop(ctx context.Context) error {
 	done := make(chan error, 1)
-	go func() { done <- p.sessions.bgp.StopBgp(ctx, &api.StopBgpRequest{}) }() // it takes no context: it ends with the process
+	go func() { // it takes no context: it ends with the process
+		p.sessions.list.Lock() // who looks at gobgp's neighbours looks at a map
+		defer p.sessions.list.Unlock()
+		done <- p.sessions.bgp.StopBgp(ctx, &api.StopBgpRequest{})
+	}()
 	select {
 	case err := <-done:
 		return err

@@ -6,7 +6,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	api "github.com/osrg/gobgp/v3/api"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,4 +31,21 @@ func TestStopOfOneThatHangs(t *testing.T) {
 		t.Errorf("stopping it: %q, %v", note, err)
 	}
 	<-h.process.Done
+}
+
+// TestStopWhileCounting: no neighbour is taken out of gobgp's table while somebody looks at it, not even at the end: Go ends a process that does so.
+func TestStopWhileCounting(t *testing.T) {
+	s, _, _ := counting(t)
+	s.order(t, &api.AddPeerRequest{Peer: countedPeer()})
+	p := &process{sessions: s}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	s.list.Lock()
+	err := p.stop(ctx)
+	if s.look(mustAddr(countAddr)) == nil || err == nil {
+		t.Errorf("the neighbour is taken out meanwhile: %v", err)
+	}
+	s.list.Unlock()
+	for s.look(mustAddr(countAddr)) != nil && wait(t.Context(), time.Millisecond) == nil { // the stop that was given up comes to its end
+	}
 }

@@ -77,7 +77,9 @@ func TestTTLs(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		s.list.Lock()
 		s.bgp.Stop()
+		s.list.Unlock()
 		cancel()
 		s.close()
 	})
