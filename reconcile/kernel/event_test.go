@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,10 +11,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"netd/config"
 	"netd/reconcile"
@@ -285,5 +288,55 @@ func TestOwnEventsAreNoNews(t *testing.T) {
 		if port <= 1<<22 || port >= 1<<31 {
 			t.Errorf("netd writes from %d, an address that the kernel may give to somebody in a container, whose events would be nobody's", port)
 		}
+	}
+}
+
+// TestContainersSeeNoOwnAddress: by the addresses that netd writes from the kernel is told not to deliver events, of whatever namespace
+// (watch.Kernel). Who sees one in a container may give it to a socket there and hide by it what it does.
+func TestContainersSeeNoOwnAddress(t *testing.T) {
+	h := newHost(t, config.ModeVXLAN)
+	fd := -1
+	if err := h.box.Do(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: ^uint32(0)})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	h.converge()
+	veths, err := h.k.Veths([]object.Place{"file/nginx-master"})
+	if err != nil || len(veths) != 1 {
+		t.Fatalf("%v, %v", veths, err)
+	}
+	if err := h.k.RemoveVeths(veths); err != nil {
+		t.Fatal(err)
+	}
+	h.converge()
+	if _, _, err := h.engine.Converge(context.Background(), reconcile.Want{}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	types := map[uint16]int{}
+	for b := make([]byte, 1<<16); ; {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms, err := syscall.ParseNetlinkMessage(b[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms {
+			if types[m.Header.Type]++; slices.Contains(h.k.PortIDs(), m.Header.Pid) {
+				t.Errorf("a message of type %d tells of %d", m.Header.Type, m.Header.Pid)
+			}
+		}
+	}
+	if types[unix.RTM_NEWLINK] == 0 || types[unix.RTM_DELLINK] != 2 || types[unix.RTM_NEWROUTE] == 0 {
+		t.Errorf("events by type: %v", types)
 	}
 }

@@ -61,7 +61,9 @@ func (k *Kernel) Close() {
 	}
 }
 
-// PortIDs are the netlink addresses that this Kernel writes from: events that carry one are its own doing.
+// PortIDs are the netlink addresses that this Kernel writes from: events that carry one are its own doing. What it writes from them shows
+// in containers without them: events of links carry them only if a request has NLM_F_ECHO, and what is inside a container is written by
+// a socket there.
 func (k *Kernel) PortIDs() []uint32 {
 	ids := []uint32{k.c.portid(), k.nft.portid()}
 	for _, c := range k.away {

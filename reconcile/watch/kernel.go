@@ -29,7 +29,7 @@ const factsAfter = 100 * time.Millisecond
 
 // Kernel pokes whenever an object that concerns netd may have been changed by someone else.
 type Kernel struct {
-	Own      []uint32                      // netlink addresses of netd's own writers, whose events are not news
+	Own      []uint32                      // netlink addresses of netd's own writers, in no namespace anyone else's: their events are not news
 	Wants    func(reconcile.Key) bool      // whether something is wanted in a place
 	Bears    func(reconcile.Key) bool      // whether something that is wanted stands on what is in a place
 	Leads    func(netip.Prefix) bool       // whether a next hop that is on no link is in a prefix; nil: there is none
@@ -138,20 +138,21 @@ func (k Kernel) openRoutes() (int, error) {
 }
 
 // filter has a subscription delivered what others caused, only of one type where that is given: 100,000 routes of netd's own are as many
-// events. Nobody in another namespace has its writers' addresses (kernel.Kernel.PortIDs). Where it fails the subscription is closed.
+// events. A filter does not learn of which namespace an event is, but nobody in another one knows the writers' addresses, to take them
+// there (kernel.Kernel.PortIDs). Where it fails the subscription is closed.
 //
 // A socket filter (classic BPF) loads a message's fields as if they were big-endian.
 func (k Kernel) filter(fd int, only uint16) error {
 	var code []unix.SockFilter
-	drop := len(k.Own) + 2 // how far it is from the first comparison of addresses
+	drop := len(k.Own) + 2 // where the last instruction is, which drops a message, counted from the load of its address
 	if only != 0 {
 		code = append(code, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(native.AppendUint16(nil, only))), Jf: uint8(drop)})
 	}
 	code = append(code, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}) // nlmsg_pid
 	for i, port := range k.Own {
-		k := binary.BigEndian.Uint32(native.AppendUint32(nil, port))
-		code = append(code, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: uint8(drop - 2 - i)})
+		own := binary.BigEndian.Uint32(native.AppendUint32(nil, port))
+		code = append(code, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: own, Jt: uint8(drop - 2 - i)})
 	}
 	code = append(code, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
 	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
