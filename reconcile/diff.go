@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"iter"
 	"maps"
-	"net/netip"
 	"slices"
 )
 
@@ -89,7 +88,7 @@ func (d *differ) plan(order []string) Plan {
 	plan.Changes = make([]Change, 0, 2*len(torn.resources)+len(create)+len(update)+len(leftover))
 	for _, p := range d.reversed(torn.resources) {
 		k := p.Key
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(k) && !torn.meant[k]})
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Teardown, Key: k, Have: p.r, Because: torn.why[k], Drift: d.drifted(p) && !torn.meant[k]})
 		if w, wanted := want.State[k]; wanted && !d.left[k] {
 			create = append(create, placed{Key: k, r: w})
 		}
@@ -111,14 +110,14 @@ func (d *differ) plan(order []string) Plan {
 		for _, h := range room[k] {
 			if _, gone := torn.why[h.Key]; !gone {
 				torn.why[h.Key] = Cause{Text: "makes room for " + k.Name}
-				plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Build, Key: h.Key, Have: h.r, Because: torn.why[h.Key], Drift: d.drifted(h.Key)})
+				plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Build, Key: h.Key, Have: h.r, Because: torn.why[h.Key], Drift: d.drifted(h)})
 			}
 		}
 		if p.known != nil {
 			plan.Changes = append(plan.Changes, Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: p.known.Why})
 			continue
 		}
-		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Because(k), Drift: d.drifted(k) && !torn.meant[k]}
+		c := Change{Op: Create, Phase: Build, Key: k, Want: p.r, Because: want.Because(k), Drift: d.drifted(p) && !torn.meant[k]}
 		if _, gone := torn.why[k]; !gone {
 			if h, there := have.Own[k]; there {
 				c.Op, c.Have = Update, h
@@ -135,7 +134,7 @@ func (d *differ) plan(order []string) Plan {
 			continue
 		}
 		why := cmp.Or(along[k].why, want.Gone[k.Kind], "not in the configuration")
-		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: p.known == nil && d.drifted(k) && along[k].why == ""})
+		plan.Changes = append(plan.Changes, Change{Op: Delete, Phase: Leftover, Key: k, Have: p.r, Because: Cause{Text: why}, Drift: d.drifted(p) && along[k].why == ""})
 	}
 	return plan
 }
@@ -190,89 +189,6 @@ func (d *differ) alongside(leftover []placed) map[Key]goes {
 	return along
 }
 
-// inTheWay is what keeps something that is to be made from being there until it is gone: leftover, or replaced itself. By the
-// key of what is to be made.
-func (d *differ) inTheWay(create, replace, leftover []placed) map[Key]placed {
-	var room map[Key]placed // what goes, by what it claims
-	for _, going := range [][]placed{replace, leftover} {
-		for _, p := range going {
-			if what, ok := claims(p.r); ok {
-				if room == nil {
-					room = map[Key]placed{}
-				}
-				room[what] = p
-			}
-		}
-	}
-	if room == nil {
-		return nil
-	}
-	found := map[Key]placed{}
-	for _, making := range [][]placed{create, replace} {
-		for _, p := range making {
-			w := p.r
-			if p.known == nil {
-				w = d.want.State[p.Key]
-			}
-			if what, ok := claims(w); ok {
-				if holder, taken := room[what]; taken && holder.Key != p.Key {
-					found[p.Key] = holder
-				}
-			}
-		}
-	}
-	return found
-}
-
-func claims(r Resource) (what Key, ok bool) {
-	if s, sole := r.(Sole); sole {
-		return s.Claims()
-	}
-	return what, false
-}
-
-// makeRoom finds, for each resource that is to come, those that are to go and hold a part of its span.
-func makeRoom(create, leftover []placed) map[Key][]placed {
-	type held struct {
-		placed
-		first, last netip.Addr
-	}
-	var spans map[Key][]held
-	for _, p := range leftover {
-		if s, ok := p.r.(Spanner); ok {
-			if group, first, last, ok := s.Span(); ok {
-				if spans == nil {
-					spans = map[Key][]held{}
-				}
-				spans[group] = append(spans[group], held{p, first, last})
-			}
-		}
-	}
-	if spans == nil {
-		return nil
-	}
-	for _, s := range spans { // the spans that are there do not overlap: in the order of their beginnings they are in that of their ends
-		slices.SortFunc(s, func(a, b held) int { return a.first.Compare(b.first) })
-	}
-	room := map[Key][]placed{}
-	for _, p := range create {
-		s, ok := p.r.(Spanner)
-		if !ok {
-			continue
-		}
-		group, first, last, ok := s.Span()
-		if !ok {
-			continue
-		}
-		in := spans[group]
-		i, _ := slices.BinarySearchFunc(in, first, func(h held, first netip.Addr) int { return h.last.Compare(first) })
-		for ; i < len(in) && in[i].first.Compare(last) <= 0; i++ {
-			room[p.Key] = append(room[p.Key], in[i].placed)
-		}
-	}
-	return room
-}
-
 // placed is a resource with its key, which costs a string each time that it is asked for.
 type placed struct {
 	Key
@@ -287,19 +203,21 @@ type differ struct {
 	rank   map[string]int
 	left   map[Key]bool // left out: in conflict, or standing on what is
 
-	known []*Amended // of what was amended: what is there is known without a look, and is nothing or not wanted any more
-	was   State      // of what was amended and looked at: what was wanted before; the rest is wanted as before
+	// What was amended is in one of two: known without a look at the host, or looked at, of which was is what was wanted before.
+	// All the rest is wanted as it was before.
+	known []*Amended // either Was is nil: Want is created; or Want is nil: Was is deleted
+	was   State
 }
 
-// drifted reports whether what is wanted at k was wanted before too, so that the difference was made by someone else.
-func (d *differ) drifted(k Key) bool {
-	if d.before == nil {
+// drifted reports whether what is wanted in a place was wanted before too, so that the difference was made by someone else.
+func (d *differ) drifted(p placed) bool {
+	if d.before == nil || p.known != nil {
 		return false
 	}
-	if was, amended := d.was[k]; amended {
-		return was == d.want.State[k]
+	if was, amended := d.was[p.Key]; amended {
+		return was == d.want.State[p.Key]
 	}
-	return d.before[k] == d.want.State[k]
+	return d.before[p.Key] == d.want.State[p.Key]
 }
 
 // wanted yields what is wanted.
@@ -431,7 +349,7 @@ func (d *differ) closure(replace []placed, inTheWay map[Key]placed) closure {
 	})
 	var meant []Key
 	for _, p := range roots {
-		if !d.drifted(p.Key) {
+		if !d.drifted(p) {
 			meant = append(meant, p.Key)
 		}
 	}

@@ -114,7 +114,7 @@ func (a *asked) has(k Key) bool {
 		return true
 	}
 	if a.set == nil {
-		kind := false // most ask for what thousands of another kind stand on
+		kind := false // most ask about a link on which thousands of routes stand, and no set of the routes is needed for that
 		for i := range a.amended {
 			kind = kind || a.amended[i].Key.Kind == k.Kind
 		}

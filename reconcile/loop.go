@@ -289,12 +289,12 @@ func (l *Loop) lead(ctx context.Context, poke Poke, want Want, began time.Time, 
 		believed = amended
 	}
 	taken, _ := l.carryOut(ctx, Report{Why: "event", Plan: n.Plan}, poke.By, began, believed, func(changed []Key) (Plan, error) {
-		keys, kinds := poke.Keys, poke.Kinds
+		keys, kinds := slices.Clip(poke.Keys), poke.Kinds
 		if believe {
-			keys, kinds = changed, nil // what did not change was not wanted otherwise, or was looked at
+			keys, kinds = changed, nil // where nothing was changed, a look found all as it is wanted
 		} else {
 			for _, p := range amended {
-				keys = append(slices.Clip(keys), p.Key)
+				keys = append(keys, p.Key)
 			}
 		}
 		if len(keys)+len(kinds) == 0 {
