@@ -19,7 +19,9 @@ import (
 // limit before that UPDATE is looked at, so that not one prefix more is taken than gobgp itself would take; then the
 // neighbour is counted, and where it is far from its limit it goes on without.
 //
-// gobgp tells of each UPDATE in its log alone, at the level "debug" and in the goroutine that takes it. Its limits are reached as expect's
+// gobgp tells of each UPDATE in its log alone, at the level "debug" and in the goroutine that takes it, before it does anything else with it.
+// At that level it tells of each prefix as well, which was a sixth of what it allocates: so once it has told of the UPDATE, the level is another
+// until it has done with it (Observe). Its limits are reached as expect's
 // fields are. TestMaxPrefixes and TestCount fail where a version of gobgp has neither.
 
 // limits are those of the neighbours of which gobgp need not have one all the time.
@@ -27,7 +29,11 @@ type limits struct {
 	mu   sync.Mutex
 	of   map[string]*limit // by address as gobgp writes it
 	some atomic.Bool       // there is one: only then gobgp tells of UPDATEs, which costs it something
+	told atomic.Bool       // it has, of the one that it takes
 }
+
+// listen reports whether gobgp is to tell of an UPDATE.
+func (x *limits) listen() bool { return x.some.Load() && !x.told.Load() }
 
 // set keeps the limit of a neighbour, or none where l is nil. x.mu is held.
 func (x *limits) set(address string, l *limit) {
@@ -170,6 +176,7 @@ func (s *sessions) arm(address string, l *limit, armed bool) {
 
 // announced hears of an UPDATE that gobgp is about to take, in the goroutine that takes it, where gobgp holds no lock.
 func (s *sessions) announced(f gobgplog.Fields) {
+	s.limits.told.Store(true)
 	address, _ := f["Key"].(string)
 	s.limits.mu.Lock()
 	defer s.limits.mu.Unlock()

@@ -34,7 +34,7 @@ func counting(t *testing.T) (s *sessions, l *gobgpLog, logged func() []string) {
 		lines = append(lines, fmt.Sprint(level, " ", msg, " ", fields))
 		t.Log(level, msg, fields)
 	}, nil)
-	l = &gobgpLog{log: s.log, update: s.announced, state: s.changesState, limited: s.limits.some.Load, heard: func(netip.Addr, string, remedy) {}}
+	l = &gobgpLog{log: s.log, update: s.announced, state: s.changesState, limited: s.limits.listen, heard: func(netip.Addr, string, remedy) {}}
 	s.bgp = server.NewBgpServer(server.LoggerOption(l))
 	go s.bgp.Serve()
 	if err := s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: 64512, RouterId: "192.0.2.2", ListenPort: -1}}); err != nil {
@@ -157,6 +157,14 @@ func TestCountOtherClients(t *testing.T) {
 		s.order(t, &api.AddPeerRequest{Peer: countedPeer(&api.PrefixLimit{Family: ipv4, MaxPrefixes: 10})})
 		if l.GetLevel() != gobgplog.DebugLevel {
 			t.Error("gobgp tells of no UPDATE where a neighbour has a limit")
+		}
+		announce(l, 1)
+		if l.GetLevel() == gobgplog.DebugLevel {
+			t.Error("once it has told of an UPDATE gobgp tells of each prefix in it")
+		}
+		s.Observe(server.FSMMessage, 0, 0)
+		if l.GetLevel() != gobgplog.DebugLevel {
+			t.Error("gobgp does not tell of the next UPDATE")
 		}
 		s.order(t, &api.StopBgpRequest{})
 		if l.GetLevel() == gobgplog.DebugLevel || len(s.limits.of) != 0 {

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +98,29 @@ protocol bgp netd {
 	if took := time.Since(began); took > long*3/4 {
 		t.Errorf("with the higher limit it was back after %s: the pause was waited for", took)
 	}
+}
+
+// TestMaxPrefixesAtOnce: each UPDATE counts, also where many of one prefix each come at once.
+func TestMaxPrefixesAtOnce(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	p := h.outsider(far, 65101)
+	p.MaxPrefixes = 50
+	w.Put(p, reconcile.Cause{})
+	h.converge(w)
+	r := h.session(far, router.Open{ASN: 65101})
+	tells := func(n int) {
+		var updates []byte
+		for i := range n {
+			updates = append(updates, router.Announce(far.addr, []uint32{65101}, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 30, byte(i), 0}), 24))...)
+		}
+		_, _ = r.Write(updates)
+	}
+	tells(50)
+	h.wait("as many as it may tell", func() bool { return len(h.client.Snapshot().Paths) == 50 })
+	tells(51) // the same again is no more
+	h.wait("the session closed", func() bool { return strings.Contains(h.says(far.addr), "max_prefixes: it told more than 50 prefixes") })
 }

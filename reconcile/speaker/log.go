@@ -69,7 +69,7 @@ func (l *gobgpLog) Debug(msg string, f gobgplog.Fields) {
 	}
 }
 
-// GetLevel is asked for at each path and neighbour, and "debug" has gobgp tell more than UPDATEs: none of it where nobody hears it.
+// GetLevel is asked for at each path and neighbour, and "debug" has gobgp tell more than UPDATEs: none of it once that is told.
 func (l *gobgpLog) GetLevel() gobgplog.LogLevel {
 	if l.limited() {
 		return gobgplog.DebugLevel

@@ -55,7 +55,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		server.GrpcListenAddress("unix://"+apiSocket),
 		server.GrpcOption([]grpc.ServerOption{grpc.UnaryInterceptor(p.sessions.unary), grpc.StreamInterceptor(p.sessions.stream)}),
 		server.TimingHookOption(p.sessions),
-		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, update: p.sessions.announced, state: p.sessions.changesState, limited: p.sessions.limits.some.Load, heard: func(peer netip.Addr, words string, then remedy) {
+		server.LoggerOption(&gobgpLog{log: logger, fatal: fatal, update: p.sessions.announced, state: p.sessions.changesState, limited: p.sessions.limits.listen, heard: func(peer netip.Addr, words string, then remedy) {
 			p.sessions.failed(peer, words, true)
 			if then != none {
 				select { // gobgp holds a lock of its own here: this must not wait

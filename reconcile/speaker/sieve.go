@@ -160,7 +160,10 @@ func (v *sieve) session(conf *oc.Neighbor) {
 }
 
 // Observe is called by gobgp in its one goroutine when it has done what there was to do, before it does anything else.
-func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) { s.takeOver() }
+func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) {
+	s.limits.told.Store(false)
+	s.takeOver()
+}
 
 // connOf is where gobgp keeps the connection of a neighbour. It is reached as expect's fields are.
 func connOf(s *server.BgpServer, address string) (*net.Conn, error) {
