@@ -1,49 +1,57 @@
 package speaker
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"reflect"
+	"unsafe"
 
-	"github.com/eapache/channels"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
-// gobgp's WatchEvent makes a protobuf message of each path, which is read again on the other side of a function call: with the garbage of that
-// it was a third of the work of 100,000 prefixes. It keeps its events in a queue of a public type, though, and what it puts there of the best
-// paths has public fields and methods; only the types' names are private. So the queue is exchanged for one that is read here: the best paths
-// are taken from it as they are, everything else goes on into gobgp's own queue and to WatchEvent, one at a time, so that the order stays.
+// gobgp's WatchEvent tells of each path by a queue and a protobuf message, which is read again on the other side of a function call: with the
+// garbage of that it was a third of the work of 100,000 prefixes, and the queue alone a tenth. Before it queues an event, though, it asks the
+// watcher's filter of that kind whether to, in its one goroutine; what it shows it has public fields and methods, and only the types' names are
+// private. So a filter is put in that reads the best paths as they are and has none of them queued. They are in the rib when gobgp has done
+// what there was to do (Observe), and before it queues what is none of them, so that the order stays.
 //
 // Fields are found by their names and types, and an error says which is missing: TestBest fails where a version of gobgp has them elsewhere.
 
-// divert exchanges the queue of gobgp's only watcher. No request may be made of gobgp meanwhile, and the watcher must have delivered something:
-// its own goroutine has looked for its queue then.
-func divert(s *server.BgpServer) (events, others *channels.InfiniteChannel, err error) {
+// overhear has filters asked for each event of gobgp's only watcher, by kind. No request may be made of gobgp meanwhile.
+func overhear(s *server.BgpServer, filters map[string]func(event any) bool) error {
+	lacks := func(what string) error {
+		return fmt.Errorf("following gobgp's best paths: this version of it has no %s", what)
+	}
 	watchers := reflect.ValueOf(s).Elem().FieldByName("watcherMap")
-	if !watchers.IsValid() || watchers.Kind() != reflect.Map {
-		return nil, nil, fmt.Errorf("following gobgp's best paths: this version of it has no watcherMap")
+	if !watchers.IsValid() || watchers.Kind() != reflect.Map || watchers.Type().Key().Kind() != reflect.String {
+		return lacks("watcherMap")
 	}
-	var only reflect.Value
-	for _, list := range watchers.Seq2() {
-		if list.Kind() != reflect.Slice || list.Len() != 1 || list.Index(0).Kind() != reflect.Pointer || only.IsValid() && list.Index(0).Pointer() != only.Pointer() {
-			return nil, nil, fmt.Errorf("following gobgp's best paths: its watcherMap holds others than the one watcher")
+	for kind := range filters {
+		list := watchers.MapIndex(reflect.ValueOf(kind).Convert(watchers.Type().Key()))
+		if !list.IsValid() {
+			return fmt.Errorf("following gobgp's best paths: nobody watches its %s", kind)
 		}
-		only = list.Index(0)
+		if list.Kind() != reflect.Slice || list.Len() != 1 || list.Index(0).Kind() != reflect.Pointer {
+			return fmt.Errorf("following gobgp's best paths: its watcherMap holds others than the one watcher")
+		}
+		at := list.Index(0).Elem().FieldByName("filters")
+		if !at.IsValid() || at.Kind() != reflect.Map || at.IsNil() || at.Type().Key() != watchers.Type().Key() {
+			return lacks("watcher.filters")
+		}
+		f := at.Type().Elem()
+		if f.Kind() != reflect.Func || f.NumIn() != 1 || f.In(0).Kind() != reflect.Interface || f.In(0).NumMethod() != 0 || f.NumOut() != 1 || f.Out(0).Kind() != reflect.Bool {
+			return lacks("watcher.filters of that kind")
+		}
 	}
-	if !only.IsValid() {
-		return nil, nil, fmt.Errorf("following gobgp's best paths: nobody watches")
+	for kind, filter := range filters {
+		key := reflect.ValueOf(kind).Convert(watchers.Type().Key())
+		at := watchers.MapIndex(key).Index(0).Elem().FieldByName("filters")
+		at = reflect.NewAt(at.Type(), at.Addr().UnsafePointer()).Elem()
+		at.SetMapIndex(key, reflect.NewAt(at.Type().Elem(), reflect.ValueOf(&filter).UnsafePointer()).Elem()) // an event is an interface of any name
 	}
-	queue := only.Elem().FieldByName("ch")
-	if !queue.IsValid() || queue.Type() != reflect.TypeFor[*channels.InfiniteChannel]() {
-		return nil, nil, fmt.Errorf("following gobgp's best paths: this version of it has no watcher.ch")
-	}
-	events = channels.NewInfiniteChannel()
-	at := (**channels.InfiniteChannel)(queue.Addr().UnsafePointer())
-	others, *at = *at, events
-	return events, others, nil
+	return nil
 }
 
 // gobgpPath is what is asked of gobgp's paths.
@@ -55,85 +63,102 @@ type gobgpPath interface {
 
 // best reads gobgp's events of best paths.
 type best struct {
-	event reflect.Type // of those
-	lists [2]int       // fields: all the ways of each prefix; one of each, where gobgp is not to have several
-	path  reflect.Type
-	gone  int // fields and methods of a path: it is a withdrawal
-	from  int // who told it
-	addr  int // field of that: the address
+	event  reflect.Type
+	lists  [2]uintptr // where one has all the ways of each prefix, and one of each, where gobgp is not to have several
+	path   reflect.Type
+	gone   uintptr // where a path has that it is a withdrawal
+	source func(path unsafe.Pointer) unsafe.Pointer
+	addr   uintptr // where a source has its address
 
-	source reflect.Value // the last neighbour, and
-	told   netip.Addr    // its address
+	last   unsafe.Pointer // source, and
+	told   netip.Addr     // its address
 	asPath *bgp.PathAttributeAsPath
 	first  uint32
 }
 
-// learn notes where gobgp has what of an event's type. ok is false where it is none of best paths.
-func (b *best) learn(event reflect.Type) (ok bool, err error) {
-	if event.Kind() != reflect.Pointer || event.Elem().Name() != "watchEventBestPath" {
-		return false, nil
+// learn notes where gobgp has what of an event's type.
+func (b *best) learn(event reflect.Type) error {
+	lacks := func(what string) error {
+		return fmt.Errorf("following gobgp's best paths: this version of it has no %s", what)
 	}
-	lacks := func(what string) (bool, error) {
-		return false, fmt.Errorf("following gobgp's best paths: this version of it has no %s", what)
+	if event.Kind() != reflect.Pointer || event.Elem().Kind() != reflect.Struct {
+		return lacks("watchEventBestPath")
 	}
 	several, ok := event.Elem().FieldByName("MultiPathList")
 	if !ok || several.Type.Kind() != reflect.Slice || several.Type.Elem().Kind() != reflect.Slice {
 		return lacks("MultiPathList")
 	}
 	one, ok := event.Elem().FieldByName("PathList")
-	if !ok || one.Type != several.Type.Elem() || !one.Type.Elem().Implements(reflect.TypeFor[gobgpPath]()) {
+	if !ok || one.Type != several.Type.Elem() || one.Type.Elem().Kind() != reflect.Pointer || !one.Type.Elem().Implements(reflect.TypeFor[gobgpPath]()) {
 		return lacks("PathList")
 	}
-	b.path = one.Type.Elem()
-	gone, ok := b.path.Elem().FieldByName("IsWithdraw")
+	path := one.Type.Elem()
+	gone, ok := path.Elem().FieldByName("IsWithdraw")
 	if !ok || gone.Type.Kind() != reflect.Bool {
 		return lacks("Path.IsWithdraw")
 	}
-	from, ok := b.path.MethodByName("GetSource")
-	if !ok || from.Type.NumIn() != 1 || from.Type.NumOut() != 1 || from.Type.Out(0).Kind() != reflect.Pointer {
+	source, ok := path.MethodByName("GetSource")
+	if !ok || source.Type.NumIn() != 1 || source.Type.NumOut() != 1 || source.Type.Out(0).Kind() != reflect.Pointer || source.Type.Out(0).Elem().Kind() != reflect.Struct {
 		return lacks("Path.GetSource")
 	}
-	addr, ok := from.Type.Out(0).Elem().FieldByName("Address")
+	addr, ok := source.Type.Out(0).Elem().FieldByName("Address")
 	if !ok || addr.Type != reflect.TypeFor[net.IP]() {
 		return lacks("PeerInfo.Address")
 	}
-	b.event, b.lists, b.gone, b.from, b.addr = event, [2]int{several.Index[0], one.Index[0]}, gone.Index[0], from.Index, addr.Index[0]
-	return true, nil
+	call := reflect.New(source.Type) // of a pointer to a pointer, whatever they are called: reflection would cost more than all the rest
+	call.Elem().Set(source.Func)
+	b.source = *(*func(unsafe.Pointer) unsafe.Pointer)(call.UnsafePointer())
+	b.lists, b.path, b.gone, b.addr = [2]uintptr{several.Offset, one.Offset}, path, gone.Offset, addr.Offset
+	b.event = event
+	return nil
 }
 
-// read gives the paths of an event to take, in gobgp's order: the ways to a prefix follow each other. ok is false where the event
-// is none of best paths.
-func (b *best) read(event any, take func(netip.Prefix, hop, bool, error)) (ok bool, err error) {
+// news is one way to a prefix, or that it is gone.
+type news struct {
+	at   packed
+	hop  hop
+	gone bool
+	more bool // it is another way to the prefix of the one before
+}
+
+// read appends the ways that an event tells, in gobgp's order. Paths that cannot be read are told to unread.
+func (b *best) read(event any, ways []news, unread func(error)) ([]news, error) {
 	v := reflect.ValueOf(event)
-	if b.event == nil {
-		if ok, err := b.learn(v.Type()); !ok {
-			return false, err
-		}
-	}
 	if v.Type() != b.event {
-		return false, nil
-	}
-	each := func(list reflect.Value) {
-		for i := range list.Len() {
-			if p := list.Index(i); !p.IsNil() { // a prefix of which the best path stays
-				prefix, h, err := b.readPath(p)
-				take(prefix, h, p.Elem().Field(b.gone).Bool(), err)
-			}
+		if err := b.learn(v.Type()); err != nil {
+			return ways, err
 		}
 	}
-	if several := v.Elem().Field(b.lists[0]); several.Len() > 0 {
-		for i := range several.Len() {
-			each(several.Index(i))
+	if several := *(*[][]unsafe.Pointer)(unsafe.Add(v.UnsafePointer(), b.lists[0])); len(several) > 0 {
+		for _, list := range several {
+			ways = b.readList(list, ways, unread)
 		}
-	} else {
-		each(v.Elem().Field(b.lists[1]))
+		return ways, nil
 	}
-	return true, nil
+	return b.readList(*(*[]unsafe.Pointer)(unsafe.Add(v.UnsafePointer(), b.lists[1])), ways, unread), nil
+}
+
+func (b *best) readList(list []unsafe.Pointer, ways []news, unread func(error)) []news {
+	first := len(ways)
+	for _, p := range list {
+		if p == nil { // a prefix of which the best path stays
+			continue
+		}
+		w, err := b.readPath(p)
+		if err != nil {
+			unread(err)
+			continue
+		}
+		w.more = len(ways) > first && ways[len(ways)-1].at == w.at
+		ways = append(ways, w)
+	}
+	return ways
 }
 
 // readPath reads the prefix, the next hop, the first AS and the sender of a path. A withdrawal has the prefix and the sender.
-func (b *best) readPath(v reflect.Value) (prefix netip.Prefix, h hop, err error) {
-	p := v.Interface().(gobgpPath)
+func (b *best) readPath(at unsafe.Pointer) (w news, err error) {
+	var prefix netip.Prefix
+	p := reflect.NewAt(b.path.Elem(), at).Interface().(gobgpPath)
 	switch n := p.GetNlri().(type) {
 	case *bgp.IPAddrPrefix:
 		prefix, err = prefixOf(n.Prefix.To4(), n.Length)
@@ -143,11 +168,15 @@ func (b *best) readPath(v reflect.Value) (prefix netip.Prefix, h hop, err error)
 		err = fmt.Errorf("reading a prefix: %s is none of IPv4 or IPv6", n)
 	}
 	if err != nil {
-		return prefix, h, err
+		return w, err
 	}
-	h.peer = b.sender(p, v)
-	if v.Elem().Field(b.gone).Bool() {
-		return prefix, h, nil
+	w.at, w.gone = pack(prefix), *(*bool)(unsafe.Add(at, b.gone))
+	h := &w.hop
+	if !p.IsLocal() {
+		h.peer = b.sender(at)
+	}
+	if w.gone {
+		return w, nil
 	}
 	for _, a := range p.GetPathAttrs() {
 		switch a := a.(type) {
@@ -163,20 +192,16 @@ func (b *best) readPath(v reflect.Value) (prefix netip.Prefix, h hop, err error)
 		}
 	}
 	if !h.nextHop.IsValid() {
-		return prefix, h, fmt.Errorf("%s has no next hop", prefix)
+		return w, fmt.Errorf("%s has no next hop", prefix)
 	}
-	h.nextHop = soleNextHop(h)
-	return prefix, h, nil
+	h.nextHop = soleNextHop(*h)
+	return w, nil
 }
 
-// sender is who told a path, invalid where it is this host's own.
-func (b *best) sender(p gobgpPath, v reflect.Value) netip.Addr {
-	if p.IsLocal() {
-		return netip.Addr{}
-	}
-	source := v.Method(b.from).Call(nil)[0]
-	if !b.source.IsValid() || source.Pointer() != b.source.Pointer() { // it is kept, so that no other can come to its place
-		b.source, b.told = source, addrOf(source.Elem().Field(b.addr).Bytes())
+// sender is who told a path that is not this host's own.
+func (b *best) sender(path unsafe.Pointer) netip.Addr {
+	if source := b.source(path); source != b.last { // it is kept, so that no other can come to its place
+		b.last, b.told = source, addrOf(*(*net.IP)(unsafe.Add(source, b.addr)))
 	}
 	return b.told
 }
@@ -203,26 +228,4 @@ func firstAS(a *bgp.PathAttributeAsPath) uint32 {
 		}
 	}
 	return 0
-}
-
-// bests takes gobgp's events until ctx ends or gobgp stops telling. What is none of best paths goes to others, and handled says that it has arrived.
-func (s *sessions) bests(ctx context.Context, events, others *channels.InfiniteChannel, handled <-chan struct{}) {
-	defer others.Close() // gobgp waits for that where it stops its watcher
-	b := &best{}
-	for event := range events.Out() {
-		ok, err := s.heard(b, event)
-		if err != nil {
-			s.fatal <- err
-			return
-		}
-		if ok {
-			continue
-		}
-		others.In() <- event
-		select {
-		case <-handled:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

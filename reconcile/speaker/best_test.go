@@ -28,7 +28,7 @@ func TestBest(t *testing.T) {
 		defer mu.Unlock()
 		logged += msg + " " + fmt.Sprint(fields) + "\n"
 	}, fatal)
-	s.bgp = server.NewBgpServer()
+	s.bgp = server.NewBgpServer(server.TimingHookOption(s))
 	go s.bgp.Serve()
 	if err := s.watch(ctx); err != nil {
 		t.Fatal(err)
@@ -79,8 +79,12 @@ func TestBest(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		got = map[string]string{}
 		s.rib.mu.Lock()
-		for p, set := range s.rib.paths {
-			_, hops, _, err := cutEntry(appendEntry(nil, p, set.Value()), nil)
+		for _, e := range s.rib.paths {
+			p := e.at.prefix()
+			_, hops, _, err := cutEntry(appendEntry(nil, p, s.rib.sets.of(e.set)), nil)
+			if e.set == 0 {
+				continue
+			}
 			if err != nil || len(hops) != 1 || hops[0].peer.IsValid() {
 				t.Errorf("%s: %v, %v", p, hops, err)
 				continue
@@ -105,13 +109,27 @@ func TestBest(t *testing.T) {
 	}
 }
 
+// TestBestBefore: paths are in the rib before anyone hears of what gobgp tells after them.
+func TestBestBefore(t *testing.T) {
+	s := newSessions(t.Context(), newRIB(), nil, nil)
+	for i, kind := range []string{"peerstate", "eor"} {
+		s.pending = append(s.pending, news{at: pack(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 30, byte(i)}), 24)), hop: hop{nextHop: netip.MustParseAddr("192.0.2.9")}})
+		if !s.filters()[kind](nil) {
+			t.Errorf("nobody is told of a %s", kind)
+		}
+		if len(s.pending) > 0 || len(s.rib.number) != i+1 {
+			t.Errorf("at a %s %d paths are kept back, and %d in the rib", kind, len(s.pending), len(s.rib.number))
+		}
+	}
+}
+
 // TestBestElsewhere: a version of gobgp whose events are others is refused by name, not taken for one without paths.
 func TestBestElsewhere(t *testing.T) {
 	type watchEventBestPath struct{ PathList []*gobgpLog }
-	if ok, err := (&best{}).read(&watchEventBestPath{}, nil); ok || err == nil || !strings.Contains(err.Error(), "MultiPathList") {
-		t.Errorf("%v, %v", ok, err)
+	if _, err := (&best{}).read(&watchEventBestPath{}, nil, nil); err == nil || !strings.Contains(err.Error(), "MultiPathList") {
+		t.Errorf("an event without several ways: %v", err)
 	}
-	if _, _, err := divert(server.NewBgpServer()); err == nil || !strings.Contains(err.Error(), "nobody watches") {
+	if err := overhear(server.NewBgpServer(), map[string]func(any) bool{"bestpath": nil}); err == nil || !strings.Contains(err.Error(), "nobody watches its bestpath") {
 		t.Errorf("a gobgp without a watcher: %v", err)
 	}
 }

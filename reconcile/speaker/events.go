@@ -9,10 +9,9 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 )
 
-// watch follows gobgp's events until ctx ends. They come through one queue and in order: the paths of a neighbour before
-// its End-of-RIB. Nobody may make a request of gobgp before it returns.
+// watch follows gobgp's events until ctx ends, in order: the paths of a neighbour before its End-of-RIB. Nobody may make a request
+// of gobgp before it returns.
 func (s *sessions) watch(ctx context.Context) error {
-	handled := make(chan struct{})
 	err := s.bgp.WatchEvent(ctx, &api.WatchEventRequest{
 		Peer: &api.WatchEventRequest_Peer{},
 		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
@@ -30,55 +29,61 @@ func (s *sessions) watch(ctx context.Context) error {
 				s.endOfRIB(addr, p.GetFamily())
 			}
 		}
-		select {
-		case handled <- struct{}{}:
-		case <-ctx.Done():
-		}
 	})
 	if err != nil {
 		return fmt.Errorf("watching gobgp: %w", err)
 	}
-	select {
-	case <-handled: // that there is no neighbour yet
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	events, others, err := divert(s.bgp)
-	if err != nil {
-		return err
-	}
-	go s.bests(ctx, events, others, handled) // gobgp's watcher ends with the process at the latest
-	return nil
+	return overhear(s.bgp, s.filters())
 }
 
-// heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal. It is false of other events.
-func (s *sessions) heard(b *best, event any) (ok bool, err error) {
-	var (
-		at   netip.Prefix
-		hops []hop
-		open bool
-	)
-	flush := func() {
-		if open {
-			s.rib.setPath(at, hops)
+// filters are asked for gobgp's events, by kind, in its one goroutine.
+func (s *sessions) filters() map[string]func(event any) bool {
+	after := func(any) bool {
+		s.deliver()
+		return true
+	}
+	return map[string]func(any) bool{"bestpath": s.heard, "peerstate": after, "eor": after}
+}
+
+// heard takes the paths of one event: of each prefix in it, all the ways that are best now, or a withdrawal. It is called in gobgp's one
+// goroutine, and is false, since nobody else is to be told.
+func (s *sessions) heard(event any) bool {
+	first := len(s.pending)
+	var err error
+	s.pending, err = s.best.read(event, s.pending, s.unreadable)
+	if err != nil {
+		select {
+		case s.fatal <- err:
+		default: // it ends already
 		}
 	}
-	ok, err = b.read(event, func(prefix netip.Prefix, h hop, withdrawn bool, err error) {
-		if err != nil {
-			s.log("warn", "a path that cannot be read", map[string]any{"error": err.Error()})
-			return
-		}
-		if !open || prefix != at {
-			flush()
-			at, hops, open = prefix, hops[:0], true
-		}
-		if !withdrawn {
-			h.peer = s.zoned(h.peer)
-			hops = append(hops, h)
-		}
-	})
-	flush()
-	return ok, err
+	for i := first; i < len(s.pending); i++ {
+		s.pending[i].hop.peer = s.zoned(s.pending[i].hop.peer)
+	}
+	if len(s.pending) >= pendingMost {
+		s.deliver()
+	}
+	return false
+}
+
+func (s *sessions) unreadable(err error) {
+	s.log("warn", "a path that cannot be read", map[string]any{"error": err.Error()})
+}
+
+// pendingMost is how many ways are kept back until gobgp has done what there was to do: more than an UPDATE has.
+const pendingMost = 4096
+
+// deliver has the rib what was heard. It is called in gobgp's one goroutine.
+func (s *sessions) deliver() {
+	if len(s.pending) == 0 {
+		return
+	}
+	s.stirred += s.rib.set(s.pending)
+	s.pending = s.pending[:0]
+	if n := s.stirred; n >= slackMuch {
+		s.stirred = 0
+		s.start(func() { s.rib.slack.Changed(n) }) // it may wait for a collection
+	}
 }
 
 // endOfRIB notes that a neighbour has told all of one family. Its table is known with the last of those that both ends

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unique"
 )
 
 // rib is what the speaker tells of itself: the best paths and the neighbours. gobgp's events write it, readers of
@@ -14,36 +13,48 @@ import (
 // Each reader has a set of what it has not seen yet, at first everything. It is sent current values, never a log of
 // changes: a slow reader coalesces, memory is bounded by the table, and nothing is missed. Neighbours are sent only once
 // no path is left to send, so that a neighbour that is synced is never seen before its paths.
+//
+// There is no pointer in its tables of prefixes, which a collection therefore does not look at. A prefix has a number for as long as there are
+// ways to it, or a reader has not seen that there are none.
 type rib struct {
 	mu         sync.Mutex
-	paths      map[netip.Prefix]unique.Handle[string] // encoded hops, by appendHops; few sets of hops serve many prefixes
+	number     map[packed]uint32
+	paths      []entry  // by number
+	free       []uint32 // numbers of no prefix
+	sets       sets
 	neighbours map[netip.Addr]*Neighbour
 	readers    map[*reader]bool
 
 	slack Slack
+	hops  []hop // of one prefix, while they are collected
+}
 
-	lastHop hop // that was encoded alone last: few ways lead to many prefixes
-	lastSet unique.Handle[string]
+// entry is a prefix and its ways.
+type entry struct {
+	at  packed
+	set uint32 // which of sets; few serve many prefixes
 }
 
 // reader is one connection that follows the rib. Its fields are the rib's.
 type reader struct {
-	paths      map[netip.Prefix]struct{}
+	unseen     numbers // numbers of prefixes
 	neighbours map[netip.Addr]struct{}
 	wake       chan struct{} // room for one
 }
 
 func newRIB() *rib {
-	return &rib{paths: map[netip.Prefix]unique.Handle[string]{}, neighbours: map[netip.Addr]*Neighbour{}, readers: map[*reader]bool{}}
+	return &rib{number: map[packed]uint32{}, neighbours: map[netip.Addr]*Neighbour{}, readers: map[*reader]bool{}}
 }
 
 // follow makes a reader to which everything is new.
 func (t *rib) follow() *reader {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := &reader{paths: make(map[netip.Prefix]struct{}, len(t.paths)), neighbours: map[netip.Addr]struct{}{}, wake: make(chan struct{}, 1)}
-	for p := range t.paths {
-		r.paths[p] = struct{}{}
+	r := &reader{neighbours: map[netip.Addr]struct{}{}, wake: make(chan struct{}, 1)}
+	for n, p := range t.paths {
+		if p.set != 0 {
+			r.unseen.set(uint32(n))
+		}
 	}
 	for a := range t.neighbours {
 		r.neighbours[a] = struct{}{}
@@ -57,6 +68,10 @@ func (t *rib) unfollow(r *reader) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.readers, r)
+	r.unseen.each(func(n uint32) bool {
+		t.release(n)
+		return true
+	})
 }
 
 func (r *reader) poke() {
@@ -66,56 +81,88 @@ func (r *reader) poke() {
 	}
 }
 
-// setPath notes the ways to a prefix; none: it is gone.
-func (t *rib) setPath(p netip.Prefix, hops []hop) {
+// set notes ways to prefixes, and returns how many of those changed.
+func (t *rib) set(ways []news) (changed int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h := t.encode(hops)
-	old, there := t.paths[p]
-	if there == (len(hops) > 0) && old == h {
-		return
+	for len(ways) > 0 {
+		at, all := ways[0].at, 1
+		for all < len(ways) && ways[all].more {
+			all++
+		}
+		t.hops = t.hops[:0]
+		for _, w := range ways[:all] {
+			if !w.gone {
+				t.hops = append(t.hops, w.hop)
+			}
+		}
+		ways = ways[all:]
+		set := t.sets.intern(t.hops)
+		n, there := t.number[at]
+		if !there && set == 0 || there && t.paths[n].set == set {
+			continue
+		}
+		if !there {
+			n = t.add(at)
+		}
+		t.sets.use(set, 1)
+		t.sets.use(t.paths[n].set, -1)
+		t.paths[n].set = set
+		for r := range t.readers {
+			r.unseen.set(n)
+		}
+		t.release(n)
+		changed++
 	}
-	if len(hops) > 0 {
-		t.paths[p] = h
-	} else {
-		delete(t.paths, p)
+	if changed > 0 {
+		for r := range t.readers {
+			r.poke()
+		}
 	}
-	for r := range t.readers {
-		r.paths[p] = struct{}{}
-		r.poke()
-	}
-	t.slack.Changed(1)
+	return changed
 }
 
-// encode is the one copy of encoded hops; of none it is of no use.
-func (t *rib) encode(hops []hop) (h unique.Handle[string]) {
-	switch {
-	case len(hops) == 0:
-		return h
-	case len(hops) == 1 && hops[0] == t.lastHop:
-		return t.lastSet
+// add gives a prefix a number.
+func (t *rib) add(at packed) (n uint32) {
+	if last := len(t.free) - 1; last >= 0 {
+		n, t.free = t.free[last], t.free[:last]
+		t.paths[n].at = at
+	} else {
+		n = uint32(len(t.paths))
+		t.paths = append(t.paths, entry{at: at})
 	}
-	h = unique.Make(string(appendHops(nil, hops)))
-	if len(hops) == 1 {
-		t.lastHop, t.lastSet = hops[0], h
+	t.number[at] = n
+	return n
+}
+
+// release takes the number from a prefix to which no way is left, where every reader has seen that.
+func (t *rib) release(n uint32) {
+	if t.paths[n].set != 0 {
+		return
 	}
-	return h
+	for r := range t.readers {
+		if r.unseen.has(n) {
+			return
+		}
+	}
+	delete(t.number, t.paths[n].at)
+	if t.free = append(t.free, n); len(t.number) == 0 { // the room of the most that there were
+		t.number, t.paths, t.free = map[packed]uint32{}, nil, nil
+	}
 }
 
 // local are the prefixes that this host announces, as far as they are the best.
 func (t *rib) local() []netip.Prefix {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	seen := map[unique.Handle[string]]bool{}
+	own := make([]bool, len(t.sets.encoded))
+	for i, hops := range t.sets.encoded {
+		own[i] = ownHops(hops)
+	}
 	var out []netip.Prefix
-	for p, h := range t.paths {
-		own, known := seen[h]
-		if !known {
-			own = ownHops(h.Value())
-			seen[h] = own
-		}
-		if own {
-			out = append(out, p)
+	for _, p := range t.paths {
+		if p.set != 0 && own[p.set] {
+			out = append(out, p.at.prefix())
 		}
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
@@ -131,14 +178,14 @@ func ownHops(encoded string) bool {
 // forget drops all paths: the router was stopped.
 func (t *rib) forget() {
 	t.mu.Lock()
-	gone := make([]netip.Prefix, 0, len(t.paths))
-	for p := range t.paths {
-		gone = append(gone, p)
+	gone := make([]news, 0, len(t.paths))
+	for _, p := range t.paths {
+		if p.set != 0 {
+			gone = append(gone, news{at: p.at, gone: true})
+		}
 	}
 	t.mu.Unlock()
-	for _, p := range gone {
-		t.setPath(p, nil)
-	}
+	t.set(gone)
 }
 
 // addNeighbour makes a neighbour, of whose table nothing is known yet. One that is there stays as it is.
@@ -190,19 +237,18 @@ func (t *rib) take(r *reader, buf []byte) (paths []byte, neighbours []Neighbour,
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
-	for p := range r.paths {
+	r.unseen.each(func(i uint32) bool {
 		if n == pathsAFrame || len(buf) > bytesAFrame {
-			break
+			more = true
+			return false
 		}
-		hops := ""
-		if h, ok := t.paths[p]; ok {
-			hops = h.Value()
-		}
-		buf = appendEntry(buf, p, hops)
-		delete(r.paths, p)
 		n++
-	}
-	if len(r.paths) > 0 {
+		buf = appendEntry(buf, t.paths[i].at.prefix(), t.sets.of(t.paths[i].set))
+		r.unseen.clear(i)
+		t.release(i)
+		return true
+	})
+	if more {
 		return buf, nil, true
 	}
 	for a := range r.neighbours {

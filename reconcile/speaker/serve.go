@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +44,14 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return err
 	}
 	defer unlock()
+	return serve(ctx, "", o)
+}
+
+// serve is Serve in a process that is at home already, or where several things are. dir is where the sockets are.
+func serve(ctx context.Context, dir string, o ServeOptions) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	apiSocket, pathsSocket := filepath.Join(dir, apiSocket), filepath.Join(dir, pathsSocket)
 
 	fatal := make(chan error, 8)
 	p := &process{version: o.Version, instance: rand.Text(), rib: newRIB(), quit: make(chan struct{})}

@@ -48,6 +48,11 @@ type sessions struct {
 	router   atomic.Pointer[netip.Addr]        // its identifier
 	asn      atomic.Uint32                     // its AS
 
+	// Of gobgp's one goroutine: what it told of best paths, and how much of that changed the rib.
+	best    best
+	pending []news
+	stirred int
+
 	mu    sync.Mutex
 	peers map[netip.Addr]*session
 	first time.Time // when this process was given its first neighbour

@@ -162,6 +162,7 @@ func (v *sieve) session(conf *oc.Neighbor) {
 // Observe is called by gobgp in its one goroutine when it has done what there was to do, before it does anything else.
 func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) {
 	s.limits.told.Store(false)
+	s.deliver()
 	s.takeOver()
 }
 
