@@ -53,6 +53,8 @@ const (
 	headerLen  = 19   // of a message (RFC 4271 §4.1)
 	messageMax = 4096 // gobgp knows no longer ones (RFC 8654)
 	sieveBuf   = 4 * messageMax
+
+	prefixBytes = 5 // of a prefix in an UPDATE, more or less
 )
 
 // marker begins each message.
@@ -232,6 +234,7 @@ func (v *sieve) next() {
 		v.refuse(bgp.BGP_ERROR_ROUTE_REFRESH_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_INVALID_MESSAGE_LENGTH, msg[:min(length, messageMax-headerLen-2)], fmt.Sprintf("%s of %d bytes", named[kind], length))
 		return
 	case kind == bgp.BGP_MSG_UPDATE:
+		v.s.rib.slack.Changed(length / prefixBytes) // before gobgp has made its own of them
 		v.buf, remark, taken = v.sift(v.buf, msg)
 	case kind == bgp.BGP_MSG_KEEPALIVE || survived(msg):
 		v.buf = append(v.buf, msg...)

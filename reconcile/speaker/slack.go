@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -15,6 +16,8 @@ import (
 // it is what it always was. Once all is quiet everything is as before, and what is free is the host's at once, which a process at rest would give
 // back after minutes, little by little. The zero value is ready. Where GOGC is set, that holds.
 type Slack struct {
+	Room uint64 // bytes; 0: slackRoom
+
 	mu      sync.Mutex
 	changed int
 	looked  int // changed, when the room was looked at last
@@ -44,7 +47,7 @@ func (s *Slack) Changed(n int) {
 	}
 	s.looked = s.changed
 	s.timer.Reset(slackQuiet)
-	s.set(roomPercent())
+	s.set(percentFor(cmp.Or(s.Room, slackRoom)))
 }
 
 func (s *Slack) free() {
@@ -55,11 +58,13 @@ func (s *Slack) free() {
 	debug.FreeOSMemory()
 }
 
-// roomPercent is the GOGC by which there is the room above what was in use at the last collection.
-func roomPercent() int {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	return max(gcPercent, int(slackRoom*100/max(live[0].Value.Uint64(), 1<<20)))
+// percentFor is the GOGC by which there is so much room above what was in use at the last collection. Go takes it of stacks and of
+// global variables too, and of 4 MB where that is more, which in a small process are most of it (heapGoal and heapMinimum in its runtime).
+func percentFor(room uint64) int {
+	in := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(in)
+	live := in[0].Value.Uint64()
+	return max(gcPercent, int(min(room*100/max(live+in[1].Value.Uint64()+in[2].Value.Uint64(), 1), (live+room)*100/(4<<20))))
 }
 
 // set sets GOGC where it is another, which waits for a collection that runs: what was in use at the last one is the same until the next has ended.
