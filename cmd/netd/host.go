@@ -46,10 +46,9 @@ type host struct {
 	session desired.Session // of who asks for a plan
 	short   bool            // a daemon's last pass over everything failed
 
-	speaker   *speaker.Client // nil: none can be asked
-	snapshot  func(context.Context) object.Speaker
-	secrets   map[string]string // fingerprint → password, of the files that were read
-	passwords map[string]string // password_file → fingerprint
+	speaker  *speaker.Client // nil: none can be asked
+	snapshot func(context.Context) object.Speaker
+	secrets  map[string]string // fingerprint → password, of the files that were read
 
 	far  atomic.Pointer[[]netip.Addr] // next hops of learned paths that are on no link
 	self atomic.Pointer[config.Node]  // of the last compile
@@ -82,7 +81,7 @@ func (a *app) openHost(readOnly bool) (*host, error) {
 		alone.Release()
 		return nil, errors.Join(err, db.Close())
 	}
-	h := &host{db: db, alone: alone, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, Reading: k.Reading, After: afterChange}, secrets: map[string]string{}, passwords: map[string]string{}}
+	h := &host{db: db, alone: alone, kernel: k, engine: &reconcile.Engine{Kinds: k.Kinds(), MaxBatch: maxBatch, Reading: k.Reading, After: afterChange}, secrets: map[string]string{}}
 	h.docker = docker.NewFollower(docker.Socket, workload.Identify, h.dockerChanged)
 	if h.core, err = workload.New(db, h); err != nil {
 		h.close()
@@ -162,6 +161,7 @@ type compiled struct {
 	gone     []object.Place // attached, and without a namespace
 	notes    []string
 	down     []string // links without which no other node is reached
+	unread   []string // password files
 	learning *desired.Learning
 }
 
@@ -192,7 +192,11 @@ func (h *host) compile(ctx context.Context, c *config.Config, node config.Node) 
 		if out.facts.Host.Ways, err = h.kernel.Ways(ctx, far); err != nil {
 			return out, err
 		}
-		out.facts.Passwords = h.readPasswords(c, node, &out.notes)
+		if out.facts.Passwords, out.unread = h.readPasswords(c, node); len(out.unread) > 0 {
+			if out.facts.Kept, err = h.speaker.Passwords(ctx); err != nil {
+				return out, err
+			}
+		}
 	}
 	r, err := desired.Compile(c, node, out.facts)
 	if errors.Is(err, desired.ErrInterface) {
@@ -298,7 +302,7 @@ func (h *host) plan(ctx context.Context, c *config.Config, node config.Node) (co
 	}
 	v := newPlanView(c, node.Name, p)
 	v.ThisHost = true
-	v.Notes = slices.Concat(v.Notes, now.down, now.notes, resets(p, now.want))
+	v.Notes = slices.Concat(v.Notes, now.down, now.unread, now.notes, resets(p, now.want))
 	outer, err := h.outerSources(ctx, c, node)
 	if err != nil {
 		return now, p, v, err

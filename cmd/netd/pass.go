@@ -62,7 +62,7 @@ func (d *daemonState) compile(ctx context.Context) (reconcile.Want, bool, error)
 	}
 	d.mu.Unlock()
 	d.set(func(s *statusView) {
-		s.Resting, s.Pending, s.Notes, s.LinksDown, s.Config = false, now.pending, now.notes, now.down, d.config.Digest
+		s.Resting, s.Pending, s.Notes, s.LinksDown, s.Unread, s.Config = false, now.pending, now.notes, now.down, now.unread, d.config.Digest
 		s.Networks = nil
 		for _, n := range d.config.Networks {
 			s.Networks = append(s.Networks, networkView{n.Name, n.Mode})

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
 
 	"netd/config"
 	"netd/reconcile/desired"
@@ -15,19 +14,19 @@ func (h *host) speakerSecrets() speaker.Secrets {
 	return speaker.Secrets{Key: h.db.Key(), Secret: func(f string) (string, bool) { s, ok := h.secrets[f]; return s, ok }}
 }
 
-// readPasswords reads the password files of this node's sessions. One that cannot be read is no longer known.
-func (h *host) readPasswords(c *config.Config, node config.Node, notes *[]string) map[string]string {
-	clear(h.passwords)
+// readPasswords reads the password files of this node's sessions, and says which cannot be.
+func (h *host) readPasswords(c *config.Config, node config.Node) (read map[string]string, unread []string) {
+	read = map[string]string{}
 	for _, file := range desired.PasswordFiles(c, node.Name) {
 		secret, err := speaker.ReadPassword(file)
 		if err != nil {
-			*notes = append(*notes, err.Error())
+			unread = append(unread, err.Error()+"; sessions that have one keep it")
 			continue
 		}
 		f := h.speakerSecrets().Fingerprint(secret)
-		h.secrets[f], h.passwords[file] = secret, f
+		h.secrets[f], read[file] = secret, f
 	}
-	return maps.Clone(h.passwords)
+	return read, unread
 }
 
 // checkPasswords finds the password files of a node's sessions (of all nodes', where none is named) that are missing or that

@@ -36,6 +36,7 @@ type statusView struct {
 	Resting       bool                 `json:"resting"`
 	Error         string               `json:"error,omitempty"`      // of the last pass
 	LinksDown     []string             `json:"links_down,omitempty"` // by which the other nodes' packets would come
+	Unread        []string             `json:"passwords_unread,omitempty"`
 	Conflicts     []reconcile.Conflict `json:"conflicts"`
 	Contested     []reconcile.Key      `json:"contested"` // objects that someone else keeps changing
 	Pending       []workload.Pending   `json:"pending"`
@@ -115,7 +116,7 @@ func (v *statusView) judge() {
 	if v.Error != "" {
 		add("%s", v.Error)
 	}
-	v.Reasons = append(v.Reasons, v.LinksDown...)
+	v.Reasons = append(append(v.Reasons, v.LinksDown...), v.Unread...)
 	for _, c := range v.Conflicts {
 		add("%s", conflict(c))
 	}

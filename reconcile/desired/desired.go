@@ -17,8 +17,9 @@ type Facts struct {
 	Endpoints []object.Endpoint // containers that run here
 	Speaker   object.Speaker
 
-	Sessions  bool              // a speaker can be asked: its router, paths and neighbours are part of the desired state
-	Passwords map[string]string // fingerprints of the passwords that were read, by password_file
+	Sessions  bool                  // a speaker can be asked: its router, paths and neighbours are part of the desired state
+	Passwords map[string]string     // fingerprints of the passwords that were read, by password_file
+	Kept      map[netip.Addr]string // of those that sessions have, where some file could not be read
 }
 
 // FarHops are the next hops of the speaker's paths that are on no link of the host: Host.Ways is to say how they are

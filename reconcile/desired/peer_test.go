@@ -73,3 +73,29 @@ func TestPeerBlock(t *testing.T) {
 		}
 	}
 }
+
+// TestPasswordUnread: a session whose password_file cannot be read keeps the password that it has, and one that has none gets one that
+// no speaker knows: it is never without.
+func TestPasswordUnread(t *testing.T) {
+	tor := netip.MustParseAddr("192.168.170.1")
+	c, n, f := policy(t, "peer \"tor\" {\n  address = \"192.168.170.1\"\n  asn = 65101\n  password_file = \"/etc/netd/tor\"\n}\n")
+	for _, x := range []struct {
+		read map[string]string
+		kept map[netip.Addr]string
+		want string
+	}{
+		{nil, nil, desired.UnknownPassword},
+		{nil, map[netip.Addr]string{netip.MustParseAddr("192.168.170.2"): "0badf00d"}, desired.UnknownPassword},
+		{nil, map[netip.Addr]string{tor: "0badf00d"}, "0badf00d"},
+		{map[string]string{"/etc/netd/tor": "cafe0000"}, map[netip.Addr]string{tor: "0badf00d"}, "cafe0000"},
+	} {
+		f.Passwords, f.Kept = x.read, x.kept
+		r, err := desired.Compile(c, n, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Want.State[object.PeerKey(tor)].(object.Peer).Password; got != x.want {
+			t.Errorf("read %v, kept %v: %q, want %q", x.read, x.kept, got, x.want)
+		}
+	}
+}

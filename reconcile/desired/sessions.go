@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -114,7 +115,7 @@ func (b *builder) nodeSession(n neighbour) object.Peer {
 	}
 	in := b.admission.from[n.addr]
 	p := object.Peer{
-		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile), TTLSecurity: security,
+		Addr: n.addr, ASN: n.asn, Local: n.local, Port: b.c.BGP.ListenPort, Opens: opens, Password: b.password(b.c.BGP.PasswordFile, n.addr), TTLSecurity: security,
 		HoldTime: b.c.BGP.HoldTime.Truncate(time.Second), Keepalive: (b.c.BGP.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), Up: true,
 	}
@@ -161,7 +162,7 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 		opens = object.Listens
 	}
 	p := object.Peer{
-		Addr: n.addr, ASN: n.asn, Local: n.local, Port: x.Port, Opens: opens, Password: b.password(x.PasswordFile), TTLSecurity: x.TTLSecurity,
+		Addr: n.addr, ASN: n.asn, Local: n.local, Port: x.Port, Opens: opens, Password: b.password(x.PasswordFile, n.addr), TTLSecurity: x.TTLSecurity,
 		Multihop: uint8(x.Multihop), HoldTime: x.HoldTime.Truncate(time.Second), Keepalive: (x.HoldTime / 3).Truncate(time.Second),
 		GracefulRestart: b.c.BGP.GracefulRestart.Truncate(time.Second), MaxPrefixes: uint32(x.MaxPrefixes), Up: true,
 		Outside: true, UntellLoops: !in.ibgp, KeepNextHop: !x.NextHopSelf, Prepend: uint8(x.Prepend),
@@ -251,13 +252,13 @@ func ofFamily(list []object.PrefixRange, v6 bool) []object.PrefixRange {
 	return slices.DeleteFunc(slices.Clone(list), func(r object.PrefixRange) bool { return r.Prefix.Addr().Is6() != v6 })
 }
 
-// password is the fingerprint of a password. One whose file could not be read is not left out: a session that should have
-// a password never goes without one.
-func (b *builder) password(file string) string {
+// password is the fingerprint of a password. Where its file could not be read, a session keeps the one that it has: a file that is
+// written anew is empty for a moment. Nor does one that should have a password ever go without.
+func (b *builder) password(file string, session netip.Addr) string {
 	if file == "" {
 		return ""
 	}
-	if p := b.facts.Passwords[file]; p != "" {
+	if p := cmp.Or(b.facts.Passwords[file], b.facts.Kept[session]); p != "" {
 		return p
 	}
 	if note := fmt.Sprintf("password_file %s was not read: sessions need it", file); !slices.Contains(b.notes, note) {

@@ -18,7 +18,7 @@ var Checks = []Check{
 		"`/proc/net/udp`, who has the socket open", "`systemctl disable --now` of the holder's unit, else `kill`; `systemctl list-sockets`, of a socket unit's, and `docker ps`, of a published port", "none", udpPort},
 	{"bgp-port", "the BGP port is the speaker's",
 		"`/proc/net/tcp`, who has the socket open, the default routes", "`systemctl disable --now` or what else is said of `udp-port`; before it `ip route show`, where a routing program gave the host a default route that may go with it", "none", bgpPort},
-	{"password-file", "the speaker may read each password_file of this node's sessions, and root alone besides",
+	{"password-file", "netd can read each password_file of this node's sessions, and nobody but root can",
 		"the files' owners, modes and lengths, and who may write to the folders on the way", "`chown -h` and `chmod`; of a link a copy in its place; `install`, where there is none, its length is wrong or the folder is others' too; `ls`, where it is no file", "none", passwordFiles},
 	{"foreign-routes", "no other program has routes into the pools",
 		"all routing tables", "`ip route del`", "none", foreignRoutes},

@@ -41,6 +41,21 @@ func (k peerKind) List(ctx context.Context, _ []reconcile.Resource) ([]reconcile
 	return own, nil, nil
 }
 
+// Passwords are the fingerprints of the passwords that the speaker's neighbours have.
+func (c *Client) Passwords(ctx context.Context) (map[netip.Addr]string, error) {
+	have, _, err := peerKind{c}.List(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := map[netip.Addr]string{}
+	for _, r := range have {
+		if p := r.(object.Peer); p.Password != "" {
+			out[p.Addr] = p.Password
+		}
+	}
+	return out, nil
+}
+
 func (k peerKind) Create(ctx context.Context, want reconcile.Resource) error {
 	return k.Batch(ctx, []reconcile.Change{{Op: reconcile.Create, Want: want}})[0]
 }

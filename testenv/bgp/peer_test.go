@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -24,12 +25,17 @@ func TestPeerAttributes(t *testing.T) {
 }
 
 func peerAttributes(t *testing.T, program router.Program) {
+	theirs := filepath.Join(t.TempDir(), "others") // the other's password, which stays
+	if err := os.WriteFile(theirs, []byte("others\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	file := func(body string) string {
 		return fmt.Sprintf(rackFile, `
 peer "other" {
-  address = "192.168.170.2"
-  asn     = 65102
-  import  = ["10.64.0.0/16 le 32"]
+  address       = "192.168.170.2"
+  asn           = 65102
+  import        = ["10.64.0.0/16 le 32"]
+  password_file = "`+theirs+`"
 }
 peer "tor" {
   address = "192.168.170.1"
@@ -48,7 +54,7 @@ peer "tor" {
 	r := router.New(t, program, tor.NS, s.conf(program))
 	far := netip.MustParseAddr("10.64.0.9") // beyond the other
 	other.Run(t, "ip addr add 10.64.0.9/32 dev lo")
-	o := session{restart: 60, as: 65102, netdAS: 64512, id: "192.168.170.2", netd: "192.168.170.137", announce: []string{"10.64.0.9/32"}}
+	o := session{restart: 60, password: "others", as: 65102, netdAS: 64512, id: "192.168.170.2", netd: "192.168.170.137", announce: []string{"10.64.0.9/32"}}
 	bird := router.New(t, router.BIRD, other.NS, o.conf(router.BIRD))
 	node.start()
 	node.up(2)
@@ -216,6 +222,28 @@ peer "tor" {
 			return differs(fmt.Sprint(up(node.status())), "2")
 		})
 		told("path 64512\n")
+		if i > 0 {
+			continue
+		}
+		// What cannot be read, is half written, or others may read changes nothing of a session that has its password.
+		for _, spoil := range []func() error{
+			func() error { return os.Remove(secret) },
+			func() error { return os.WriteFile(secret, nil, 0o600) },
+			func() error {
+				return errors.Join(os.WriteFile(secret, []byte(password+"\n"), 0o600), os.Chmod(secret, 0o644))
+			},
+			func() error { node.kill(); node.start(); return nil }, // who restarts the daemon then has not read it at all
+		} {
+			before := since()
+			if err := spoil(); err != nil {
+				t.Fatal(err)
+			}
+			l.wait("words", func() string {
+				out := node.degraded("status")
+				return missing(out, "reading the password: ") + missing(out, secret) + missing(out, "; sessions that have one keep it\n")
+			})
+			l.within(20*time.Second, "both sessions as they were", func() string { return differs(fmt.Sprint(since()), fmt.Sprint(before)) })
+		}
 	}
 	if got := beside.Stop(); got.Lost != 0 || got.Sent < 1000 {
 		t.Errorf("the stream by way of the other: %s", got)
@@ -241,6 +269,21 @@ peer "tor" {
 	node.must("reload")
 	if after := since(); after != before {
 		t.Error("another order of the file reset a session")
+	}
+
+	// What is of the router itself ends all sessions, and the plan says so before.
+	text, err = os.ReadFile(l.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(draft, append(text, "bgp {\n  asn = 64513\n}\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	plan := node.must("plan", "-c", draft)
+	for _, words := range []string{"the router changes: asn 64512 -> 64513", "the session with 192.168.170.1 (peer tor) is reset", "the session with 192.168.170.2 (peer other) is reset"} {
+		if missing(plan, words) != "" {
+			t.Errorf("the plan of another AS: no %q in\n%s", words, plan)
+		}
 	}
 }
 
