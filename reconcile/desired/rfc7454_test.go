@@ -25,7 +25,7 @@ peer "trusted" {
   address       = "192.168.170.2"
   asn           = 65102
   ttl_security  = true
-  import        = ["0.0.0.0/0 le 24"]
+  import        = ["0.0.0.0/0 le 24", "::/0 le 48"]
   default_route = true
   max_prefixes  = 50
 }
@@ -83,6 +83,14 @@ peer "trusted" {
 		holds(refused(trusted, p), "§6.1.1", "special-purpose addresses are refused unless an entry of the list is about them: "+p)
 	}
 	holds(!refused(trusted, "172.16.0.0/16"), "§6.1.1", "private addresses are what a site is made of")
+	refused6 := func(prefix string) bool {
+		return refusal(told(c, n, trusted.Addr.String(), prefix, "2001:db8:170::1")).Why != ""
+	}
+	for _, p := range []string{"::/8", "64:ff9b:1::/48", "2001:db8:9::/48", "fe80::/16", "ff00::/8"} {
+		holds(refused6(p), "§6.1.1.2", "of IPv6 too: "+p)
+	}
+	holds(!refused6("2a02:1234::/32") && !refused6("fd77::/48"), "§6.1.1.2", "global and unique local addresses are taken where the list has them")
+	holds(!refused6("::/0"), "§6.1.6", "a default route of IPv6 likewise")
 	holds(tor.Import == "" && refused(tor, "8.8.8.0/24"), "§6.1.2", "unallocated prefixes need no list: nothing is taken that import does not list (RFC 8212)")
 	holds(refused(trusted, "8.8.8.0/25"), "§6.1.3", "what is too specific is what the list's le says")
 	for _, p := range []string{"10.10.40.128/26", "10.10.40.129/32", "10.10.0.0/16", "10.0.0.0/8", "10.20.1.0/24", "10.20.2.0/24"} {
@@ -120,6 +128,6 @@ peer "trusted" {
 		"§10", "the next hop is the neighbour, or the node whose block it is: no third host, not this one")
 	holds(trusted.NextHops == "" || trusted.NextHops == "192.168.170.2", "§10", "the speaker filters by it too where one next hop is right")
 
-	holds(tor.Communities == "", "§11", "no community that a neighbour sends changes anything here, so that none has to be scrubbed; NO_EXPORT and NO_ADVERTISE are kept")
+	holds(tor.Communities == "", "§11", "what a neighbour asks by communities is less than it may: to be left (RFC 8326, TestDrain), not to be told on (RFC 1997, TestCommunities); none has to be scrubbed")
 	holds(trusted.LocalPref == "100", "§11", "nor does a preference that another AS sends (RFC 4271 §5.1.5)")
 }

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -235,7 +236,11 @@ func (r Route) Attributes() string {
 		add("origin %s", r.Origin)
 	}
 	if len(r.Communities) > 0 {
-		add("communities %s", strings.Join(r.Communities, " "))
+		names := make([]string, len(r.Communities))
+		for i, c := range r.Communities {
+			names[i] = cmp.Or(wellKnownNames[c], c)
+		}
+		add("communities %s", strings.Join(names, " "))
 	}
 	if r.Originator != "" {
 		add("originator %s", r.Originator)

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -77,6 +78,15 @@ var wellKnown = map[string]string{
 	"no-peer":             "65535:65284", // RFC 3765
 }
 
+// wellKnownNames are their names.
+var wellKnownNames = func() map[string]string {
+	out := map[string]string{}
+	for name, c := range wellKnown {
+		out[c] = name
+	}
+	return out
+}()
+
 // splitCommunities are the standard and the large ones of a list, in order, as gobgp writes them.
 func splitCommunities(list string) (standard, large []string) {
 	for _, c := range strings.Fields(list) {
@@ -94,16 +104,9 @@ func splitCommunities(list string) (standard, large []string) {
 
 // joinCommunities is the inverse of splitCommunities, for a list in canonical order.
 func joinCommunities(standard, large []string) string {
-	names := map[string]string{}
-	for name, c := range wellKnown {
-		names[c] = name
-	}
 	var out []string
 	for _, c := range standard {
-		if n := names[c]; n != "" {
-			c = n
-		}
-		out = append(out, c)
+		out = append(out, cmp.Or(wellKnownNames[c], c))
 	}
 	out = append(out, large...)
 	slices.Sort(out)

@@ -22,14 +22,16 @@ import (
 //	        netd own cluster                  one that this reflector told a router of this AS itself
 //	        netd 192.168.170.1 except         from that neighbour, a prefix of the set of that name is refused
 //	        netd 192.168.170.1 import         another of this set is taken, if its next hop is in the list and its AS path right
+//	        netd 192.168.170.1 drained        likewise where it asks to be left (RFC 8326), another AS's: it is preferred to nothing
 //	        …                                 anything else is refused (RFC 8212)
 //	export  netd nodes told                   nodes are told the own paths that are marked for nodes
 //	        netd 192.168.170.1 told           that neighbour those that are marked for it, with its communities, prepends, next hop
 //	        netd own stays                    no other path of this host's own is told to anyone
-//	        netd well-known                   nor one that asks for it (RFC 1997: NO_EXPORT, NO_ADVERTISE)
+//	        netd well-known                   nor one that asks for it (RFC 1997: NO_ADVERTISE)
 //	        netd outside stays                clients are not told what a router of this AS outside tells, which import marks
 //	        netd reflected                    clients are told the blocks of other nodes, where this host reflects
 //	        netd outside goes                 that mark is taken off
+//	        netd no-export                    another AS is not told what asks for that (NO_EXPORT, NO_EXPORT_SUBCONFED)
 //	        netd loops                        no way that leads through the neighbour's own AS is told
 //	        netd 192.168.170.1 transit        that neighbour is told what others told, if the set has it
 //	        …                                 nobody is told anything else: no transit (RFC 8212)
@@ -48,6 +50,8 @@ const (
 	ownStatement   = "netd own"
 	ownStays       = "netd own stays"
 	wellKnownNever = "netd well-known"
+	noExport       = "netd no-export"
+	drainedSet     = "netd drained"
 	nodesTold      = "netd nodes told"
 	nodesSet       = "netd nodes"
 	outsideStays   = "netd outside stays"
@@ -74,6 +78,7 @@ func policyOf(p object.Peer) object.Peer {
 	if p.Outside { // a node's is gobgp's alone
 		out.Cluster = p.Cluster
 	}
+	out.UntellLoops = p.UntellLoops && p.Transit != "" // is of another AS, where that makes a difference
 	return out
 }
 
@@ -83,6 +88,7 @@ func withPolicy(p, policy object.Peer) object.Peer {
 	p.Outside = policy.Outside
 	p.Transit, p.Self, p.Self6, p.KeepNextHop = policy.Transit, policy.Self, policy.Self6, policy.KeepNextHop
 	p.Communities, p.Prepend, p.Reflected = policy.Communities, policy.Prepend, policy.Reflected
+	p.UntellLoops = p.UntellLoops && (policy.UntellLoops || p.Transit == "")
 	return p
 }
 
@@ -93,6 +99,8 @@ type policyText struct {
 	importing, exporting []*api.Statement
 	nodes                []string         // neighbours that are nodes
 	outside, transit     []*api.Statement // of exporting
+	external             []string         // neighbours of another AS with a transit
+	drains               bool             // someone is of another AS and may tell something
 }
 
 // writePolicies replaces both policies whole in one step.
@@ -137,20 +145,28 @@ func compose(asn uint32, of map[netip.Addr]object.Peer) (*policyText, error) {
 			return nil, fmt.Errorf("%s: %w", addr, err)
 		}
 	}
+	if t.drains {
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: drainedSet, List: []string{wellKnown["graceful-shutdown"]}})
+	}
 	if len(t.nodes) > 0 {
 		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: nodesSet, List: t.nodes}, markSet(nodesTold, object.ToNodes))
 		t.exporting = append(t.exporting, &api.Statement{Name: nodesTold, Conditions: &api.Conditions{
 			RouteType: api.Conditions_ROUTE_TYPE_LOCAL, NeighborSet: anyOf(nodesSet), LargeCommunitySet: anyOf(nodesTold),
 		}, Actions: unmarked(act(api.RouteAction_ACCEPT))})
 	}
-	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: wellKnownNever,
-		List: []string{wellKnown["no-export"], wellKnown["no-advertise"]}})
+	t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: wellKnownNever, List: []string{wellKnown["no-advertise"]}})
 	t.exporting = append(t.exporting, t.outside...)
 	t.exporting = append(t.exporting,
 		&api.Statement{Name: ownStays, Conditions: local(), Actions: act(api.RouteAction_REJECT)},
 		&api.Statement{Name: wellKnownNever, Conditions: &api.Conditions{CommunitySet: anyOf(wellKnownNever)}, Actions: act(api.RouteAction_REJECT)})
 	if err := t.reflects(of); err != nil {
 		return nil, err
+	}
+	if len(t.external) > 0 {
+		t.sets = append(t.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: noExport, List: t.external},
+			&api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: noExport, List: []string{wellKnown["no-export"], wellKnown["no-export-subconfed"]}})
+		t.exporting = append(t.exporting, &api.Statement{Name: noExport,
+			Conditions: &api.Conditions{NeighborSet: anyOf(noExport), CommunitySet: anyOf(noExport)}, Actions: act(api.RouteAction_REJECT)})
 	}
 	if len(t.transit) > 0 {
 		twice := fmt.Sprintf("^%[1]d%[2]s(.*%[2]s)?%[1]d%[2]s", asn, between)
@@ -273,8 +289,15 @@ func (t *policyText) imports(p object.Peer) error {
 			conditions := &api.Conditions{PrefixSet: anyOf(set), NeighborSet: anyOf(name), NextHopInList: list}
 			if p.FirstAS != 0 {
 				conditions.AsPathSet = anyOf(name)
+				conditions.CommunitySet = &api.MatchSet{Type: api.MatchSet_INVERT, Name: drainedSet}
 			}
 			t.importing = append(t.importing, &api.Statement{Name: set, Conditions: conditions, Actions: actions})
+			if p.FirstAS != 0 {
+				t.drains = true
+				t.importing = append(t.importing, &api.Statement{Name: name + " drained" + f.suffix, Conditions: &api.Conditions{PrefixSet: conditions.PrefixSet,
+					NeighborSet: conditions.NeighborSet, NextHopInList: list, AsPathSet: conditions.AsPathSet, CommunitySet: anyOf(drainedSet)},
+					Actions: &api.Actions{RouteAction: api.RouteAction_ACCEPT, LocalPref: &api.LocalPrefAction{Value: 1}}}) // 0 gobgp cannot give
+			}
 		}
 	}
 	return nil
@@ -330,6 +353,9 @@ func (t *policyText) exports(p object.Peer) error {
 	ranges, err := object.ParsePrefixRanges(p.Transit)
 	if err != nil {
 		return err
+	}
+	if p.UntellLoops && p.Transit != "" {
+		t.external = append(t.external, single(p.Addr))
 	}
 	t.sets = append(t.sets, markSet(name+" told", p.Addr.WithZone("").String()))
 	for _, f := range families {

@@ -134,6 +134,7 @@ func (t *policyText) neighbours() map[netip.Addr]object.Peer {
 	}
 	for addr, r := range ranges {
 		p := out[addr]
+		p.UntellLoops = slices.Contains(sets[api.DefinedType_NEIGHBOR.String()+noExport].GetList(), single(addr))
 		p.Import, p.Except, p.Transit = object.PrefixRanges(r["import"]), object.PrefixRanges(r["except"]), object.PrefixRanges(r["transit"])
 		out[addr] = p
 	}
