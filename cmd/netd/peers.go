@@ -266,47 +266,59 @@ func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
 		}
 		return v, err
 	}
-	n, err := l.find(r.Peer)
+	sessions, err := l.find(r.Peer)
 	if err != nil {
 		return v, err
 	}
-	v.Peer = l.nameOf(n.Addr)
+	v.Peer = sessions[0].Name
 	if r.Which == "advertised" {
-		if !n.Established() {
-			return v, nil
+		for _, n := range sessions {
+			if !n.Established() {
+				continue
+			}
+			table, err := l.client.Routes(ctx, speaker.AdjOut, n.Addr)
+			if err != nil {
+				return v, err
+			}
+			for _, x := range table {
+				v.Routes = append(v.Routes, l.view(x))
+			}
 		}
-		table, err := l.client.Routes(ctx, speaker.AdjOut, n.Addr)
-		for _, x := range table {
-			v.Routes = append(v.Routes, l.view(x))
-		}
-		return v, err
-	}
-	received, err := l.client.Routes(ctx, speaker.AdjIn, n.Addr)
-	if err != nil {
-		return v, err
+		return v, nil
 	}
 	table, err := l.client.Routes(ctx, speaker.LocRIB, netip.Addr{})
 	if err != nil {
 		return v, err
 	}
-	for _, x := range l.sorted(received, takenOf(table)) {
-		if r.Which == "received" || (r.Which == "accepted") == (x.Reason == "") {
-			v.Routes = append(v.Routes, x)
+	taken := takenOf(table)
+	for _, n := range sessions {
+		received, err := l.client.Routes(ctx, speaker.AdjIn, n.Addr)
+		if err != nil {
+			return v, err
+		}
+		for _, x := range l.sorted(received, taken) {
+			if r.Which == "received" || (r.Which == "accepted") == (x.Reason == "") {
+				v.Routes = append(v.Routes, x)
+			}
 		}
 	}
 	return v, nil
 }
 
-// find is the neighbour of a name or an address.
-func (l *looker) find(name string) (speaker.Neighbour, error) {
+// find is the sessions with the neighbour of a name, one for each family that two nodes have one in, or the one with an address.
+func (l *looker) find(name string) ([]speaker.Neighbour, error) {
+	var out []speaker.Neighbour
 	var all []peerView
 	for _, n := range l.peers {
 		if n.Name = l.nameOf(n.Addr); n.Addr.String() == name || n.Name == name {
-			return n, nil
+			out = append(out, n)
 		}
 		all = append(all, peerView{Neighbour: n})
 	}
-	return speaker.Neighbour{}, noSession(name, all)
+	if len(out) == 0 {
+		return nil, noSession(name, all)
+	}
+	return out, nil
 }
 
 func noSession(with string, all []peerView) error {

@@ -147,6 +147,12 @@ peer "tor" {
 	if out := a.must("show", "peers", "tor", "--routes", "rejected"); missing(out, back) != "" || strings.Contains(out, "172.30.0.0/24") || strings.Contains(out, "fd30::/64") {
 		t.Errorf("rejected:\n%s", out)
 	}
+	// Two nodes have a session for each family, and one name.
+	for which, blocks := range map[string][2]string{"accepted": {"10.10.194.128/26", "fd10:0:0:2::/64"}, "advertised": {"10.10.40.128/26", "fd10:0:0:1::/64"}} {
+		if out := a.must("show", "peers", "b", "--routes", which); missing(out, blocks[0]) != "" || missing(out, blocks[1]) != "" {
+			t.Errorf("%s by b:\n%s", which, out)
+		}
+	}
 	if b.routes("172.30.0.0/24") != "" || b.routes6("fd30::/64") != "" {
 		t.Error("what a imports from the router reached b")
 	}
