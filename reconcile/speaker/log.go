@@ -1,12 +1,15 @@
 package speaker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
+	"time"
 
 	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
@@ -260,7 +263,25 @@ func lastWords(path string) []string {
 	if err != nil && n == 0 {
 		return nil
 	}
-	lines := strings.Split(strings.TrimSpace(printableLines(string(b[:n]))), "\n")
+	return lastOf(string(b[:n]))
+}
+
+// Unit is the unit of a speaker that systemd starts.
+const Unit = "netd-speaker.service"
+
+// journalWords are the last lines of a speaker that systemd started, whose log is the journal.
+func journalWords() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	b, err := exec.CommandContext(ctx, "journalctl", "--quiet", "--unit="+Unit, "--lines=200", "--output=cat").Output()
+	if err != nil || len(b) == 0 {
+		return []string{"what it wrote is in the log of who starts it (journalctl -u " + Unit + ")"}
+	}
+	return lastOf(string(b))
+}
+
+func lastOf(log string) []string {
+	lines := strings.Split(strings.TrimSpace(printableLines(log)), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
 		if strings.HasPrefix(lines[i], "panic:") || strings.HasPrefix(lines[i], "fatal error:") {
 			return lines[i:min(i+8, len(lines))]

@@ -62,6 +62,9 @@ func (s *Supervisor) State() SupervisorState {
 // died notes the end of a speaker, with what it said last.
 func (s *Supervisor) died() {
 	said := lastWords(s.Options.LogFile())
+	if s.External {
+		said = journalWords()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deaths = append(s.deaths, time.Now())

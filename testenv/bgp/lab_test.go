@@ -88,6 +88,7 @@ type host struct {
 	dir    string
 	netd   string   // the program
 	env    []string // more than this process's, for the daemon
+	args   []string // of netd run
 	daemon *exec.Cmd
 	log    *log
 }
@@ -170,7 +171,7 @@ func (h *host) degraded(args ...string) string {
 func (h *host) start() {
 	h.lab.t.Helper()
 	first := h.daemon == nil
-	h.daemon = h.command("run")
+	h.daemon = h.command(append([]string{"run"}, h.args...)...)
 	h.daemon.Stderr, h.daemon.Env = h.log, append(os.Environ(), h.env...)
 	if err := h.Start(h.daemon); err != nil {
 		h.lab.t.Fatal(err)

@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -149,6 +150,8 @@ func TestWords(t *testing.T) {
 		conf     func(*session)
 		want     string
 	}{
+		{"frr: another AS", "", func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
+		{"frr: it has another password", "secret", func(s *session) { s.password = "other" }, "MD5 mismatch or wrong address"},
 		{"another AS", "", func(s *session) { s.as = 65002 }, "AS 65002 offered, 64512 expected"},
 		{"it expects another AS", "", func(s *session) { s.netdAS = 65002 }, "it may expect another AS"},
 		{"it sends no keepalives", "", func(s *session) { s.hold = -1 }, "asks for a hold time of 0"},
@@ -172,10 +175,20 @@ func TestWords(t *testing.T) {
 			one.start()
 			wrong := s
 			x.conf(&wrong)
-			bird := router.New(t, router.BIRD, two.NS, wrong.conf(router.BIRD))
+			program := router.BIRD
+			if strings.HasPrefix(x.name, "frr: ") {
+				program = router.FRR
+			}
+			r := router.New(t, program, two.NS, wrong.conf(program))
 			l.wait("the words in status", func() string { return missing(one.degraded("status"), x.want) })
 			l.wait("the words in show peers", func() string { return missing(one.must("show", "peers"), x.want) })
-			bird.Configure(s.conf(router.BIRD)) // it behaves now
+			if program == router.BIRD { // it behaves now
+				r.Configure(s.conf(program))
+			} else {
+				r.Kill()
+				r.Write(s.conf(program))
+				r.Start()
+			}
 			one.up(1)
 		})
 	}
@@ -212,4 +225,40 @@ func TestDying(t *testing.T) {
 	if missing(out, "speaker ready") != "" {
 		t.Errorf("status does not show what the speaker wrote last:\n%s", out)
 	}
+}
+
+// TestDyingExternal has someone else start the speaker, as systemd does where netd is a package, and kills it three times: status is
+// DEGRADED and shows the journal's last lines of it.
+func TestDyingExternal(t *testing.T) {
+	l := newLab(t, twoNodes)
+	one := l.host("one", "192.168.170.137/24")
+	l.container("web")
+	bin := t.TempDir()
+	journal := "#!/bin/sh\ncase \" $* \" in *\" --unit=netd-speaker.service \"*) printf 'speaker ready\\npanic: of a message\\n\\ngoroutine 7 [running]:\\n' ;; *) exit 1 ;; esac\n"
+	if err := errors.Join(os.WriteFile(filepath.Join(bin, "journalctl"), []byte(journal), 0o755), os.MkdirAll(filepath.Join(one.run(), "speaker"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	one.env, one.args = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}, []string{"--speaker", "external"}
+	one.start()
+	for i := range 4 {
+		cmd := one.command("speaker", "--dir", filepath.Join(one.run(), "speaker"))
+		if err := one.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		end := func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+		t.Cleanup(end)
+		l.wait("the speaker to be adopted", func() string {
+			if pid := one.speaker(); pid != cmd.Process.Pid {
+				return fmt.Sprintf("%d is, not %d", pid, cmd.Process.Pid)
+			}
+			return ""
+		})
+		if i < 3 {
+			end()
+		}
+	}
+	l.wait("DEGRADED", func() string {
+		out := one.degraded("status")
+		return missing(out, "it died 3 times in the last minute") + missing(out, "panic: of a message")
+	})
 }

@@ -71,6 +71,12 @@ install)
 	eventually "mode bgp: from container to container" reach
 	check "the speaker has a user of its own" sh -c '[ "$(stat -c %U /proc/$(systemctl show -P MainPID netd-speaker))" = netd-speaker ]'
 	check "the speaker has one capability" sh -c 'grep -q "^CapEff:.0000000000000400$" /proc/$(systemctl show -P MainPID netd-speaker)/status'
+	for i in 1 2 3 4 5 6; do # as often as systemd would give up
+		pid=$(systemctl show -P MainPID netd-speaker)
+		kill -9 "$pid"
+		eventually "the speaker is started again, $i" sh -c "p=\$(systemctl show -P MainPID netd-speaker) && [ \$p != 0 ] && [ \$p != $pid ] && netd status | grep -q 'speaker pid '\$p"
+	done
+	check "what it wrote last is in the status, from the journal" sh -c 'netd status | grep -A9 "it died [3-6] times in the last minute" | grep -q "speaker ready"'
 	for m in vxlan ipip bgp; do # no module is loaded yet: the hardened unit has the kernel load it
 		mode $m
 		eventually "mode $m: from container to container" sh -c "netd status | grep -q $m && ip netns exec c1 ping -c1 -W1 10.10.194.134"
