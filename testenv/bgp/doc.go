@@ -6,6 +6,8 @@
 //	families_test.go a router that comes back with one family of two
 //	interop_test.go, pairs_test.go   BIRD and FRR in every way that a peer block knows; either end first, both restarted
 //	cross_test.go    BIRD and FRR as switch, client and reflector, over either family, with each pair of options
+//	otherlink_test.go, communities_test.go routers on another link; communities of every kind, both ways
+//	drain_test.go    a switch that asks to be left before it goes down
 //	labels_test.go   which nodes a peer is of, its port, and the next hop of what it is told
 //	peer_test.go, rack_test.go       every attribute, edited under a living session; two switches and a next hop for each
 //	subnets_test.go, dual_test.go    next hops on no link; both families over each kind of session

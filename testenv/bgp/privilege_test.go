@@ -130,6 +130,12 @@ func TestClient(t *testing.T) {
 	if out := ask("neighbor"); missing(out, "192.168.170.138") != "" || missing(out, "Establ") != "" {
 		t.Errorf("gobgp neighbor:\n%s", out)
 	}
+	if out := ask("neighbor", "192.168.170.138", "adj-in"); missing(out, "10.10.194.128/26") != "" || missing(out, "10.99.0.0/24") != "" {
+		t.Errorf("gobgp neighbor … adj-in:\n%s", out)
+	}
+	if out := ask("neighbor", "192.168.170.138", "adj-out"); missing(out, "10.10.40.128/26") != "" {
+		t.Errorf("gobgp neighbor … adj-out:\n%s", out)
+	}
 	if out := ask("global", "rib"); missing(out, "10.10.194.128/26") != "" || strings.Contains(out, "10.99.0.0/24") {
 		t.Errorf("gobgp global rib:\n%s", out)
 	}

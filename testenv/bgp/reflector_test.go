@@ -191,10 +191,21 @@ func TestReflectors(t *testing.T) {
 	}
 }
 
-// TestForeignReflectors has BIRD and FRR reflect, and netd's nodes be their clients. One of them falls silent: nothing is
-// lost. One that tells a client a block by way of another node is not believed.
+// TestForeignReflectors has BIRD and FRR reflect, as nodes of the file or as routers outside it, and netd's nodes be their clients. One of
+// them falls silent: nothing is lost. One that tells a client a block by way of another node is not believed.
 func TestForeignReflectors(t *testing.T) {
-	l := newLab(t, reflected)
+	t.Run("nodes", func(t *testing.T) { foreignReflectors(t, reflected, "node rr1, node rr2", true) })
+	peer := func(name, address string) string {
+		return fmt.Sprintf("peer %q {\n  address      = %q\n  asn          = 64512\n  ttl_security = true\n  hold_time    = \"9s\"\n}\n", name, address)
+	}
+	_, rest, _ := strings.Cut(reflected, "node \"one\"")
+	network, _, _ := strings.Cut(reflected, "node \"rr1\"")
+	outside := network + "bgp {\n  mesh = false\n}\n" + peer("rr1", "192.168.170.1") + peer("rr2", "192.168.170.2") + "node \"one\"" + rest
+	t.Run("peers", func(t *testing.T) { foreignReflectors(t, outside, "peer rr1, peer rr2", soak()) })
+}
+
+func foreignReflectors(t *testing.T, file, from string, silence bool) {
+	l := newLab(t, file)
 	rr1, rr2 := l.host("rr1", "192.168.170.1/24"), l.host("rr2", "192.168.170.2/24")
 	one, two := l.host("one", "192.168.170.137/24"), l.host("two", "192.168.170.138/24")
 	c, d := l.container("web"), l.container("app")
@@ -241,11 +252,14 @@ protocol bgp peer2 from clients { neighbor 192.168.170.138 as 64512; }
 				if up != 2 {
 					return h.must("show", "peers")
 				}
-				return missing(h.must("show", "routes"), "node rr1, node rr2")
+				return missing(h.must("show", "routes"), from)
 			})
 		}
 	}
 	sessions()
+	if !silence { // the hold time of each
+		return
+	}
 	streams := l.streams(c, d)
 	for i, r := range []*router.Router{first, second} {
 		silent := []*host{rr1, rr2}[i]
