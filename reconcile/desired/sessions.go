@@ -143,6 +143,22 @@ const (
 	nodeHostBits = 16 // of a block, at most, each address of which may be told: no host has more containers
 )
 
+// onLinkOf is this host's address of a family on the link of a link-local neighbour, which reaches no other: one that is not link-local
+// where there is such (RFC 2545, section 3).
+func (b *builder) onLinkOf(a netip.Addr, f family) (self netip.Addr) {
+	for _, l := range b.facts.Host.Links {
+		if l.Name != a.Zone() {
+			continue
+		}
+		for _, p := range l.Addrs {
+			if p.Addr().Is6() == f.v6 && (!self.IsValid() || self.IsLinkLocalUnicast()) {
+				self = p.Addr()
+			}
+		}
+	}
+	return self
+}
+
 // mostOf is how many prefixes a node may tell that tells what the file has: more than that keep the speaker's memory for nothing, since
 // it keeps what it refuses as well.
 func mostOf(tells []object.PrefixRange) uint32 {
@@ -177,7 +193,10 @@ func (b *builder) peerSession(n neighbour) object.Peer {
 	var carried []bool // v6
 	for _, f := range families {
 		self := f.address(b.self).Addr()
-		if f.v6 == n.addr.Is6() && !n.addr.IsLinkLocalUnicast() {
+		switch {
+		case n.addr.IsLinkLocalUnicast() && n.addr.Zone() != b.underlay(f).Name:
+			self = b.onLinkOf(n.addr, f)
+		case f.v6 == n.addr.Is6() && !n.addr.IsLinkLocalUnicast():
 			self = n.local
 		}
 		if !self.IsValid() || f.v6 != n.addr.Is6() && !b.concerns(in, f) {
