@@ -42,11 +42,8 @@ type reader struct {
 	wake       chan struct{} // room for one
 }
 
-// ribRoom is the slack of a speaker, which together with a daemon is to stay small.
-const ribRoom = 80 << 20
-
 func newRIB() *rib {
-	return &rib{number: map[packed]uint32{}, neighbours: map[netip.Addr]*Neighbour{}, readers: map[*reader]bool{}, slack: Slack{Room: ribRoom}}
+	return &rib{number: map[packed]uint32{}, neighbours: map[netip.Addr]*Neighbour{}, readers: map[*reader]bool{}}
 }
 
 // follow makes a reader to which everything is new.

@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"cmp"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -16,8 +15,6 @@ import (
 // it is what it always was. Once all is quiet everything is as before, and what is free is the host's at once, which a process at rest would give
 // back after minutes, little by little. The zero value is ready. Where GOGC is set, that holds.
 type Slack struct {
-	Room uint64 // bytes; 0: slackRoom
-
 	mu      sync.Mutex
 	changed int
 	looked  int // changed, when the room was looked at last
@@ -27,7 +24,7 @@ type Slack struct {
 
 const (
 	slackMuch = 4096     // changes; fewer leave nothing worth a collection
-	slackRoom = 96 << 20 // bytes
+	slackRoom = 48 << 20 // bytes; a daemon and a speaker with 100,000 prefixes are to stay below 300 MB
 	gcPercent = 100      // GOGC where nobody sets it
 )
 
@@ -47,7 +44,7 @@ func (s *Slack) Changed(n int) {
 	}
 	s.looked = s.changed
 	s.timer.Reset(slackQuiet)
-	s.set(percentFor(cmp.Or(s.Room, slackRoom)))
+	s.set(gcPercentNow())
 }
 
 func (s *Slack) free() {
@@ -58,13 +55,13 @@ func (s *Slack) free() {
 	debug.FreeOSMemory()
 }
 
-// percentFor is the GOGC by which there is so much room above what was in use at the last collection. Go takes it of stacks and of
+// gcPercentNow is the GOGC by which there is slackRoom above what was in use at the last collection. Go takes it of stacks and of
 // global variables too, and of 4 MB where that is more, which in a small process are most of it (heapGoal and heapMinimum in its runtime).
-func percentFor(room uint64) int {
+func gcPercentNow() int {
 	in := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(in)
 	live := in[0].Value.Uint64()
-	return max(gcPercent, int(min(room*100/max(live+in[1].Value.Uint64()+in[2].Value.Uint64(), 1), (live+room)*100/(4<<20))))
+	return max(gcPercent, int(min(slackRoom*100/max(live+in[1].Value.Uint64()+in[2].Value.Uint64(), 1), (live+slackRoom)*100/(4<<20))))
 }
 
 // set sets GOGC where it is another, which waits for a collection that runs: what was in use at the last one is the same until the next has ended.

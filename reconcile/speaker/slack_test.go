@@ -23,7 +23,7 @@ func TestSlack(t *testing.T) {
 	}
 	runtime.KeepAlive(garbage)
 	full := held()
-	s := Slack{Room: 64 << 20}
+	var s Slack
 	s.Changed(slackMuch - 1)
 	if s.timer != nil {
 		t.Error("a few changes are worth a collection")
@@ -43,8 +43,8 @@ func TestSlack(t *testing.T) {
 	}
 	room := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(room)
-	if got := room[0].Value.Uint64() - room[1].Value.Uint64(); got < s.Room*9/10 || got > s.Room*11/10 {
-		t.Errorf("the room above %d MB in use is %d MB, not %d", room[1].Value.Uint64()>>20, got>>20, s.Room>>20)
+	if got := room[0].Value.Uint64() - room[1].Value.Uint64(); got < slackRoom*9/10 || got > slackRoom*11/10 {
+		t.Errorf("the room above %d MB in use is %d MB, not %d", room[1].Value.Uint64()>>20, got>>20, slackRoom>>20)
 	}
 	for deadline := time.Now().Add(10 * time.Second); held() > full-size/2 || percent() != gcPercent; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

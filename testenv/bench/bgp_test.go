@@ -200,6 +200,7 @@ func BenchmarkBGP(b *testing.B) {
 						if pid := speakerIn(node.NS); pid != 0 {
 							speaker = max(speaker, resident(pid))
 							memory = max(memory, resident(pid)+resident(d.cmd.Process.Pid))
+							b.Logf("resident: daemon %s, speaker %s", amount(resident(d.cmd.Process.Pid), "MB"), amount(resident(pid), "MB"))
 							if run == 0 {
 								time.Sleep(15 * time.Second) // when all is quiet
 								rest = resident(pid) + resident(d.cmd.Process.Pid)
