@@ -110,6 +110,13 @@ func zombie(pid int) bool {
 
 func file() string { return filepath.Join(Dir, "lab.json") }
 
+// lockFile is locked for as long as a process of the lab lives, from its first moment on: each inherits the open file
+// (flock(2)). Before a holder has registered itself, that is all that tells of it.
+func lockFile() string { return filepath.Join(Dir, "lock") }
+
+// lockFD is the lock in a holder, behind the pipe that says that it is ready.
+const lockFD = 4
+
 // register writes the calling process down among those that hold the lab. /proc is still the machine's, so that it tells
 // the number that the machine knows the process by.
 func register(name string) error {
@@ -161,12 +168,20 @@ func Up(ctx context.Context, config string, nodes []Node, program string) (l *La
 		return nil, err
 	}
 	l = &Lab{File: config}
+	lock, err := os.OpenFile(lockFile(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
 	defer func() {
+		_ = lock.Close()
 		if err != nil {
 			err = errors.Join(err, Down())
 		}
 	}()
-	wire, err := l.hold(program, "--name", "wire")
+	if err != nil {
+		return l, fmt.Errorf("locking the lab: %w", err)
+	}
+	wire, err := l.hold(program, lock, "--name", "wire")
 	if err != nil {
 		return l, err
 	}
@@ -185,7 +200,7 @@ func Up(ctx context.Context, config string, nodes []Node, program string) (l *La
 		for _, path := range n.Netns {
 			args = append(args, "--netns", path)
 		}
-		hold, err := l.hold(program, args...)
+		hold, err := l.hold(program, lock, args...)
 		if err != nil {
 			return l, err
 		}
@@ -225,7 +240,7 @@ func Up(ctx context.Context, config string, nodes []Node, program string) (l *La
 }
 
 // hold starts a process that holds namespaces, and waits until they are ready.
-func (l *Lab) hold(program string, args ...string) (holder, error) {
+func (l *Lab) hold(program string, lock *os.File, args ...string) (holder, error) {
 	cmd := exec.Command(program, append([]string{"lab", "hold"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true,
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC}
@@ -240,7 +255,7 @@ func (l *Lab) hold(program string, args ...string) (holder, error) {
 		return holder{}, err
 	}
 	defer r.Close()
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = []*os.File{w, lock}
 	err = cmd.Start()
 	_ = w.Close()
 	if err != nil {
@@ -299,8 +314,32 @@ func (l *Lab) Command(where string, args ...string) (*exec.Cmd, error) {
 
 // Down ends a lab, or what there is of one, and leaves nothing. Where none is up it is fs.ErrNotExist.
 func Down() error {
+	lock, err := os.OpenFile(lockFile(), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) { // none is up, or who brought it up was killed at once
+		if _, err := os.ReadDir(Dir); err != nil {
+			return fmt.Errorf("looking for the lab: %w", err)
+		}
+		return os.RemoveAll(Dir)
+	} else if err != nil {
+		return fmt.Errorf("looking for the lab: %w", err)
+	}
+	defer lock.Close()
+	for range 3000 { // half a minute, on a busy machine
+		if err := endAll(); err != nil {
+			return err
+		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return os.RemoveAll(Dir)
+		}
+		time.Sleep(10 * time.Millisecond) // what has not registered itself yet ends by itself, since nobody reads that it is ready
+	}
+	return fmt.Errorf("a process of the lab does not end: fuser %s names it", lockFile())
+}
+
+// endAll ends the holders that have registered themselves.
+func endAll() error {
 	entries, err := os.ReadDir(Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("looking for the lab: %w", err)
 	}
 	for _, e := range entries {
@@ -308,7 +347,9 @@ func Down() error {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(Dir, e.Name()))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // whoever else takes the lab down
+			continue
+		} else if err != nil {
 			return err
 		}
 		var h holder
@@ -316,13 +357,14 @@ func Down() error {
 			h.end()
 		}
 	}
-	return os.RemoveAll(Dir)
+	return nil
 }
 
 // Hold is the process that holds one node, or the wire: the first of its process namespace. It prepares the namespaces,
 // waits for its link, and keeps netd running, if there is a configuration.
 func Hold(name, config, program string, paths []string) error {
 	ready := os.NewFile(3, "ready")
+	unix.CloseOnExec(lockFD)
 	if err := register(name); err != nil {
 		return err
 	}
