@@ -277,10 +277,16 @@ func (b *block) holdTime(def time.Duration) time.Duration {
 	return d
 }
 
+// asn reads the number of an autonomous system. A wrong one counts as not given: nodes take that of the bgp block, and the fault is that one's.
 func (b *block) asn(name string, def uint32) uint32 {
-	n := b.integer(name, int64(def), 1, 1<<32-2)
-	if n == 23456 {
+	n := b.integer(name, int64(def), 1, 1<<32-1)
+	switch n {
+	case 23456:
 		b.fail(name, "23456 is AS_TRANS (RFC 6793) and nobody's number.")
+		return def
+	case 65535, 1<<32 - 1:
+		b.fail(name, "%d is reserved (RFC 7300). Private numbers are 64512 to 65534 and 4200000000 to 4294967294 (RFC 6996).", n)
+		return def
 	}
 	return uint32(n)
 }
