@@ -136,7 +136,7 @@ func (l *Loop) retry(ctx context.Context) {
 // pass makes the pass that a poke asks for.
 func (l *Loop) pass(ctx context.Context, poke Poke) {
 	switch {
-	case poke.Whole, !l.ready, poke.All && (poke.Wanted || poke.Facts):
+	case poke.Whole, !l.ready, poke.All && (poke.Wanted || poke.Facts || l.failed): // what is known may not be what was wanted last
 		_ = l.whole(ctx, "event", poke.By)
 		return
 	case poke.All:

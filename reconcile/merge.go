@@ -15,6 +15,9 @@ type Amended struct {
 	Want   Resource // what is wanted there now; nil: nothing
 	Why    Cause
 	Stands []Key // what it stands on besides what it says itself; see Want.Stands
+
+	whyWas *Cause // of Was, once it is amended
+	stood  []Key  // Was, likewise
 }
 
 // footing is all that what is wanted stands on.
@@ -41,6 +44,7 @@ func (w *Want) amend(places []Amended) []Amended {
 		p := &places[i]
 		if p.Was != nil {
 			w.stale++
+			p.whyWas, p.stood = w.why[p.Key], w.Stands[p.Key]
 		}
 		if p.Was != nil || len(p.Stands) > 0 {
 			delete(w.Stands, p.Key)
@@ -82,15 +86,24 @@ func (l *Loop) merge(places []Amended) []Amended {
 	return places
 }
 
-// unmerge puts back what was before merge, so that what was not done is not taken for somebody else's change later.
+// unmerge puts back what was before merge, so that what was not done is not taken for somebody else's change later, nor what is there
+// as before for something that nobody gave a reason for.
 func (l *Loop) unmerge(places []Amended) {
 	l.wanted.Lock()
 	defer l.wanted.Unlock()
-	for _, p := range places {
+	for i := range places {
+		p := &places[i]
+		if len(p.Stands) > 0 {
+			delete(l.want.Stands, p.Key)
+		}
 		if p.Was == nil {
 			delete(l.want.State, p.Key)
-		} else {
-			l.want.State[p.Key] = p.Was
+			delete(l.want.why, p.Key)
+			continue
+		}
+		l.want.State[p.Key], l.want.why[p.Key] = p.Was, p.whyWas
+		if len(p.stood) > 0 {
+			l.want.Stand(p.Key, p.stood)
 		}
 	}
 	l.want.on, l.want.listings = nil, nil

@@ -9,7 +9,7 @@ import (
 // Poke is why a pass is made: hints of what may have changed. They may come for nothing, late, or not at all.
 type Poke struct {
 	Whole  bool     // observe everything, and ask for the wanted state anew
-	All    bool     // else: observe everything, against the wanted state that is known
+	All    bool     // else: observe everything, against the wanted state that is known; after a pass that failed as Whole
 	Wanted bool     // else: ask for the wanted state anew, and look at what is wanted otherwise than before
 	Facts  bool     // else: as Wanted, unless Loop.Holds says that what is wanted holds
 	Amend  bool     // else: ask how the wanted state differs at single places, and look at those
