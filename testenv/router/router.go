@@ -213,6 +213,36 @@ func (r *Router) Ask(commands ...string) string {
 	return out
 }
 
+// Type runs a line of a shell where the router is, as who administers it there: birdc, vtysh and frr-reload.py lead to this router.
+func (r *Router) Type(line string) (string, error) {
+	r.t.Helper()
+	bin := r.file("bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	for name, run := range map[string]string{
+		"birdc":         "birdc -s " + r.file("ctl"),
+		"vtysh":         "vtysh --vty_socket " + r.dir + " --config_dir " + r.dir,
+		"frr-reload.py": "/usr/lib/frr/frr-reload.py --stdout --vty_socket " + r.dir + " --confdir " + r.dir + " --rundir " + r.dir,
+	} {
+		script := "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin exec " + run + " \"$@\"\n"
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("bash", "-c", line)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":/usr/sbin:/usr/bin:/sbin:/bin")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := r.ns.Start(cmd); err != nil {
+		r.t.Fatal(err)
+	}
+	stuck := time.AfterFunc(within, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	err := cmd.Wait()
+	return out.String(), err
+}
+
 func (r *Router) ask(daemon string, commands ...string) (string, error) {
 	var cmd *exec.Cmd
 	if r.Program == BIRD {
