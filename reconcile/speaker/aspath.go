@@ -40,15 +40,29 @@ func length(path []pathSegment) (n int) {
 	return n
 }
 
-// isPath reports whether a value is an AS_PATH with so many octets for each AS (RFC 7606 §7.2).
+// isPath reports whether a value is an AS_PATH with so many octets for each AS (RFC 7606 §7.2), none of which is AS 0 (RFC 7607 §2).
 func isPath(v []byte, octets int) bool {
 	for len(v) > 0 {
 		if len(v) < 2 || v[0] < bgp.BGP_ASPATH_ATTR_TYPE_SET || v[0] > bgp.BGP_ASPATH_ATTR_TYPE_CONFED_SET || v[1] == 0 || len(v) < 2+octets*int(v[1]) {
 			return false
 		}
+		for as := range slices.Chunk(v[2:2+octets*int(v[1])], octets) {
+			if isZero(as) {
+				return false
+			}
+		}
 		v = v[2+octets*int(v[1]):]
 	}
 	return true
+}
+
+func isZero(b []byte) bool {
+	return !slices.ContainsFunc(b, func(x byte) bool { return x != 0 })
+}
+
+// byNobody reports whether an AGGREGATOR or AS4_AGGREGATOR is that of AS 0, which is malformed (RFC 7607 §2).
+func byNobody(v []byte) bool {
+	return (len(v) == 6 || len(v) == 8) && isZero(v[:len(v)-4])
 }
 
 // pathSegments are those of a value that isPath.
@@ -87,6 +101,8 @@ func merged(path, four []pathSegment) (out []pathSegment) {
 	return append(out, four...)
 }
 
+const leftOut = "it sent malformed attributes, which are left out: "
+
 // wide are attributes of a neighbour that knows no ASes of four octets as one that does would send them, with the path that is in them, and
 // what there is to say of it. Its AS_PATH must be one.
 func (u update) wide() (attributes, path []byte, remark string) {
@@ -96,7 +112,7 @@ func (u update) wide() (attributes, path []byte, remark string) {
 	switch {
 	case aggregator != nil && u.aggregator == nil:
 		omitted, aggregator = "AS4_AGGREGATOR without AGGREGATOR", nil
-	case aggregator != nil && len(aggregator) != 8:
+	case aggregator != nil && (len(aggregator) != 8 || byNobody(aggregator)):
 		omitted, aggregator = "AS4_AGGREGATOR", nil
 	case aggregator != nil && !transAS: // who aggregated knew nothing of either (§4.2.3)
 		four, aggregator = nil, nil
@@ -112,8 +128,11 @@ func (u update) wide() (attributes, path []byte, remark string) {
 			omitted = "confederations in AS4_PATH"
 		}
 	}
+	if byNobody(u.aggregator) {
+		omitted = "AGGREGATOR"
+	}
 	if omitted != "" {
-		remark = "it sent malformed attributes, which are left out: " + omitted
+		remark = leftOut + omitted
 	}
 	whole := pathSegments(u.path, 2)
 	if len(last) > 0 {
@@ -126,7 +145,7 @@ func (u update) wide() (attributes, path []byte, remark string) {
 		var a attribute
 		a, rest, _ = cutAttribute(rest)
 		switch {
-		case a.kind == attrAS4Path || a.kind == attrAS4Aggregator:
+		case a.kind == attrAS4Path || a.kind == attrAS4Aggregator || a.kind == attrAggregator && byNobody(a.value):
 		case a.kind == attrASPath:
 			attributes = append(attributes, a.whole[0]|byte(bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH), a.kind, byte(len(path)>>8), byte(len(path)))
 			attributes = append(attributes, path...)

@@ -22,7 +22,7 @@ import (
 func TestASPath(t *testing.T) {
 	at, p := netip.MustParseAddr("192.168.170.138"), netip.MustParsePrefix("10.10.3.0/24")
 	transitive := byte(router.Optional | router.Transitive)
-	const withdrawn, leftOut = "withdrawn", "it sent malformed attributes, which are left out: "
+	const withdrawn = "withdrawn"
 	for _, x := range []struct {
 		name       string
 		four       bool // it knows ASes of four octets
@@ -41,9 +41,20 @@ func TestASPath(t *testing.T) {
 		{name: "a segment without ASes", path: []byte{2, 0}, want: withdrawn, words: malformedPath},
 		{name: "an odd length", path: []byte{2, 1, 0, 1, 2}, want: withdrawn, words: malformedPath},
 		{name: "a segment of an unknown type", path: []byte{5, 1, 0, 1}, want: withdrawn, words: malformedPath},
+		{name: "AS 0", path: []byte{2, 2, 0xfd, 0xe9, 0, 0}, want: withdrawn, words: malformedPath},
+		{name: "AS 0, of one of four", four: true, path: []byte{2, 1, 0, 0, 0xfd, 0xe9, 1, 1, 0, 0, 0, 0}, want: withdrawn, words: malformedPath},
+		{name: "AS 0 in AS4_PATH", path: []byte{2, 2, 0xfd, 0xe9, 0x5b, 0xa0}, as4: []byte{2, 1, 0, 0, 0, 0}, want: "65001 23456", words: leftOut + "AS4_PATH"},
+		{name: "AGGREGATOR AS 0", path: []byte{2, 1, 0xfd, 0xe9}, aggregator: router.Attribute(transitive, 7, 0, 0, 1, 2, 3, 4), want: "65001", words: leftOut + "AGGREGATOR"},
+		{name: "AGGREGATOR AS 0, of one of four", four: true, path: []byte{2, 1, 0, 0, 0xfd, 0xe9}, aggregator: router.Attribute(transitive, 7, 0, 0, 0, 0, 1, 2, 3, 4), want: "65001",
+			words: leftOut + "AGGREGATOR"},
+		{name: "AS4_AGGREGATOR AS 0", path: []byte{2, 1, 0xfd, 0xe9},
+			aggregator: slices.Concat(router.Attribute(transitive, 7, 0x5b, 0xa0, 1, 2, 3, 4), router.Attribute(transitive, 18, 0, 0, 0, 0, 1, 2, 3, 4)), want: "65001 by 23456", words: leftOut + "AS4_AGGREGATOR"},
 		{name: "AS4_PATH", path: []byte{2, 2, 0xfd, 0xe9, 0x5b, 0xa0}, as4: []byte{2, 1, 0, 3, 0xd, 0x40}, want: "65001 200000"},
 		{name: "AS4_PATH of the whole way", path: []byte{2, 2, 0xfd, 0xe9, 0x5b, 0xa0}, as4: []byte{2, 2, 0, 0, 0xfd, 0xe9, 0, 3, 0xd, 0x40}, want: "65001 200000"},
 		{name: "AS4_PATH longer than AS_PATH", path: []byte{2, 1, 0xfd, 0xe9}, as4: []byte{2, 2, 0, 0, 0xfd, 0xe9, 0, 3, 0xd, 0x40}, want: "65001"},
+		{name: "AS4_PATH and a confederation before what is kept", path: []byte{3, 1, 0, 9, 2, 2, 0xfd, 0xe9, 0x5b, 0xa0}, as4: []byte{2, 2, 0, 0, 0xfd, 0xe9, 0, 3, 0xd, 0x40}, want: "(9) 65001 200000"},
+		{name: "AS4_PATH and a confederation beside what is kept", path: []byte{2, 1, 0xfd, 0xe9, 3, 1, 0, 9, 2, 1, 0x5b, 0xa0}, as4: []byte{2, 1, 0, 3, 0xd, 0x40}, want: "65001 (9) 200000"},
+		{name: "AS4_PATH and a confederation behind what is kept", path: []byte{2, 1, 0xfd, 0xe9, 2, 1, 0x5b, 0xa0, 3, 1, 0, 9}, as4: []byte{2, 1, 0, 3, 0xd, 0x40}, want: "65001 200000"},
 		{name: "AS4_PATH that begins with a set", path: []byte{2, 1, 0xfd, 0xe9, 1, 2, 0x5b, 0xa0, 0, 7}, as4: []byte{1, 2, 0, 3, 0xd, 0x40, 0, 0, 0, 7}, want: "65001 {200000,7}"},
 		{name: "AS4_PATH that begins with a set, of the whole way", path: []byte{1, 2, 0x5b, 0xa0, 0, 7}, as4: []byte{1, 2, 0, 3, 0xd, 0x40, 0, 0, 0, 7}, want: "{200000,7}"},
 		{name: "AS4_PATH that begins with a set in place of a sequence", path: []byte{2, 1, 0x5b, 0xa0}, as4: []byte{1, 1, 0, 3, 0xd, 0x40}, want: "{200000}"},

@@ -160,10 +160,15 @@ func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 		return u.withdraw(out, true), malformedPath, true
 	case announces && !v.four:
 		attributes, path, remark = u.wide()
-	case u.four == nil && u.aggregator4 == nil:
+	case u.four == nil && u.aggregator4 == nil && !byNobody(u.aggregator):
 		changed = false
 	default: // gobgp dies of some where they stand, and of one that knows four octets they hide the way (RFC 6793 §4.1)
-		attributes = only(attributes, func(a attribute) bool { return a.kind != attrAS4Path && a.kind != attrAS4Aggregator })
+		attributes = only(attributes, func(a attribute) bool {
+			return a.kind != attrAS4Path && a.kind != attrAS4Aggregator && (a.kind != attrAggregator || !byNobody(a.value))
+		})
+		if byNobody(u.aggregator) {
+			remark = leftOut + "AGGREGATOR"
+		}
 	}
 	size := u.size
 	if len(path) > 0 {
