@@ -54,7 +54,7 @@ func TestCommunities(t *testing.T) {
 		program router.Program
 		as      uint32
 		more    string
-	}{{router.BIRD, 65101, ""}, {router.FRR, 65102, ""}, {router.BIRD, 64512, ""}, {router.FRR, 65105, all}}
+	}{{router.BIRD, 65101, ""}, {router.FRR, 65102, ""}, {router.BIRD, 64512, `import = ["172.29.0.0/24"]`}, {router.FRR, 65105, all}}
 	for i, x := range to {
 		peers += fmt.Sprintf("peer \"to-%d\" {\n  address = \"192.168.170.%d\"\n  asn     = %d\n  export  = [\"10.10.0.0/16 le 26\", \"172.30.0.0/16 le 24\"]\n  %s\n}\n", i, i+11, x.as, x.more)
 	}
@@ -64,7 +64,12 @@ func TestCommunities(t *testing.T) {
 	var routers []*router.Router
 	for i, x := range to {
 		s := session{as: x.as, netdAS: 64512, id: fmt.Sprintf("192.168.170.%d", i+11), netd: "192.168.170.137", passive: true, restart: 60}
-		routers = append(routers, router.New(t, x.program, l.host(fmt.Sprintf("to%d", i), s.id+"/24").NS, s.conf(x.program)))
+		conf := s.conf(x.program)
+		if x.as == 64512 { // of this AS, and asks to be left
+			s.announce = []string{"172.29.0.0/24"}
+			conf = strings.Replace(s.conf(x.program), "export where source = RTS_STATIC;", "export filter { if source != RTS_STATIC then reject; bgp_community.add((65535,0)); accept; };", 1)
+		}
+		routers = append(routers, router.New(t, x.program, l.host(fmt.Sprintf("to%d", i), s.id+"/24").NS, conf))
 	}
 	const (
 		toAll = iota
@@ -79,7 +84,7 @@ func TestCommunities(t *testing.T) {
 		{"no-export", "bgp_community.add((65535,65281));", withinAS},
 		{"no-advertise", "bgp_community.add((65535,65282));", toNobody},
 		{"no-export-subconfed", "bgp_community.add((65535,65283));", withinAS},
-		{"4200000000:1:2 65000:7 no-peer", "bgp_community.add((65535,65284)); bgp_community.add((65000,7)); bgp_large_community.add((4200000000,1,2));", toAll},
+		{"4200000000:1:2 65000:7 blackhole no-peer", "bgp_community.add((65535,666)); bgp_community.add((65535,65284)); bgp_community.add((65000,7)); bgp_large_community.add((4200000000,1,2));", toAll},
 	}
 	conf := func(of func(i int) string) string {
 		s := session{as: 65104, netdAS: 64512, id: "192.168.170.4", netd: "192.168.170.137", passive: true, restart: 60}
@@ -99,10 +104,13 @@ func TestCommunities(t *testing.T) {
 			want := has
 			if whom == toNobody || whom == withinAS && to[i].as != 64512 {
 				want = "none"
-			} else if to[i].more != "" {
+			} else if to[i].more == all {
 				want = strings.Join(slices.Sorted(slices.Values(strings.Fields(has+" "+strings.NewReplacer("communities = ", "", "[", "", "]", "", "\"", "", ",", "").Replace(all)))), " ")
 			}
-			want = strings.Join(slices.Compact(strings.Fields(want)), " ")
+			if r.Program == router.FRR && strings.Contains(want, "blackhole") { // which has it go no further (RFC 7999 §3.2)
+				want += " no-export"
+			}
+			want = strings.Join(slices.Compact(slices.Sorted(slices.Values(strings.Fields(want)))), " ")
 			l.wait(fmt.Sprintf("%s: %s at to-%d", what, prefix, i), func() string {
 				got := told(r, prefix)
 				return differs(strings.Join(slices.Compact(strings.Fields(got)), " "), want)
@@ -115,11 +123,16 @@ func TestCommunities(t *testing.T) {
 		right("at first", prefix, p.has, p.to)
 	}
 	right("the block", "10.10.40.128/26", "", toAll)
-	for _, words := range []string{"path 65104, communities no-export\n", "path 65104, communities 65000:7 no-peer 4200000000:1:2\n"} {
+	for _, words := range []string{"path 65104, communities no-export\n", "path 65104, communities 65000:7 blackhole no-peer 4200000000:1:2\n"} {
 		if out := node.must("show", "routes", "--bgp"); missing(out, words) != "" {
 			t.Errorf("the table in words: no %q in\n%s", words, out)
 		}
 	}
+
+	// Within the AS a router that asks to be left says itself how little it is to be preferred (RFC 8326 §4.2).
+	l.wait("what to-2 tells, as it comes", func() string {
+		return missing(strings.Join(strings.Fields(node.must("show", "routes", "--bgp")), " ")+" ", "* 172.29.0.0/24 192.168.170.13 to-2 communities graceful-shutdown ")
+	})
 
 	// What was told is told a withdrawal once it asks not to be, and told again.
 	for _, x := range []int{1, 2, 0} {

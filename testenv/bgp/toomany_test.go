@@ -50,7 +50,7 @@ func TestTooMany(t *testing.T) {
 	}
 	closed := time.Now()
 	l.wait("the reason", func() string {
-		return missing(node.degraded("status"), "max_prefixes: it told more than 1000 prefixes")
+		return missing(node.degraded("status"), "max_prefixes: it told more than 1000 prefixes and was closed; tried again after 1m0s")
 	})
 	l.wait("its routes gone", func() string {
 		if count("192.168.170.2") != 0 {
@@ -135,7 +135,7 @@ func TestTooManyOfNode(t *testing.T) {
 		t.Errorf("the speaker grew from %d MB to %d MB", before>>20, most>>20)
 	}
 	l.wait("the reason", func() string {
-		return missing(one.degraded("status"), "it told more than 1002 prefixes, which is more than the file lets that node tell, and was closed; tried again after")
+		return missing(one.degraded("status"), "it told more than 1002 prefixes, which is more than the file lets that node tell, and was closed; tried again after 1m0s")
 	})
 	l.wait("the reason beside the peer", func() string {
 		return missing(one.must("show", "peers"), "it told more than 1002 prefixes")
