@@ -39,14 +39,15 @@ type sieve struct {
 	told []byte // of that what it has not read
 	end  error  // what comes after it
 
-	stage   uint8             // of the session: the subcode of what it may not hear (RFC 6608)
-	inside  bool              // with this AS
-	four    bool              // it knows ASes of four octets
-	owed    []bgp.RouteFamily // in which it restarted and has not said End-of-RIB
-	refusal atomic.Pointer[[]byte]
-	vain    atomic.Uint64 // bytes of prefixes that it withdrew
-	closed  chan struct{}
-	once    sync.Once
+	stage     uint8             // of the session: the subcode of what it may not hear (RFC 6608)
+	inside    bool              // with this AS
+	four      bool              // it knows ASes of four octets
+	owed      []bgp.RouteFamily // in which it restarted and has not said End-of-RIB
+	refusal   atomic.Pointer[[]byte]
+	vain      atomic.Uint64 // bytes of prefixes that it withdrew
+	refreshed [2]time.Time  // when it was told all of a family because it asked, or will be; see place
+	closed    chan struct{}
+	once      sync.Once
 }
 
 const (
@@ -233,6 +234,7 @@ func (v *sieve) next() {
 	case kind == bgp.BGP_MSG_ROUTE_REFRESH && length != refreshLen:
 		v.refuse(bgp.BGP_ERROR_ROUTE_REFRESH_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_INVALID_MESSAGE_LENGTH, msg[:min(length, messageMax-headerLen-2)], fmt.Sprintf("%s of %d bytes", named[kind], length))
 		return
+	case kind == bgp.BGP_MSG_ROUTE_REFRESH && v.early(msg):
 	case kind == bgp.BGP_MSG_UPDATE:
 		v.s.rib.slack.Changed(length / prefixBytes) // before gobgp has made its own of them
 		v.buf, remark, taken = v.sift(v.buf, msg)
