@@ -59,7 +59,7 @@ else. blocks and workloads are the file's, and to root also what is attached on 
 		}
 		if name == "routes" {
 			one.Example += "\n  netd show routes --bgp"
-			one.Flags().BoolVar(&bgp, "bgp", false, "the BGP table instead, with attributes; * marks the best of each prefix (needs the daemon)")
+			one.Flags().BoolVar(&bgp, "bgp", false, "the BGP table instead, with attributes; * marks the best of each prefix, several where their flows are shared out (needs the daemon)")
 		}
 		cmd.AddCommand(one)
 	}

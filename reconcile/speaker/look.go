@@ -67,7 +67,25 @@ func (c *Client) Routes(ctx context.Context, t Table, of netip.Addr) ([]Route, e
 		return nil, err
 	}
 	slices.SortStableFunc(out, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
+	if t == LocRIB {
+		c.markBest(out)
+	}
 	return out, nil
+}
+
+// markBest says of routes which are the best. gobgp says so of one to each prefix, also where there are several (ListPath in its pkg/server/server.go
+// asks whether they are equal, and so of one neighbour). Its answer stays where the speaker is not followed.
+func (c *Client) markBest(routes []Route) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.view.known {
+		return
+	}
+	for i, r := range routes {
+		routes[i].Best = slices.ContainsFunc(c.view.paths[r.Prefix].list(), func(h hop) bool {
+			return h.nextHop == r.NextHop && h.peer.WithZone("") == r.Peer.WithZone("")
+		})
+	}
 }
 
 // Told gives what a neighbour told to take, at most so many routes of each family, in no order.
