@@ -137,7 +137,7 @@ docker-nftables: deps ## Docker 29 that guards by nftables, beside netd; builds 
 .PHONY: soak
 soak: guest ## long runs: repairs at rest and in a flood of foreign changes, 1,000 containers at once under kills, Docker while netd is away, ipip killed at every step
 	NETD_SOAK=1 $(call guest,./cmd/netd,TestKilled/ipip)
-	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping|TestTooMany)$$' ./testenv/bgp
+	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 60m -run '^(TestFiftyClients|TestMeshOfMany|TestFlapping|TestTooMany|TestHashPolicy)$$' ./testenv/bgp
 	NETD_SOAK=1 $(GO) test -count=1 -v -parallel 1 -timeout 30m -run '^(TestOverflow|TestFlood|TestRepairFigures|TestCNIStorm|TestDockerWithoutNetd)$$' ./cmd/netd
 
 .PHONY: fuzz

@@ -27,12 +27,7 @@ func TestSpread(t *testing.T) {
 	}
 	r := newRack(t, []router.Program{router.BIRD, router.FRR, router.BIRD}, peers, sessions)
 	r.node.up(3)
-	for _, tor := range r.tors {
-		tor.Run(t, "nft add table ip seen")
-		tor.Run(t, "nft add set ip seen flows { type inet_service; flags dynamic; size 65535; }")
-		tor.Run(t, "nft add chain ip seen pass { type filter hook forward priority 0; }")
-		tor.Run(t, "nft add rule ip seen pass iifname eth0 udp dport 9 add @flows { udp sport }")
-	}
+	r.watch()
 	const all = "via 192.168.170.1 dev eth0 weight 1 nexthop via 192.168.170.2 dev eth0 weight 1 nexthop via 192.168.170.3 dev eth0 weight 1"
 	web := netns.Open("/run/netns/" + r.id + "-web")
 	settled := func(want string) {
@@ -105,6 +100,17 @@ func openFlows(t *testing.T, from *netns.NS, to netip.Addr) map[int]net.Conn {
 		t.Fatal(err)
 	}
 	return flows
+}
+
+// watch has the switches see what flows they forward.
+func (r *rack) watch() {
+	r.t.Helper()
+	for _, tor := range r.tors {
+		tor.Run(r.t, "nft add table ip seen")
+		tor.Run(r.t, "nft add set ip seen flows { type inet_service; flags dynamic; size 65535; }")
+		tor.Run(r.t, "nft add chain ip seen pass { type filter hook forward priority 0; }")
+		tor.Run(r.t, "nft add rule ip seen pass iifname eth0 udp dport 9 add @flows { udp sport }")
+	}
 }
 
 // goes sends a packet of each flow, and is the switch that each goes by.
