@@ -12,6 +12,7 @@ import (
 type session struct {
 	as, netdAS  uint32
 	id          string   // its own address
+	v6          bool     // which, and all that is told, is of IPv6
 	netd        string   // the neighbour's
 	announce    []string // prefixes of its own
 	password    string
@@ -42,27 +43,31 @@ func (s session) conf(p router.Program) string {
 		}
 		return ""
 	}
+	family, routerID := "ipv4", s.id
+	if s.v6 {
+		family, routerID = "ipv6", "10.255.0.138"
+	}
 	var b strings.Builder
 	if p == router.BIRD {
 		fmt.Fprintf(&b, `router id %s;
 protocol device { scan time 1; }
-protocol kernel { %s ipv4 { import none; export all; }; }
-protocol static own { ipv4; %s }
+protocol kernel { %s %s { import none; export all; }; }
+protocol static own { %s; %s }
 protocol bgp netd {
   local %s as %d;
   neighbor %s as %d;
   hold time %d;
   connect delay time 1; connect retry time 1; error wait time 1, 4;
   graceful restart %s; long lived graceful restart off;
-`, s.id, on(s.restart > 0, "graceful restart on;"), static, s.id, s.as, s.netd, s.netdAS, s.hold, restart)
+`, routerID, on(s.restart > 0, "graceful restart on;"), family, family, static, s.id, s.as, s.netd, s.netdAS, s.hold, restart)
 		b.WriteString(on(s.password != "", "  password \""+s.password+"\";\n"))
 		b.WriteString(on(s.ttlSecurity, "  ttl security on;\n"))
 		b.WriteString(on(s.passive, "  passive on;\n"))
-		b.WriteString("  direct;\n  ipv4 { import all; export where source = RTS_STATIC; next hop self; };\n}\n")
+		fmt.Fprintf(&b, "  direct;\n  %s { import all; export where source = RTS_STATIC; next hop self; };\n}\n", family)
 		return b.String()
 	}
 	n := "\n neighbor " + s.netd
-	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check", s.as, s.id)
+	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check", s.as, routerID)
 	if s.restart > 0 {
 		fmt.Fprintf(&b, "\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart restart-time %d", s.restart)
 	} else {
@@ -73,6 +78,6 @@ protocol bgp netd {
 	b.WriteString(on(s.password != "", n+" password "+s.password))
 	b.WriteString(on(s.ttlSecurity, n+" ttl-security hops 1"))
 	b.WriteString(on(s.passive, n+" passive"))
-	fmt.Fprintf(&b, "\n address-family ipv4 unicast\n%s  neighbor %s next-hop-self\n exit-address-family\n", networks, s.netd)
+	fmt.Fprintf(&b, "\n address-family %s unicast\n%s  neighbor %s activate\n  neighbor %s next-hop-self\n exit-address-family\n", family, networks, s.netd, s.netd)
 	return b.String()
 }

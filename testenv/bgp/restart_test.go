@@ -11,7 +11,6 @@ import (
 
 	"netd/testenv/netns"
 	"netd/testenv/router"
-	"netd/testenv/stream"
 )
 
 // twoNodes is a mesh of two: netd, and another that may be netd, BIRD or FRR.
@@ -48,15 +47,6 @@ workload "app" {
 }
 `
 
-// both is two nodes and a stream in each direction.
-type both struct {
-	*lab
-	one, two *host // two is nil where it is no netd
-	other    *router.Router
-	gone     func() string // what left the kernel of the host of FRR, which may take routes out itself; else nil
-	streams  [2]*stream.Stream
-}
-
 var (
 	web = netip.MustParseAddr("10.10.40.129")
 	app = netip.MustParseAddr("10.10.194.134")
@@ -66,123 +56,6 @@ var (
 func nodeTwo(restart int, more ...string) session {
 	return session{as: 64512, netdAS: 64512, id: "192.168.170.138", netd: "192.168.170.137", ttlSecurity: true, restart: restart,
 		announce: append([]string{"10.10.194.128/26"}, more...)}
-}
-
-// newBoth brings two nodes up, the second of them netd ("") or a router.
-func newBoth(t *testing.T, config string, p router.Program) *both {
-	b := &both{lab: newLab(t, config)}
-	b.one = b.host("one", "192.168.170.137/24")
-	c := b.container("web")
-	b.one.start()
-	two := b.host("two", "192.168.170.138/24")
-	far := two.NS
-	if p == "" {
-		b.two, far = two, b.container("app")
-		b.two.start()
-	} else {
-		two.Run(t, "ip addr add 10.10.194.134/32 dev lo")
-		b.other = router.New(t, p, two.NS, nodeTwo(120).conf(p))
-		if p == router.FRR {
-			b.gone = two.deleted("ip -4")
-		}
-	}
-	b.one.up(1)
-	if b.two != nil {
-		b.two.up(1)
-	}
-	b.wait("pings", func() string {
-		if out, err := c.Output("ping", "-c1", "-W1", app.String()); err != nil {
-			return out
-		}
-		return ""
-	})
-	b.streams = [2]*stream.Stream{stream.Start(t, c, web, far, app, time.Millisecond), stream.Start(t, far, app, c, web, time.Millisecond)}
-	for _, s := range b.streams {
-		s.Flowing(t)
-	}
-	return b
-}
-
-// stop ends the streams: none may have lost anything.
-func (b *both) stop() {
-	b.t.Helper()
-	for i, s := range b.streams {
-		r := s.Stop()
-		b.t.Log(r)
-		if i == 1 && b.gone != nil { // what FRR's own host refuses to send is no loss of netd's (see TestPairs)
-			if out := b.gone(); strings.Contains(out, "Deleted 10.10.40.128/26 ") {
-				b.t.Logf("frr took out of its own kernel:\n%s", out)
-				r.Lost -= r.Refused
-			}
-		}
-		if r.Lost != 0 || r.Sent < 1000 {
-			b.t.Errorf("the stream: %s", r)
-		}
-	}
-}
-
-// TestRestart kills what holds the sessions, what writes the kernel, both, has both be another version's, and kills the other end, under a stream of 1,000
-// packets a second in each direction: nothing is lost, and everything is as before afterwards.
-func TestRestart(t *testing.T) {
-	netns.Need(t)
-	for _, p := range []router.Program{"", router.BIRD, router.FRR} {
-		name := string(p)
-		if p == "" {
-			name = "netd"
-		}
-		t.Run(name, func(t *testing.T) {
-			b := newBoth(t, twoNodes, p)
-			again := func(what string, from time.Time) {
-				t.Helper()
-				b.one.upSince(1, from)
-				if out := b.one.routes("10.10.194.128/26"); missing(out, "via 192.168.170.138") != "" {
-					t.Errorf("after %s: %s", what, out)
-				}
-			}
-			begin := time.Now()
-			b.one.killSpeaker()
-			again("the speaker's death", begin)
-
-			before := b.one.speaker()
-			b.one.kill()
-			b.one.start()
-			again("the daemon's death", time.Time{})
-			if now := b.one.speaker(); now != before {
-				t.Errorf("the daemon's death cost the speaker: %d, then %d", before, now)
-			}
-
-			begin = time.Now()
-			b.one.killSpeaker()
-			b.one.kill()
-			b.one.start()
-			again("the death of both", begin)
-
-			later, err := newer()
-			if err != nil {
-				t.Fatal(err)
-			}
-			begin, before = time.Now(), b.one.speaker()
-			b.one.kill()
-			b.one.netd = later
-			b.one.start()
-			again("the upgrade of both", begin)
-			if now := b.one.speaker(); now == before {
-				t.Errorf("the speaker of before, %d, serves a daemon of another version", now)
-			}
-
-			begin = time.Now()
-			if b.other != nil {
-				b.other.Kill()
-				b.other.Start()
-			} else {
-				b.two.killSpeaker()
-				b.two.kill()
-				b.two.start()
-			}
-			again("the other end's death", begin)
-			b.stop()
-		})
-	}
 }
 
 // TestStale has a router restart with less than it had, and another not at all: what it does not announce again goes with

@@ -145,6 +145,17 @@ func (s *Stream) Flowing(t testing.TB) {
 	}
 }
 
+// Again waits until a datagram arrives that is not sent yet.
+func (s *Stream) Again(t testing.TB) {
+	t.Helper()
+	next := s.sent.Load()
+	for deadline := time.Now().Add(time.Minute); s.highest.Load() <= next; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: nothing arrives any more (%d sent, the last that arrived is number %d)", s.name, s.sent.Load(), s.highest.Load())
+		}
+	}
+}
+
 // Stop ends the stream and says what became of it, from the first datagram that arrived on.
 func (s *Stream) Stop() Result {
 	close(s.stop)

@@ -37,6 +37,7 @@ func TestStream(t *testing.T) {
 		}
 		if cut {
 			one.Run(t, "ip route del blackhole 192.168.170.2/32")
+			s.Again(t)
 		}
 		took := time.Since(begin)
 		r := s.Stop()
