@@ -146,8 +146,9 @@ func (b *best) readList(list []unsafe.Pointer, ways []news, unread func(error)) 
 		}
 		w, err := b.readPath(p)
 		if err != nil {
-			unread(err)
-			continue
+			if unread(err); !w.gone {
+				continue
+			}
 		}
 		w.more = len(ways) > first && ways[len(ways)-1].at == w.at
 		ways = append(ways, w)
@@ -155,7 +156,8 @@ func (b *best) readList(list []unsafe.Pointer, ways []news, unread func(error)) 
 	return ways
 }
 
-// readPath reads the prefix, the next hop, the first AS and the sender of a path. A withdrawal has the prefix and the sender.
+// readPath reads the prefix, the next hop, the first AS and the sender of a path. A withdrawal has the prefix and the sender; so has, with an error,
+// what leads nowhere.
 func (b *best) readPath(at unsafe.Pointer) (w news, err error) {
 	var prefix netip.Prefix
 	p := reflect.NewAt(b.path.Elem(), at).Interface().(gobgpPath)
@@ -192,6 +194,7 @@ func (b *best) readPath(at unsafe.Pointer) (w news, err error) {
 		}
 	}
 	if !h.nextHop.IsValid() {
+		w.gone = true // what it is in the place of does not stay
 		return w, fmt.Errorf("%s has no next hop", prefix)
 	}
 	h.nextHop = soleNextHop(*h)

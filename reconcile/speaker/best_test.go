@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v3/pkg/server"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -119,6 +121,57 @@ func TestBestBefore(t *testing.T) {
 		}
 		if len(s.pending) > 0 || len(s.rib.number) != i+1 {
 			t.Errorf("at a %s %d paths are kept back, and %d in the rib", kind, len(s.pending), len(s.rib.number))
+		}
+	}
+}
+
+// event and its paths are of gobgp's shape.
+type event struct {
+	PathList      []*toldPath
+	MultiPathList [][]*toldPath
+}
+
+type toldPath struct {
+	IsWithdraw bool
+	prefix     string
+	attributes []bgp.PathAttributeInterface
+}
+
+type toldBy struct{ Address net.IP }
+
+func (p *toldPath) GetNlri() bgp.AddrPrefixInterface           { return bgp.NewIPv6AddrPrefix(48, p.prefix) }
+func (p *toldPath) GetPathAttrs() []bgp.PathAttributeInterface { return p.attributes }
+func (p *toldPath) IsLocal() bool                              { return false }
+func (p *toldPath) GetSource() *toldBy                         { return &toldBy{net.ParseIP("192.0.2.1")} }
+
+// TestBestNowhere: of a best path that leads nowhere the one before does not stay, since what becomes of that nobody tells any more.
+func TestBestNowhere(t *testing.T) {
+	s := newSessions(t.Context(), newRIB(), func(string, string, map[string]any) {}, nil)
+	via := func(hop string) *toldPath {
+		return &toldPath{prefix: "2001:db8:30::", attributes: []bgp.PathAttributeInterface{bgp.NewPathAttributeMpReachNLRI(hop, nil)}}
+	}
+	for _, x := range []struct {
+		name  string
+		event *event
+		ways  int
+	}{
+		{"a way", &event{PathList: []*toldPath{via("2001:db8::9")}}, 1},
+		{"nowhere", &event{PathList: []*toldPath{via("")}}, 0},
+		{"one of two nowhere", &event{MultiPathList: [][]*toldPath{{via(""), via("2001:db8::9")}}}, 1},
+		{"both nowhere", &event{MultiPathList: [][]*toldPath{{via(""), via("")}}}, 0},
+	} {
+		s.heard(x.event)
+		s.deliver()
+		ways := 0
+		for _, e := range s.rib.paths {
+			_, hops, _, err := cutEntry(appendEntry(nil, e.at.prefix(), s.rib.sets.of(e.set)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ways += len(hops)
+		}
+		if ways != x.ways {
+			t.Errorf("%s: %d ways are left, want %d", x.name, ways, x.ways)
 		}
 	}
 }

@@ -245,8 +245,7 @@ func (v *sieve) next() {
 		taken = false
 	}
 	if !taken {
-		code, subcode, data := deadly(msg)
-		v.refuse(code, subcode, data, named[kind]+" that gobgp does not survive")
+		v.refuse(faultOf(msg))
 		return
 	}
 	_, _ = v.in.Discard(length)
@@ -255,15 +254,21 @@ func (v *sieve) next() {
 	}
 }
 
-// deadly is what is wrong with an OPEN or UPDATE of which gobgp would die (RFC 4271 §6.2 and §6.3).
-func deadly(msg []byte) (code, subcode uint8, data []byte) {
-	if msg[headerLen-1] == bgp.BGP_MSG_OPEN { // its parameters
-		return bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, nil
+// faultOf is what is wrong with an OPEN or UPDATE that gobgp must not have (RFC 4271 §6.2 and §6.3), and that in words.
+func faultOf(msg []byte) (code, subcode uint8, data []byte, words string) {
+	kind := msg[headerLen-1]
+	words = named[kind] + " that gobgp does not survive"
+	if kind == bgp.BGP_MSG_OPEN { // its parameters
+		return bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, 0, nil, words
 	}
-	if u, ok := cutUpdate(msg[headerLen:]); ok && u.foreign != nil {
-		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.foreign
+	switch u, ok := cutUpdate(msg[headerLen:]); {
+	case ok && u.astray != nil:
+		a, _, _ := cutAttribute(u.astray)
+		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.astray, fmt.Sprintf("%s with a next hop of %d bytes", named[kind], a.value[3])
+	case ok && u.foreign != nil:
+		return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_OPTIONAL_ATTRIBUTE_ERROR, u.foreign, words
 	}
-	return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil
+	return bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil, words
 }
 
 // survived tries whether gobgp can read a message: it would die of an error of another kind as well.

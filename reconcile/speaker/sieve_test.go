@@ -173,6 +173,10 @@ func TestSieve(t *testing.T) {
 	as4 := router.Attribute(router.Optional|router.Transitive, 17, 2, 1, 0, 0, 0xfd, 0xe9)
 	long := router.Attribute(router.Optional|router.Transitive, 200, make([]byte, 3500)...)
 	own := slices.Repeat([]byte{0, 0, 0xfc, 0}, 255)
+	via := func(family byte, hop []byte, ps ...netip.Prefix) []byte {
+		return router.Attribute(router.Optional, 14, slices.Concat([]byte{0, family, 1, byte(len(hop))}, hop, []byte{0}, router.Prefixes(ps...))...)
+	}
+	nowhere, nowhere4, four := via(2, nil, six), via(1, nil, a), via(2, far.addr.AsSlice(), six)
 	vpls, short, flow := router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0), router.Attribute(router.Optional, 14, 0, 2, 1), router.Attribute(router.Optional, 15, 0, 2, 133, 1, 1, 1)
 	refresh := router.Frame(5, []byte{0, 1, 0})
 	var r *router.Raw
@@ -195,6 +199,15 @@ func TestSieve(t *testing.T) {
 		{name: "a ROUTE-REFRESH", then: router.Frame(5, []byte{0, 1, 0, 1})},
 		{name: "a withdrawal of VPLS", then: router.Update(nil, vpls), closed: slices.Concat([]byte{3, 9}, vpls), words: "an UPDATE that gobgp does not survive"},
 		{name: "an MP_REACH_NLRI of three bytes", then: router.Update(nil, slices.Concat(plain, short)), closed: slices.Concat([]byte{3, 9}, short), words: "an UPDATE that gobgp does not survive"},
+		{name: "an IPv6 next hop of no octets", first: router.Update(nil, slices.Concat(plain, reach(six))), then: router.Update(nil, slices.Concat(plain, nowhere)),
+			closed: slices.Concat([]byte{3, 9}, nowhere), words: "an UPDATE with a next hop of 0 bytes"},
+		{name: "an IPv6 next hop of four octets", first: router.Update(nil, slices.Concat(plain, reach(six))), then: router.Update(nil, slices.Concat(plain, four)),
+			closed: slices.Concat([]byte{3, 9}, four), words: "an UPDATE with a next hop of 4 bytes"},
+		{name: "an IPv4 next hop of no octets", first: router.Update(nil, plain, a), then: router.Update(nil, slices.Concat(plain, nowhere4)),
+			closed: slices.Concat([]byte{3, 9}, nowhere4), words: "an UPDATE with a next hop of 0 bytes"},
+		{name: "an IPv6 next hop for IPv4 (RFC 8950)", then: router.Update(nil, slices.Concat(plain, via(1, hop6.AsSlice(), a))), learned: prefixes(a)},
+		{name: "an IPv6 next hop with a link-local one", then: router.Update(nil, slices.Concat(plain, via(2, slices.Concat(hop6.AsSlice(), netip.MustParseAddr("fe80::2").AsSlice()), six))), learned: prefixes(six)},
+		{name: "an IPv4 next hop in MP_REACH_NLRI", then: router.Update(nil, slices.Concat(plain, via(1, far.addr.AsSlice(), a))), learned: prefixes(a)},
 		{name: "flow specifications behind a decent MP_UNREACH_NLRI", then: router.Update(nil, slices.Concat(unreach(six), flow)), closed: slices.Concat([]byte{3, 9}, flow), words: "an UPDATE that gobgp does not survive"},
 		{name: "a malformed Prefix-SID, which may come from far", first: router.Update(nil, plain, a),
 			then: router.Update(nil, slices.Concat(plain, router.Attribute(router.Optional|router.Transitive, 40, 6, 0, 0, 0, 0x40, 0x30, 0x30, 0x30)), a), words: "which gobgp does not survive: taken for a withdrawal"},

@@ -23,6 +23,7 @@ type update struct {
 	size           int    // of the other attributes
 	rare           bool   // it has attributes or families that gobgp is tried with before it gets them
 	foreign        []byte // … the first with prefixes of such families
+	astray         []byte // the MP_REACH_NLRI whose next hop no address has the length of
 
 	// Values, nil where there is none.
 	originator, path, four, aggregator, aggregator4 []byte
@@ -54,6 +55,18 @@ func ours(v []byte) bool {
 	return len(v) >= 3 && v[0] == 0 && (v[1] == bgp.AFI_IP || v[1] == bgp.AFI_IP6) && v[2] == bgp.SAFI_UNICAST
 }
 
+// hopFits reports whether the next hop of an MP_REACH_NLRI has a length of its family's: an IPv6 one, with or without a link-local one, is
+// for IPv4 too (RFC 2545 §3, RFC 8950). gobgp takes any of these for either, and none at all. Where another begins what comes after it nobody knows (RFC 7606 §7.11).
+func hopFits(v []byte) bool {
+	switch v[3] {
+	case 4:
+		return v[1] == bgp.AFI_IP
+	case 16, 32:
+		return true
+	}
+	return false
+}
+
 // cutUpdate is not ok where lengths do not fit: what becomes of such a one gobgp knows (RFC 7606).
 func cutUpdate(body []byte) (u update, ok bool) {
 	if u.withdrawn, body, ok = cutPart(body); !ok {
@@ -70,8 +83,11 @@ func cutUpdate(body []byte) (u update, ok bool) {
 		}
 		switch {
 		case a.kind == attrReach:
-			if u.foreign == nil && (len(a.value) < 4 || !ours(a.value)) {
+			switch mine := len(a.value) > 3 && ours(a.value); {
+			case !mine && u.foreign == nil:
 				u.foreign = a.whole
+			case mine && u.astray == nil && !hopFits(a.value):
+				u.astray = a.whole
 			}
 		case a.kind == attrUnreach:
 			if u.foreign == nil && !ours(a.value) {
@@ -142,6 +158,9 @@ func cutAttribute(b []byte) (a attribute, rest []byte, ok bool) {
 // sift appends what gobgp is told in place of an UPDATE, and says what there is to say of it. It is not taken where it must not be told at all.
 func (v *sieve) sift(out, msg []byte) (told []byte, remark string, taken bool) {
 	u, ok := cutUpdate(msg[headerLen:])
+	if ok && u.astray != nil {
+		return out, "", false
+	}
 	if (!ok || u.rare) && !survived(msg) {
 		if !ok || u.foreign != nil {
 			return out, "", false

@@ -106,7 +106,7 @@ func hostilities(three netip.Addr) []hostility {
 		{"a prefix withdrawn and announced", router.Update([]netip.Prefix{p}, slices.Concat(origin, path, hop, pref), p), nothing, ""},
 		{"an empty AS_PATH segment", update(origin, router.Attribute(router.Transitive, 2, 2, 0), hop, pref), withdrawn, taken},
 		{"an attribute that reaches beyond the message", update(origin, path, hop, pref, []byte{router.Optional | router.Transitive, 8, 200}), closed, "an UPDATE that cannot be read to its end"},
-		{"a next hop of three bytes in MP_REACH_NLRI", router.Update(nil, slices.Concat(origin, path, pref, router.Attribute(router.Optional, 14, 0, 1, 1, 3, 1, 2, 3, 0, 24, 10, 10, 3))), closed, "an UPDATE that cannot be read to its end"},
+		{"a next hop of three bytes in MP_REACH_NLRI", router.Update(nil, slices.Concat(origin, path, pref, router.Attribute(router.Optional, 14, 0, 1, 1, 3, 1, 2, 3, 0, 24, 10, 10, 3))), closed, "an UPDATE with a next hop of 3 bytes"},
 		{"another's block", say(three, nil, "10.10.194.128/26"), refused, "it is of node two, and node three is no reflector"},
 		{"a part of another's block", say(three, nil, "10.10.194.128/27"), refused, "it is more specific than 10.10.194.128/26, a block of node two"},
 		{"this node's block", say(three, nil, "10.10.40.128/26"), refused, "it lies in 10.10.40.128/26, a block of this node"},
