@@ -2,13 +2,9 @@ package speaker
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
-	"reflect"
 	"time"
-
-	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
 // gobgp takes the connections that its listeners accepted from a channel, and gives them to the neighbour with the connection's remote
@@ -19,22 +15,12 @@ import (
 // router, and is given its neighbours a moment later. One that dials meanwhile gobgp would refuse, and a router may then not try again
 // for its connect retry time, 120 s by default (RFC 4271 §10), which is as long as routes are kept for it. So such a connection waits for its neighbour.
 //
-// The channel is private, and is made by StartBgp, a new one each time. gobgp is pinned to the last release of its v3, and tests fail where the
-// field is gone.
+// StartBgp makes the channel, a new one each time.
 
 const (
 	earlyFor  = 10 * time.Second // how long a connection waits for its neighbour
 	earlyMost = 64               // how many do; the guard lets addresses of neighbours alone come as far as this
 )
-
-// acceptChannel is where gobgp has the channel. Its one goroutine alone may look there.
-func acceptChannel(s *server.BgpServer) (*chan *net.TCPConn, error) {
-	f := reflect.ValueOf(s).Elem().FieldByName("acceptCh")
-	if !f.IsValid() || f.Type() != reflect.TypeFor[chan *net.TCPConn]() {
-		return nil, fmt.Errorf("handing a connection to gobgp: this version of it has no acceptCh")
-	}
-	return (*chan *net.TCPConn)(f.Addr().UnsafePointer()), nil
-}
 
 // takeOver puts a channel of netd's in the place of gobgp's, where its router is a new one. It runs in gobgp's one goroutine.
 func (s *sessions) takeOver() {

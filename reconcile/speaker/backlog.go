@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
 	"github.com/eapache/channels"
-	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
 // gobgp reads what a neighbour says as fast as it comes, and keeps what it has not got to yet in a queue without bound: one that
@@ -106,18 +104,4 @@ func (s *sessions) flooded(addr netip.Addr, words string) {
 	if x != nil {
 		s.renew(addr)
 	}
-}
-
-// queueOf is where what a neighbour says waits for gobgp. The field is reached as acceptChannel's is; it stays the same for as long as
-// gobgp has the neighbour. Nobody else may change meanwhile which neighbours it has.
-func queueOf(s *server.BgpServer, address string) (*channels.InfiniteChannel, error) {
-	fsm, err := machine(s, address)
-	if err != nil || !fsm.IsValid() {
-		return nil, err
-	}
-	q := fsm.Elem().FieldByName("incomingCh")
-	if !q.IsValid() || q.Type() != reflect.TypeFor[*channels.InfiniteChannel]() {
-		return nil, fmt.Errorf("looking at what waits for gobgp: this version of it has no fsm.incomingCh")
-	}
-	return *(**channels.InfiniteChannel)(q.Addr().UnsafePointer()), nil
 }

@@ -21,8 +21,7 @@ import (
 //
 // gobgp tells of each UPDATE in its log alone, at the level "debug" and in the goroutine that takes it, before it does anything else with it.
 // At that level it tells of each prefix as well, which was a sixth of what it allocates: so once it has told of the UPDATE, the level is another
-// until it has done with it (Observe). Its limits are reached as expect's
-// fields are. TestMaxPrefixes and TestCount fail where a version of gobgp has neither.
+// until it has done with it (Observe). TestMaxPrefixes and TestCount fail where a version of gobgp tells of none, or has its limits elsewhere.
 
 // limits are those of the neighbours of which gobgp need not have one all the time.
 type limits struct {

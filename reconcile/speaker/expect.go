@@ -1,10 +1,6 @@
 package speaker
 
 import (
-	"fmt"
-	"reflect"
-	"sync"
-
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/config/oc"
 	"github.com/osrg/gobgp/v3/pkg/server"
@@ -41,7 +37,7 @@ func (s *sessions) queues(address string) {
 //
 // gobgp waits for those alone that are connected: the first client to come back is told an End-of-RIB before the others'
 // blocks, and takes them out of its kernel until they come. Whether a neighbour owes an End-of-RIB is a field that its OPEN
-// sets and that no request of the API does. It is reached as acceptChannel's is, and a test fails where it is gone.
+// sets and that no request of the API does.
 func expect(s *server.BgpServer, address string) error {
 	return withNeighbour(s, address, func(conf *oc.Neighbor) {
 		for i := range conf.AfiSafis {
@@ -71,52 +67,4 @@ func remember(s *server.BgpServer, address string) (restore func() error, err er
 			}
 		})
 	}, err
-}
-
-// withNeighbour calls f with what gobgp knows of a neighbour, where it has that one, while it holds gobgp's lock. Nobody else may
-// change which neighbours gobgp has meanwhile.
-func withNeighbour(s *server.BgpServer, address string, f func(*oc.Neighbor)) error {
-	fsm, err := machine(s, address)
-	if err != nil || !fsm.IsValid() {
-		return err
-	}
-	lock := fsm.Elem().FieldByName("lock")
-	if !lock.IsValid() || lock.Type() != reflect.TypeFor[sync.RWMutex]() {
-		return fmt.Errorf("what gobgp has of %s: this version has no fsm.lock", address)
-	}
-	mu := (*sync.RWMutex)(lock.Addr().UnsafePointer())
-	mu.Lock()
-	defer mu.Unlock()
-	return withLocked(s, address, f)
-}
-
-// withLocked is withNeighbour for gobgp's own goroutine while it holds that lock.
-func withLocked(s *server.BgpServer, address string, f func(*oc.Neighbor)) error {
-	fsm, err := machine(s, address)
-	if err != nil || !fsm.IsValid() {
-		return err
-	}
-	conf := fsm.Elem().FieldByName("pConf")
-	if !conf.IsValid() || conf.Type() != reflect.TypeFor[*oc.Neighbor]() {
-		return fmt.Errorf("what gobgp has of %s: this version has no fsm.pConf", address)
-	}
-	f(*(**oc.Neighbor)(conf.Addr().UnsafePointer()))
-	return nil
-}
-
-// machine is gobgp's state machine of a neighbour, invalid where it has no such neighbour.
-func machine(s *server.BgpServer, address string) (fsm reflect.Value, err error) {
-	peers := reflect.ValueOf(s).Elem().FieldByName("neighborMap")
-	if !peers.IsValid() || peers.Kind() != reflect.Map || peers.Type().Key().Kind() != reflect.String {
-		return fsm, fmt.Errorf("reaching a neighbour of gobgp's: this version of it has no neighborMap")
-	}
-	peer := peers.MapIndex(reflect.ValueOf(address))
-	if !peer.IsValid() {
-		return fsm, nil // it was refused
-	}
-	fsm = peer.Elem().FieldByName("fsm")
-	if !fsm.IsValid() || fsm.Kind() != reflect.Pointer {
-		return reflect.Value{}, fmt.Errorf("reaching a neighbour of gobgp's: this version of it has no peer.fsm")
-	}
-	return fsm, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -167,22 +166,6 @@ func (s *sessions) Observe(server.FSMOperation, time.Duration, time.Duration) {
 	s.limits.told.Store(false)
 	s.deliver()
 	s.takeOver()
-}
-
-// connOf is where gobgp keeps the connection of a neighbour. It is reached as expect's fields are.
-func connOf(s *server.BgpServer, address string) (*net.Conn, error) {
-	fsm, err := machine(s, address)
-	if err != nil {
-		return nil, err
-	}
-	if !fsm.IsValid() {
-		return nil, fmt.Errorf("reaching the connection of %s: gobgp has no such neighbour", address)
-	}
-	f := fsm.Elem().FieldByName("conn")
-	if !f.IsValid() || f.Type() != reflect.TypeFor[net.Conn]() {
-		return nil, fmt.Errorf("reaching the connection of %s: this version of gobgp has no fsm.conn", address)
-	}
-	return (*net.Conn)(f.Addr().UnsafePointer()), nil
 }
 
 func (v *sieve) Read(p []byte) (int, error) {
