@@ -71,8 +71,6 @@ func (x *crossed) ended(t *testing.T, restarted, took string) {
 			}
 		case time.Duration(r.Lost)*f.every > most:
 			t.Errorf("%s; %s are the most", text, most)
-		case !x.back && restarted != "netd" && f.from == numOne && r.Lost == 0: // its routes went, and came again
-			t.Errorf("%s: these streams show nothing", text)
 		}
 	}
 }
