@@ -47,6 +47,7 @@ type routesView struct {
 	SchemaVersion int         `json:"schema_version"`
 	Peer          string      `json:"peer,omitempty"`
 	Which         string      `json:"which"`
+	Down          []string    `json:"down,omitempty"` // of the peer's sessions: which are not up, and why
 	Routes        []routeView `json:"routes"`
 }
 
@@ -197,6 +198,17 @@ func (l *looker) nameOf(a netip.Addr) string {
 	return a.String()
 }
 
+// looks says of a look at a speaker that has only just started what it means.
+func looks(at func(context.Context, request) (any, error)) func(context.Context, request) (any, error) {
+	return func(ctx context.Context, r request) (any, error) {
+		v, err := at(ctx, r)
+		if errors.Is(err, speaker.ErrNotStarted) {
+			return v, fail(exitDegraded, "the BGP speaker has only just started, and has no sessions yet")
+		}
+		return v, err
+	}
+}
+
 // peers is every neighbour with its counts.
 func (d *daemonState) peersNow(ctx context.Context, _ request) (any, error) {
 	v := peersView{SchemaVersion: 1, Peers: []peerView{}}
@@ -271,6 +283,11 @@ func (d *daemonState) routesNow(ctx context.Context, r request) (any, error) {
 		return v, err
 	}
 	v.Peer = sessions[0].Name
+	for _, n := range sessions {
+		if !n.Established() {
+			v.Down = append(v.Down, fmt.Sprintf("the session with %s is %s%s", n.Who(), n.State, because(n.Error)))
+		}
+	}
 	if r.Which == "advertised" {
 		for _, n := range sessions {
 			if !n.Established() {
@@ -324,7 +341,9 @@ func (l *looker) find(name string) ([]speaker.Neighbour, error) {
 func noSession(with string, all []peerView) error {
 	var names []string
 	for _, p := range all {
-		names = append(names, p.Name)
+		if !slices.Contains(names, p.Name) { // two nodes may have a session for each family
+			names = append(names, p.Name)
+		}
 	}
 	return fail(exitUsage, "no BGP session with %q; there are %s", with, strings.Join(names, ", "))
 }
@@ -409,6 +428,9 @@ func (a *app) showRoutes(ctx context.Context, r request, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.out, v)
 	}
+	for _, down := range v.Down {
+		fmt.Fprintf(a.page(a.talk), "netd: %s\n", down)
+	}
 	if len(v.Routes) == 0 {
 		fmt.Fprintln(a.out, "No routes.")
 		return nil
@@ -420,8 +442,12 @@ func (a *app) showRoutes(ctx context.Context, r request, asJSON bool) error {
 	rows := [][]string{head}
 	for _, x := range v.Routes {
 		prefix := x.Prefix.String()
-		if r.Which == string(speaker.LocRIB) && x.Best {
-			prefix = "* " + prefix
+		if r.Which == string(speaker.LocRIB) {
+			mark := "  " // the others stand below the best
+			if x.Best {
+				mark = "* "
+			}
+			prefix = mark + prefix
 		}
 		hop := ""
 		if x.NextHop.IsValid() {

@@ -122,8 +122,8 @@ func (d *daemonState) serve() (*http.Server, error) {
 	}))
 	handle("GET /v1/attached", onLoop(d, d.attachedNow))
 	handle("POST /v1/drift", onLoop(d, d.driftNow))
-	handle("POST /v1/peers", d.peersNow)
-	handle("POST /v1/peers/routes", d.routesNow)
+	handle("POST /v1/peers", looks(d.peersNow))
+	handle("POST /v1/peers/routes", looks(d.routesNow))
 	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) { answer(w, newVersionView(), nil) })
 	d.handleFronts(mux)
 	s := &http.Server{Handler: rootOnly(mux), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}

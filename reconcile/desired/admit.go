@@ -255,6 +255,9 @@ func (a *admission) refusePrefix(in *inbound, prefix netip.Prefix) (why string, 
 		if len(in.ranges) == 0 {
 			return "it may tell nothing: import is not written", nil
 		}
+		if !in.peer.ImportSet && in.ibgp {
+			return "import is not written, and it is no block of a node in a network of mode bgp", nil
+		}
 		return "its import list does not have it", nil
 	case pooled && !net.Uses(config.ModeBGP):
 		return fmt.Sprintf("it lies in network %s of mode %s, whose routes come from the file", net.Name, net.Mode), nil

@@ -144,8 +144,8 @@ peer "inside" {
 		{inside, "10.10.7.0/24", far, ""},
 		{inside, "10.10.194.128/26", far, "node far, which it does not lead to"},
 		{inside, "10.10.194.128/26", "192.168.170.77", "neither node there nor the peer"},
-		{inside, "172.30.0.0/24", inside, "import list does not have it"},
-		{inside, "10.20.2.0/24", there, "import list does not have it"},
+		{inside, "172.30.0.0/24", inside, "import is not written, and it is no block of a node"},
+		{inside, "10.20.2.0/24", there, "import is not written, and it is no block of a node"},
 
 		{there, "10.10.194.128/26", there, ""},
 		{"2001:db8:170::138", "fd10:0:0:2::/64", "2001:db8:170::138", ""},

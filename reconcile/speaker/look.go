@@ -165,9 +165,23 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 		})
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading the table of %s routes: %w", t, err)
+		if t == LocRIB {
+			return fmt.Errorf("reading the BGP table: %w", started(err))
+		}
+		return fmt.Errorf("reading the %s routes of %s: %w", t, of, started(err))
 	}
 	return nil
+}
+
+// ErrNotStarted is the error where a speaker runs that has not been given a router yet, in the first moment after its start.
+var ErrNotStarted = errors.New("the speaker has no router yet")
+
+// started finds that error in what gobgp says (BgpServer.active in its pkg/server/server.go).
+func started(err error) error {
+	if strings.Contains(err.Error(), "bgp server hasn't started yet") {
+		return ErrNotStarted
+	}
+	return err
 }
 
 func routeOf(p *api.Path) (Route, error) {
@@ -296,11 +310,11 @@ func (c *Client) counts(ctx context.Context, advertised bool) (map[netip.Addr]Co
 	}
 	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised})
 	if err != nil {
-		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", started(err))
 	}
 	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
 	if err != nil {
-		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", started(err))
 	}
 	out := make(map[netip.Addr]Counts, len(peers))
 	for _, p := range peers {

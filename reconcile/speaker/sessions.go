@@ -243,7 +243,12 @@ func (s *sessions) move(addr netip.Addr, x *session, state api.PeerState_Session
 	if before == api.PeerState_ESTABLISHED {
 		x.told = nil
 	}
-	s.rib.neighbour(addr, func(n *Neighbour) { n.State, n.Since = strings.ToLower(state.String()), x.since })
+	s.rib.neighbour(addr, func(n *Neighbour) {
+		was := n.Established()
+		if n.State = strings.ToLower(state.String()); n.Established() != was {
+			n.Since = x.since // one that is down tries and tries, and goes from state to state: what counts is since when it is down
+		}
+	})
 	if state != api.PeerState_ACTIVE && x.stopDial != nil {
 		x.stopDial()
 		x.stopDial = nil

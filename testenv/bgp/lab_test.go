@@ -219,7 +219,9 @@ type status struct {
 	Verdict string
 	Reasons []string
 	Speaker string
-	Peers   []struct {
+	// SpeakerError is empty where the speaker holds its sessions.
+	SpeakerError string `json:"speaker_error"`
+	Peers        []struct {
 		Addr    netip.Addr
 		State   string
 		Since   time.Time

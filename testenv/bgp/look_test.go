@@ -225,6 +225,11 @@ func TestDying(t *testing.T) {
 	if missing(out, "speaker ready") != "" {
 		t.Errorf("status does not show what the speaker wrote last:\n%s", out)
 	}
+	begin := time.Now()
+	l.within(90*time.Second, "it to be forgotten", func() string { return differs(one.status().SpeakerError, "") })
+	if took := time.Since(begin); took < 45*time.Second {
+		t.Errorf("it was forgotten after %s", took)
+	}
 }
 
 // TestDyingExternal has someone else start the speaker, as systemd does where netd is a package, and kills it three times: status is
@@ -234,7 +239,7 @@ func TestDyingExternal(t *testing.T) {
 	one := l.host("one", "192.168.170.137/24")
 	l.container("web")
 	bin := t.TempDir()
-	journal := "#!/bin/sh\ncase \" $* \" in *\" --unit=netd-speaker.service \"*) printf 'speaker ready\\npanic: of a message\\n\\ngoroutine 7 [running]:\\n' ;; *) exit 1 ;; esac\n"
+	journal := "#!/bin/sh\ncase \" $* \" in *\" --unit=netd-speaker.service \"*) printf 'speaker ready\\npanic: of a message\\n\\ngoroutine 7 [running]:\\n'; seq -f 'frame %g' 20 ;; *) exit 1 ;; esac\n"
 	if err := errors.Join(os.WriteFile(filepath.Join(bin, "journalctl"), []byte(journal), 0o755), os.MkdirAll(filepath.Join(one.run(), "speaker"), 0o700)); err != nil {
 		t.Fatal(err)
 	}

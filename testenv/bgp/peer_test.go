@@ -44,7 +44,7 @@ peer "tor" {
 }`)
 	}
 	l := newLab(t, file(`
-  import      = ["172.16.0.0/12 le 24", "10.0.0.0/8 le 24"]
+  import      = ["172.16.0.0/12 le 24", "10.0.0.0/8 le 28"]
   communities = ["65000:1", "65000:1:2", "no-peer"]
   prepend     = 2`))
 	l.container("web")
@@ -144,7 +144,7 @@ peer "tor" {
 		}
 	}
 	edit("other communities, less prepends", `
-  import      = ["172.16.0.0/12 le 24", "10.0.0.0/8 le 24"]
+  import      = ["172.16.0.0/12 le 24", "10.0.0.0/8 le 28"]
   communities = ["65000:7"]
   prepend     = 1`, false)
 	told("path 64512 64512\n", "community 65000:7\n", "large\n")
@@ -203,9 +203,16 @@ peer "tor" {
 			t.Fatal(err)
 		}
 		if i == 0 {
-			l.write(file(`
+			signed := file(`
   import        = ["172.16.0.0/12 le 24"]
-  password_file = "` + secret + `"`))
+  password_file = "` + secret + `"`)
+			if err := os.WriteFile(draft, []byte(strings.ReplaceAll(signed, "LAB", l.id)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out := node.must("plan", "-c", draft); missing(out, "the session with 192.168.170.1 (peer tor) is reset: password (changed)") != "" {
+				t.Errorf("the plan of a password:\n%s", out)
+			}
+			l.write(signed)
 		}
 		if i > 0 { // the router has the old one still
 			l.wait("the words of a wrong password", func() string { return missing(node.degraded("status"), "MD5 mismatch or wrong address") })
