@@ -27,7 +27,7 @@
 //	client watch bounds wire                   what it says: paths and neighbours, never more than the file allows
 //	kind_bgp kind_path kind_peer convert       what it is set to
 //	policy policy_read mark                    who may tell and is told what
-//	reading look password                      its answers and tables, and what sessions are signed with
+//	reading look untold password               its answers and tables, and what sessions are signed with
 //
 // and of the speaker's:
 //

@@ -140,10 +140,14 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 		known[markOf(to)] = to
 	}
 	c.mu.Unlock()
-	stream, err := gobgp.ListPath(ctx, req)
-	if err == nil {
-		err = each(stream, tableMost, func(r *api.ListPathResponse) error {
-			for _, p := range r.GetDestination().GetPaths() {
+	var again []*api.TableLookupPrefix
+	list := func(paths func(*api.Destination) []*api.Path) error {
+		stream, err := gobgp.ListPath(ctx, req)
+		if err != nil {
+			return err
+		}
+		return each(stream, tableMost, func(r *api.ListPathResponse) error {
+			for _, p := range paths(r.GetDestination()) {
 				route, err := routeOf(p)
 				if err != nil {
 					return err
@@ -162,6 +166,24 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 				}
 			}
 			return nil
+		})
+	}
+	err = list(func(d *api.Destination) []*api.Path {
+		if slices.ContainsFunc(d.GetPaths(), untold) {
+			again = append(again, &api.TableLookupPrefix{Prefix: d.GetPrefix()})
+			return nil
+		}
+		return d.GetPaths()
+	})
+	if req.EnableAttributeBinary = true; err == nil && len(again) > 0 {
+		req.Prefixes = again
+		err = list(func(d *api.Destination) []*api.Path {
+			for _, p := range d.GetPaths() {
+				if untold(p) {
+					p.Pattrs = attributesOf(p.GetPattrsBinary())
+				}
+			}
+			return d.GetPaths()
 		})
 	}
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -64,3 +64,42 @@ func TestSeveralBest(t *testing.T) {
 		return got == "172.30.1.0/24 192.168.170.138 true\n172.30.1.0/24 192.168.170.139 true\n172.30.1.0/24 192.168.170.140 false\n"
 	})
 }
+
+// TestUntellable: a path with an attribute that gobgp's API has no message for, which may come from far, is shown with what is known of it, and
+// keeps no other from being shown.
+func TestUntellable(t *testing.T) {
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	peer := h.outsider(far, 64512)
+	peer.Family, peer.Self6, peer.Import = object.Dual, netip.MustParseAddr("2001:db8::137"), "172.30.0.0/16 le 32, 2001:db8::/32 le 64"
+	w.Put(peer, reconcile.Cause{})
+	h.converge(w)
+	four, six := netip.MustParsePrefix("172.30.1.0/24"), netip.MustParsePrefix("2001:db8:1::/48")
+	transitive := byte(router.Optional | router.Transitive)
+	attributes := slices.Concat(router.Origin(), router.ASPath(65001, 65002), router.NextHop(far.addr), router.Attribute(router.Optional, 4, 0, 0, 0, 7), router.LocalPref(300),
+		router.Attribute(transitive, 8, 0xfd, 0xe9, 0, 9), router.Attribute(router.Optional, 9, 1, 2, 3, 4), router.Attribute(router.Optional, 10, 5, 6, 7, 8),
+		router.Attribute(transitive, 16, 6, 4, 0, 0, 5, 220, 0, 0), // of EVPN (RFC 8214)
+		router.Attribute(transitive, 32, 0, 0, 0xfd, 0xe9, 0, 0, 0, 1, 0, 0, 0, 2))
+	reach := router.Attribute(router.Optional, 14, slices.Concat([]byte{0, 2, 1, 16}, netip.MustParseAddr("2001:db8::138").AsSlice(), []byte{0}, router.Prefixes(six))...)
+	r := h.session(far, router.Open{ASN: 64512, IPv6: true})
+	_, _ = r.Write(router.Update(nil, slices.Concat(attributes, reach), four))
+	h.wait("both paths", func() bool { return len(h.client.Snapshot().Paths) == 2 })
+	const words = "path 65001 65002, local pref 300, med 7, communities 65001:9 65001:1:2, originator 1.2.3.4, clusters 5.6.7.8"
+	want := fmt.Sprintln(four, far.addr, far.addr, words) + fmt.Sprintln(six, "2001:db8::138", far.addr, words)
+	for _, table := range []Table{AdjIn, LocRIB} {
+		routes, err := h.client.Routes(t.Context(), table, far.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, r := range routes {
+			got += fmt.Sprintln(r.Prefix, r.NextHop, r.Peer, r.Attributes())
+		}
+		if got != want {
+			t.Errorf("%s:\n%swant\n%s", table, got, want)
+		}
+	}
+}
