@@ -21,13 +21,19 @@ func TestTutorial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, above, _ := strings.Cut(string(readme), "```hcl\n") // what README has one put into netd.hcl
+	above, _, _ = strings.Cut(above, "```")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
 		"walkthrough.hcl": string(file),
-		"netd.hcl":        string(file),
+		"netd.hcl":        above,
 		"netd":            "#!/bin/sh\nNETD_TEST_PROGRAM=1 exec " + exe + " \"$@\"\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
