@@ -332,11 +332,11 @@ func (c *Client) counts(ctx context.Context, advertised bool) (map[netip.Addr]Co
 	}
 	stream, err := gobgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised})
 	if err != nil {
-		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", started(err))
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
 	}
 	peers, err := collect(stream, (*api.ListPeerResponse).GetPeer)
 	if err != nil {
-		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", started(err))
+		return nil, fmt.Errorf("counting the neighbours' prefixes: %w", err)
 	}
 	out := make(map[netip.Addr]Counts, len(peers))
 	for _, p := range peers {

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -100,6 +101,22 @@ func TestUntellable(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s:\n%swant\n%s", table, got, want)
+		}
+	}
+}
+
+// TestNotStarted: a look at a speaker that has no router yet is told from one that fails, whatever is looked at.
+func TestNotStarted(t *testing.T) {
+	h := newHosts(t, 1)[0]
+	h.start()
+	neighbour := netip.MustParseAddr("192.168.170.1")
+	for what, look := range map[string]func() error{
+		"the table":        func() error { _, err := h.client.Routes(t.Context(), LocRIB, netip.Addr{}); return err },
+		"what it was told": func() error { _, err := h.client.Routes(t.Context(), AdjIn, neighbour); return err },
+		"what is told":     func() error { _, err := h.client.Routes(t.Context(), AdjOut, neighbour); return err },
+	} {
+		if err := look(); !errors.Is(err, ErrNotStarted) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
