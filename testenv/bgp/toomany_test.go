@@ -131,7 +131,7 @@ func TestTooManyOfNode(t *testing.T) {
 		most = max(most, memory([]int{pid}))
 	}
 	t.Logf("%d prefixes told; the speaker had %d MB, and %d MB at most", told, before>>20, most>>20)
-	if most > before+48<<20 {
+	if most > before+96<<20 { // 48 MB are room between two collections; without the limit it is 165 MB
 		t.Errorf("the speaker grew from %d MB to %d MB", before>>20, most>>20)
 	}
 	l.wait("the reason", func() string {
