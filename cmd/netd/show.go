@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"netd/reconcile/object"
 	"netd/reconcile/speaker"
 )
 
@@ -88,7 +90,7 @@ func (a *app) showState(v stateView, name string, asJSON bool) error {
 			if why, ok := v.Because[key]; ok {
 				because[key] = why
 			}
-			rows = append(rows, []string{r.Kind, r.Name, r.Text, v.Because[key]})
+			rows = append(rows, []string{r.Kind, r.Name, shares(r.Text), v.Because[key]})
 		}
 	}
 	switch {
@@ -102,6 +104,37 @@ func (a *app) showState(v stateView, name string, asJSON bool) error {
 		table(a.page(a.out), rows)
 	}
 	return nil
+}
+
+// shares is the text of a route as a table shows it. Where a next hop has several stretches of the hash, which may be thirty of two routers
+// where five may give the route, it is named once, with its share of the flows.
+func shares(text string) string {
+	hops, err := object.ParseHops(text)
+	if err != nil {
+		return text
+	}
+	var each []object.Hop
+	whole := 0
+	for _, h := range hops {
+		weight := max(h.Weight, 1)
+		whole += weight
+		h.Weight = 0
+		i := slices.IndexFunc(each, func(e object.Hop) bool { e.Weight = 0; return e == h })
+		if i < 0 {
+			i, each = len(each), append(each, h)
+		}
+		each[i].Weight += weight
+	}
+	if len(each) == len(hops) {
+		return text
+	}
+	words := make([]string, len(each))
+	for i, h := range each {
+		percent := (h.Weight*100 + whole/2) / whole
+		h.Weight = 0
+		words[i] = fmt.Sprintf("%d %% %s", percent, h)
+	}
+	return strings.Join(words, ", ")
 }
 
 // resourceText is what a table shows of a resource.

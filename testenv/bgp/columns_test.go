@@ -58,6 +58,9 @@ func TestLookAtRouters(t *testing.T) {
 		}
 		return missing(out, "via 192.168.170.1 ") + missing(out, "via 192.168.170.2 ")
 	})
+	if out := node.must("show", "routes"); missing(out, "50 % via 192.168.170.1 dev eth0, 50 % via 192.168.170.2 dev eth0  peer r1, peer r2\n") != "" {
+		t.Errorf("the route by two of three routers:\n%s", out)
+	}
 	l.wait("words of a router of this AS", func() string {
 		return missing(node.must("show", "peers", "r4", "--routes", "rejected"), "import is not written, and it is no block of a node in a network of mode bgp")
 	})
