@@ -18,8 +18,8 @@ import (
 // soak reports whether this is a long run (make soak).
 func soak() bool { return os.Getenv("NETD_SOAK") != "" }
 
-// many is a lab of n nodes, the first of them reflectors, with a block each.
-func many(t *testing.T, n, reflectors int) (*lab, []*host) {
+// many is a lab of n nodes, the first of them reflectors, with a block each, and when the first daemon was started.
+func many(t *testing.T, n, reflectors int) (*lab, []*host, time.Time) {
 	var b strings.Builder
 	b.WriteString("network \"lab\" {\n  pools = [\"10.10.0.0/16\"]\n  mode  = \"bgp\"\n}\n\nbgp {\n  hold_time = \"30s\"\n}\n")
 	for i := range n {
@@ -35,6 +35,7 @@ func many(t *testing.T, n, reflectors int) (*lab, []*host) {
 		hosts[i] = l.host(fmt.Sprintf("n%d", i), fmt.Sprintf("192.168.170.%d/24", i+1))
 	}
 	l.acquaint(hosts)
+	begin := time.Now()
 	for _, h := range hosts {
 		h.start()
 	}
@@ -43,7 +44,7 @@ func many(t *testing.T, n, reflectors int) (*lab, []*host) {
 			h.end()
 		}
 	})
-	return l, hosts
+	return l, hosts, begin
 }
 
 // acquaint tells hosts each other's link addresses. Real ones would ask, and have a neighbour table each; all namespaces of a
@@ -154,8 +155,7 @@ func TestFiftyClients(t *testing.T) {
 	if !soak() {
 		clients = 8
 	}
-	begin := time.Now()
-	l, hosts := many(t, clients+2, 2)
+	l, hosts, begin := many(t, clients+2, 2)
 	l.complete(hosts)
 	t.Logf("%d clients, %d sessions: complete %s after the first daemon was started", clients, 2*clients+1, time.Since(begin).Round(time.Millisecond))
 	for _, h := range hosts[2:] { // with both reflectors, of which one will do then
@@ -193,8 +193,7 @@ func TestMeshOfMany(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begin := time.Now()
-	l, hosts := many(t, n, 0)
+	l, hosts, begin := many(t, n, 0)
 	l.complete(hosts)
 	var pids []int
 	for _, h := range hosts {
