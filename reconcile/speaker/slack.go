@@ -12,7 +12,7 @@ import (
 //
 // While a heap grows from little, Go collects each time that it has doubled, and each time reads again what it keeps: of 100,000
 // prefixes that was a fifth of the work. So while much changes, some room is left between collections, however little is in use; in a large heap
-// it is what it always was. Once all is quiet everything is as before, and what is free is the host's at once, which a process at rest would give
+// it is less than it always was, since that is when memory runs short. Once all is quiet everything is as before, and what is free is the host's at once, which a process at rest would give
 // back after minutes, little by little. The zero value is ready. Where GOGC is set, that holds.
 type Slack struct {
 	mu      sync.Mutex
@@ -25,6 +25,7 @@ type Slack struct {
 const (
 	slackMuch = 4096     // changes; fewer leave nothing worth a collection
 	slackRoom = 48 << 20 // bytes; a daemon and a speaker with 100,000 prefixes are to stay below 300 MB
+	slackPart = 60       // percent of what is in use, where that is more
 	gcPercent = 100      // GOGC where nobody sets it
 )
 
@@ -55,13 +56,13 @@ func (s *Slack) free() {
 	debug.FreeOSMemory()
 }
 
-// gcPercentNow is the GOGC by which there is slackRoom above what was in use at the last collection. Go takes it of stacks and of
+// gcPercentNow is the GOGC by which there is slackRoom, or slackPart, above what was in use at the last collection. Go takes it of stacks and of
 // global variables too, and of 4 MB where that is more, which in a small process are most of it (heapGoal and heapMinimum in its runtime).
 func gcPercentNow() int {
 	in := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(in)
 	live := in[0].Value.Uint64()
-	return max(gcPercent, int(min(slackRoom*100/max(live+in[1].Value.Uint64()+in[2].Value.Uint64(), 1), (live+slackRoom)*100/(4<<20))))
+	return max(slackPart, int(min(slackRoom*100/max(live+in[1].Value.Uint64()+in[2].Value.Uint64(), 1), (live+slackRoom)*100/(4<<20))))
 }
 
 // set sets GOGC where it is another, which waits for a collection that runs: what was in use at the last one is the same until the next has ended.
