@@ -37,7 +37,7 @@
 //	accept dialler ttl hangup                  connections
 //	sessions recover tries expect clock        sessions that come, go and restart
 //	limit count backlog                        neighbours that say too much
-//	silence reason log                         why a session is not up, in words
+//	silence reason notification log            why a session is not up, in words
 //	private                                    what of gobgp's no request reaches
 //
 // Read serve.go first for the process, client.go and kind_peer.go for the other end.

@@ -172,7 +172,7 @@ func malformed(f gobgplog.Fields) string {
 	if !ok {
 		return ""
 	}
-	return ": " + bgp.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String()
+	return ": " + notified(e.TypeCode, e.SubTypeCode)
 }
 
 func notificationInWords(msg string, f gobgplog.Fields) string {
@@ -201,9 +201,9 @@ func notificationInWords(msg string, f gobgplog.Fields) string {
 	if code == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && sub == bgp.BGP_ERROR_SUB_BAD_PEER_AS {
 		return who + ": it expects another AS than this node's"
 	}
-	words := who + ": " + bgp.NewNotificationErrorCode(code, sub).String()
-	if text, _ := f["Communicated-Reason"].(string); text != "" {
-		words += ": " + printable(text)
+	words := who + ": " + notified(code, sub)
+	if text, _ := f["Communicated-Reason"].(string); text != "" { // RFC 9003
+		words += `: "` + printable(text) + `"`
 	}
 	return words
 }

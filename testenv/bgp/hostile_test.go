@@ -83,7 +83,7 @@ func hostilities(three netip.Addr) []hostility {
 	say := func(hop netip.Addr, as []uint32, told string) []byte {
 		return router.Announce(hop, as, prefixes(told)...)
 	}
-	const taken = "it sent a malformed UPDATE, which is taken for a withdrawal: code 3(update) subcode "
+	const taken = "it sent a malformed UPDATE, which is taken for a withdrawal: "
 	return []hostility{
 		{"a message of an unknown type", router.Frame(99, nil), closed, "a message of the unknown type 99"},
 		{"an AS4_PATH before the AS_PATH", update(origin, hop, pref, as4, router.ASPath(65001)), nothing, ""},
@@ -97,7 +97,7 @@ func hostilities(three netip.Addr) []hostility {
 		{"an ORIGIN of two bytes", update(router.Attribute(router.Transitive, 1, 0, 0), path, hop, pref), withdrawn, taken},
 		{"a NEXT_HOP of three bytes", update(origin, path, router.Attribute(router.Transitive, 3, 1, 2, 3), pref), withdrawn, taken},
 		{"no NEXT_HOP", update(origin, path, pref), withdrawn, taken},
-		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), closed, "unrecognized well known attribute"},
+		{"an unknown well-known attribute", update(origin, path, hop, pref, router.Attribute(router.Transitive, 200, 1)), closed, "unrecognized well-known attribute"},
 		{"attributes twice", update(origin, origin, path, path, hop, hop, pref), nothing, ""},
 		{"4,060 bytes of attributes", update(origin, path, hop, pref, router.Attribute(router.Optional|router.Transitive, 200, make([]byte, 4030)...)), withdrawn, "it sent a path with 4055 bytes of attributes, which is taken for a withdrawal"},
 		{"a withdrawal of VPLS", router.Update(nil, router.Attribute(router.Optional, 15, 0, 25, 65, 0, 0)), closed, "an UPDATE that gobgp does not survive"},
@@ -115,7 +115,7 @@ func hostilities(three netip.Addr) []hostility {
 		{"a third host as next hop", say(netip.MustParseAddr("192.168.170.138"), nil, "10.10.3.0/24"), refused, "its next hop 192.168.170.138 is not node three"},
 		{"this node as next hop", say(netip.MustParseAddr("192.168.170.137"), nil, "10.10.3.0/24"), refused, "its next hop 192.168.170.137 is this host"},
 		{"a loop", say(three, []uint32{65001, 64512}, "10.10.3.0/24"), refused, "a loop: this node's AS 64512 is in its path"},
-		{"a NOTIFICATION", router.Frame(router.TypeNotification, []byte{6, 2}), closed, "it closed the session: code 6(cease) subcode 2(administrative shutdown)"},
+		{"a NOTIFICATION", router.Frame(router.TypeNotification, []byte{6, 2}), closed, "it closed the session: administrative shutdown (6/2)"},
 	}
 }
 

@@ -96,12 +96,12 @@ func interop(t *testing.T, program router.Program) {
 	}
 	// One is shut down by hand. That it was is not hidden by what comes of it, and it is told nothing until it is back.
 	if program == router.BIRD {
-		routers[0].Ask("disable netd")
+		routers[0].Ask(`disable netd "new cables"`)
 	} else {
-		routers[0].Ask("configure terminal", "router bgp 65101", "neighbor 192.168.170.137 shutdown")
+		routers[0].Ask("configure terminal", "router bgp 65101", "neighbor 192.168.170.137 shutdown message new cables")
 	}
 	l.wait("words", func() string {
-		return missing(node.degraded("status"), "; before that: it closed the session: code 6(cease) subcode 2(administrative shutdown)")
+		return missing(node.degraded("status"), "; before that: it closed the session: administrative shutdown (6/2): \"new cables\"")
 	})
 	if out := node.must("show", "routes", "--bgp"); missing(out, "told to beyond, dials, own, own-signed, signed, waits") != "" {
 		t.Errorf("the table while other is down:\n%s", out)
