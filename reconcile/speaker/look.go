@@ -118,6 +118,9 @@ func (c *Client) walk(ctx context.Context, t Table, of netip.Addr, take func(Rou
 	return nil
 }
 
+// againMost is how many prefixes one request names. gobgp takes none of more than 4 MB, gRPC's limit where a server sets none: 89,000 of the longest.
+const againMost = 1 << 16
+
 // walkFamily ends without an error where take says io.EOF.
 func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family *api.Family, take func(Route) error) error {
 	ctx, cancel := context.WithCancel(ctx) // ends the stream where enough was taken
@@ -175,8 +178,12 @@ func (c *Client) walkFamily(ctx context.Context, t Table, of netip.Addr, family 
 		}
 		return d.GetPaths()
 	})
-	if req.EnableAttributeBinary = true; err == nil && len(again) > 0 {
-		req.Prefixes = again
+	req.EnableAttributeBinary = true
+	for some := range slices.Chunk(again, againMost) {
+		if err != nil {
+			break
+		}
+		req.Prefixes = some
 		err = list(func(d *api.Destination) []*api.Path {
 			for _, p := range d.GetPaths() {
 				if untold(p) {

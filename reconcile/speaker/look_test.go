@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -102,6 +103,44 @@ func TestUntellable(t *testing.T) {
 		if got != want {
 			t.Errorf("%s:\n%swant\n%s", table, got, want)
 		}
+	}
+}
+
+// TestUntellableMany is TestUntellable with more such paths than one request may name: gRPC takes 4 MB.
+func TestUntellableMany(t *testing.T) {
+	const many, each = 95_000, 200
+	hosts := newHosts(t, 2)
+	h, far := hosts[0], hosts[1]
+	h.start()
+	h.client.Allow(many)
+	var w reconcile.Want
+	w.Put(object.BGP{ASN: 64512, RouterID: h.addr, Listen: h.addr.String(), Port: 179, Refuse: true}, reconcile.Cause{})
+	peer := h.outsider(far, 64512)
+	peer.Family, peer.Self6, peer.Import = object.Dual, netip.MustParseAddr("2001:db8::137"), ""
+	w.Put(peer, reconcile.Cause{})
+	h.converge(w)
+	r := h.session(far, router.Open{ASN: 64512, IPv6: true})
+	attributes := slices.Concat(router.Origin(), router.ASPath(65001), router.LocalPref(300), router.Attribute(router.Optional|router.Transitive, 16, 6, 4, 0, 0, 5, 220, 0, 0))
+	reach := slices.Concat([]byte{0, 2, 1, 16}, netip.MustParseAddr("2001:db8::138").AsSlice(), []byte{0})
+	a := netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:0").As16() // as text they are as long as can be
+	for i := uint32(0); i < many; {
+		var prefixes []netip.Prefix
+		for range each {
+			binary.BigEndian.PutUint32(a[12:], 0x55551111+i)
+			prefixes = append(prefixes, netip.PrefixFrom(netip.AddrFrom16(a), 128))
+			i++
+		}
+		if _, err := r.Write(router.Update(nil, slices.Concat(attributes, router.Attribute(router.Optional, 14, slices.Concat(reach, router.Prefixes(prefixes...))...)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = r.Write(slices.Concat(router.EndOfRIB(), router.Update(nil, router.Attribute(router.Optional, 15, 0, 2, 1))))
+	h.within(time.Minute, "all that it tells", func() bool {
+		return slices.ContainsFunc(h.client.Snapshot().Peers, func(p object.SpeakerPeer) bool { return p.Addr == far.addr && p.Synced })
+	})
+	routes, err := h.client.Routes(t.Context(), AdjIn, far.addr)
+	if err != nil || len(routes) != many {
+		t.Errorf("%d of %d are shown: %v", len(routes), many, err)
 	}
 }
 
