@@ -45,7 +45,7 @@ func TestRefreshFlood(t *testing.T) {
 	}
 	begin := time.Now()
 	_, _ = r.Write(bytes.Repeat(router.Frame(router.TypeRefresh, []byte{0, 1, 0, 1}), 100))
-	if n := told(2, time.Second); n < 2 {
+	if n := told(2, refreshEvery-time.Second); n < 2 { // not what it is told after that
 		t.Fatal("the first time it asks it is told nothing")
 	}
 	if n := told(3, 2*refreshEvery); n != 3 || time.Since(begin) < refreshEvery {
@@ -55,5 +55,8 @@ func TestRefreshFlood(t *testing.T) {
 	_, _ = r.Write(router.Frame(router.TypeRefresh, []byte{0, 1, 0, 1}))
 	if n := told(4, 2*refreshEvery); n != 4 {
 		t.Errorf("later it is told %d times", n-1)
+	}
+	if n := told(5, time.Second); n != 4 {
+		t.Errorf("for 101 requests it is told %d times", n-1)
 	}
 }

@@ -194,13 +194,14 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// TestDying kills the speaker three times: status is DEGRADED and shows what it wrote last, and so it is until a minute has
-// passed without a death.
+// TestDying kills the speaker three times: status is DEGRADED and shows what it wrote last, until a minute has passed since the first
+// of these deaths.
 func TestDying(t *testing.T) {
 	l := newLab(t, twoNodes)
 	one := l.host("one", "192.168.170.137/24")
 	l.container("web")
 	one.start()
+	begin := time.Now()
 	for range 3 {
 		l.wait("a speaker", func() string {
 			if one.speaker() == 0 {
@@ -225,10 +226,9 @@ func TestDying(t *testing.T) {
 	if missing(out, "speaker ready") != "" {
 		t.Errorf("status does not show what the speaker wrote last:\n%s", out)
 	}
-	begin := time.Now()
 	l.within(90*time.Second, "it to be forgotten", func() string { return differs(one.status().SpeakerError, "") })
-	if took := time.Since(begin); took < 45*time.Second {
-		t.Errorf("it was forgotten after %s", took)
+	if took := time.Since(begin); took < time.Minute { // the first began after that, however long it took until status was asked
+		t.Errorf("it was forgotten %s after the first death at most", took)
 	}
 }
 
