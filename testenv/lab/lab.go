@@ -315,11 +315,11 @@ func (l *Lab) Command(where string, args ...string) (*exec.Cmd, error) {
 // Down ends a lab, or what there is of one, and leaves nothing. Where none is up it is fs.ErrNotExist.
 func Down() error {
 	lock, err := os.OpenFile(lockFile(), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) { // none is up, or who brought it up was killed at once
+	if errors.Is(err, fs.ErrNotExist) { // none is up, or who brought it up was killed at once, or was an earlier netd
 		if _, err := os.ReadDir(Dir); err != nil {
 			return fmt.Errorf("looking for the lab: %w", err)
 		}
-		return os.RemoveAll(Dir)
+		return errors.Join(endAll(), os.RemoveAll(Dir))
 	} else if err != nil {
 		return fmt.Errorf("looking for the lab: %w", err)
 	}
