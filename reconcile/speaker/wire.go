@@ -72,7 +72,7 @@ type Neighbour struct {
 	Name    string     `json:"name,omitempty"` // the file's; the speaker knows none
 	Addr    netip.Addr `json:"addr"`
 	State   string     `json:"state"` // "idle", "active", "opensent", "openconfirm", "established"
-	Since   time.Time  `json:"since"` // when it came up, or is not
+	Since   time.Time  `json:"since"` // since when it is up, or is not
 	Synced  bool       `json:"synced"`
 	Error   string     `json:"error,omitempty"` // the last one, in words; it may be over
 	ErrorAt time.Time  `json:"error_at,omitzero"`
