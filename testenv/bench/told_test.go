@@ -44,6 +44,17 @@ peer "far" {
 `, pool, asn, address, strings.Join(list, ", "), far, farASN)
 }
 
+// appeared is when the route to a prefix appears; it is closed without a word where it does not, which has failed the run then.
+func appeared(b *testing.B, w *wire, dst netip.Prefix) <-chan time.Time {
+	at := make(chan time.Time, 1)
+	go func() {
+		defer close(at)
+		w.appears(b, dst)
+		at <- time.Now()
+	}()
+	return at
+}
+
 // BenchmarkTold has `netd apply` give a host a block more, and waits for the route to it in the kernel of another host that has a session
 // with that one: both run netd.
 func BenchmarkTold(b *testing.B) {
@@ -84,14 +95,17 @@ func BenchmarkTold(b *testing.B) {
 	var whole, told []time.Duration
 	for i := 1; i <= runs; i++ {
 		write(i + 1)
-		own, there := make(chan time.Time, 1), make(chan time.Time, 1)
-		go func() { hearFar.appears(b, toldBlock(i)); own <- time.Now() }()
-		go func() { hearNear.appears(b, toldBlock(i)); there <- time.Now() }()
+		block := toldBlock(i)
+		own, there := appeared(b, hearFar, block), appeared(b, hearNear, block)
 		began := time.Now()
 		timed(b, far.NS, far.command(b, "apply", "-y"))
-		arrived := <-there
+		left, ok := <-own
+		arrived, came := <-there
+		if !ok || !came {
+			b.FailNow()
+		}
 		whole = append(whole, arrived.Sub(began))
-		told = append(told, arrived.Sub(<-own))
+		told = append(told, arrived.Sub(left))
 	}
 	within("bgp: a block more, from the far netd's own kernel to the near one's, p50", median(told), 5*time.Millisecond)
 	b.Logf("from kernel to kernel at most %s", show(quantile(told, 1)))
