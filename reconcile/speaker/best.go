@@ -146,9 +146,10 @@ func (b *best) readList(list []unsafe.Pointer, ways []news, unread func(error)) 
 		}
 		w, err := b.readPath(p)
 		if err != nil {
-			if unread(err); !w.gone {
-				continue
-			}
+			unread(err)
+		}
+		if err != nil && !w.gone { // nobody knows of which prefix it is
+			continue
 		}
 		w.more = len(ways) > first && ways[len(ways)-1].at == w.at
 		ways = append(ways, w)
