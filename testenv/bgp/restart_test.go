@@ -291,8 +291,8 @@ func TestSilence(t *testing.T) {
 				l.wait("the withdrawal", func() string { return one.routes("10.10.194.128/26") }) // a restart time is 120 s
 				took := time.Since(begin)
 				t.Logf("withdrawn after %s", took)
-				// The last KEEPALIVE may be 2 s old, and more where the router had no processor; noticing takes some, too.
-				if took < 2*time.Second || took > 8*time.Second {
+				// The last KEEPALIVE may be 2 s old, and more where the router had no processor; noticing takes some, too, and more on a busy machine.
+				if took < 2*time.Second || took > 12*time.Second {
 					t.Errorf("withdrawn after %s; the hold time is 6 s", took)
 				}
 				l.wait("words", func() string { return missing(one.degraded("status"), "hold timer expired") })
