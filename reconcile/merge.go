@@ -101,7 +101,10 @@ func (l *Loop) unmerge(places []Amended) {
 			delete(l.want.why, p.Key)
 			continue
 		}
-		l.want.State[p.Key], l.want.why[p.Key] = p.Was, p.whyWas
+		l.want.State[p.Key] = p.Was
+		if delete(l.want.why, p.Key); p.whyWas != nil { // else nobody gave one, and there may be no why
+			l.want.why[p.Key] = p.whyWas
+		}
 		if len(p.stood) > 0 {
 			l.want.Stand(p.Key, p.stood)
 		}

@@ -106,6 +106,43 @@ func TestNothingCame(t *testing.T) {
 	}
 }
 
+// TestNothingWent is TestNothingCame with a state that has no reasons, and of which a place is given up.
+func TestNothingWent(t *testing.T) {
+	u := &unread{shelf: shelf{reconcile.State{}}}
+	passes := make(chan reconcile.Report, 100)
+	loop := &reconcile.Loop{
+		Engine: &reconcile.Engine{Kinds: []reconcile.Kind{u}},
+		Compile: func(context.Context) (want reconcile.Want, ok bool, err error) {
+			want.State = reconcile.State{}
+			want.State.Add(book{"Dune"})
+			return want, true, nil
+		},
+		Amend: func(state reconcile.State) (reconcile.Amendment, bool) {
+			k := book{"Dune"}.Key()
+			return reconcile.Amendment{Places: []reconcile.Amended{{Key: k, Was: state[k]}}}, true
+		},
+		Pokes: reconcile.NewPokes(), Resync: time.Hour,
+	}
+	ready := false
+	loop.Report = func(r reconcile.Report) {
+		if want, _ := loop.Wanted(); r.Err != nil && len(want.State) != 1 {
+			t.Errorf("wanted after what did not go: %v", want.State)
+		} else if !ready {
+			ready, u.fails = true, 1
+			loop.Pokes.Add(reconcile.Poke{Amend: true})
+		}
+		passes <- r
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- loop.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	<-passes
+	if r := next(t, passes); r.Err == nil {
+		t.Error("what cannot be read is no error")
+	}
+}
+
 // TestFailedIsAskedAgain has what is wanted change and a place of it not be readable, and then so many events come that all is looked
 // at: what was not done then is done, though that look finds no fault in what was wanted before.
 func TestFailedIsAskedAgain(t *testing.T) {
