@@ -43,12 +43,22 @@ func (s SupervisorState) Failing() bool { return s.Deaths >= 3 }
 const deathsWithin = time.Minute
 
 // Pauses before a speaker that died is started again. The first is short: its neighbours wait. One that lived for
-// supervisorSettled died of something new.
+// supervisorSettled died of something new. Where someone else starts it, the pauses are theirs to make, and a look whether it is there costs little.
 const (
 	supervisorFirst   = 50 * time.Millisecond
 	supervisorMost    = 30 * time.Second
+	supervisorLook    = time.Second
 	supervisorSettled = 30 * time.Second
 )
+
+// most bounds the pause before a speaker is looked for again, or started, after err.
+func (s *Supervisor) most(err error) time.Duration {
+	var other *VersionError
+	if s.External && !errors.As(err, &other) {
+		return supervisorLook
+	}
+	return supervisorMost
+}
 
 // State returns what is known now.
 func (s *Supervisor) State() SupervisorState {
@@ -92,6 +102,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if time.Since(began) > supervisorSettled {
 			pause = supervisorFirst
 		}
+		pause = min(pause, s.most(err))
 		s.set(func(st *SupervisorState) { st.PID, st.Err, st.Since = 0, err, time.Now() })
 		if !s.External || !errors.Is(err, ErrNotRunning) {
 			s.Options.Log("warn", "no speaker: trying again", map[string]any{"error": err.Error(), "pause": pause.String()})
@@ -99,7 +110,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if wait(ctx, pause) != nil {
 			break
 		}
-		pause = min(2*pause, supervisorMost)
+		pause *= 2
 	}
 	return context.Cause(ctx)
 }

@@ -3,9 +3,11 @@ package speaker
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestBackOff: a speaker that cannot be started is tried again after pauses that double, up to half a minute, and three deaths in a
@@ -33,5 +35,23 @@ func TestBackOff(t *testing.T) {
 	}
 	if st := s.State(); !st.Failing() || st.Deaths != 4 || st.PID != 0 || st.Err == nil || !slices.Contains(st.Said, "last") {
 		t.Errorf("what is known of it: %+v", st)
+	}
+}
+
+// TestMostPause: whoever else starts the speaker makes the pauses, and it is found soon after each.
+func TestMostPause(t *testing.T) {
+	for _, x := range []struct {
+		external bool
+		err      error
+		want     time.Duration
+	}{
+		{false, io.EOF, supervisorMost},
+		{true, io.EOF, supervisorLook},
+		{true, ErrNotRunning, supervisorLook},
+		{true, &VersionError{Have: "1"}, supervisorMost}, // it stays as it is until someone replaces it, and each look is a line of the log
+	} {
+		if got := (&Supervisor{External: x.external}).most(x.err); got != x.want {
+			t.Errorf("external %v, %v: at most %s, want %s", x.external, x.err, got, x.want)
+		}
 	}
 }
