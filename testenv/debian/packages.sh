@@ -76,7 +76,7 @@ install)
 		kill -9 "$pid"
 		eventually "the speaker is started again, $i" sh -c "p=\$(systemctl show -P MainPID netd-speaker) && [ \$p != 0 ] && [ \$p != $pid ] && netd status | grep -q 'speaker pid '\$p"
 	done
-	check "what it wrote last is in the status, from the journal" sh -c 'netd status | grep -A9 "it died [3-6] times in the last minute" | grep -q "speaker ready"'
+	check "what it wrote last is in the status, from the journal" sh -c 'netd status | grep -A4 "it died [3-6] times in the last minute" | grep -E "Main process exited|Failed with result|speaker ready|Peer Up|peer configuration|sync finished"'
 	for m in vxlan ipip bgp; do # no module is loaded yet: the hardened unit has the kernel load it
 		mode $m
 		eventually "mode $m: from container to container" sh -c "netd status | grep -q $m && ip netns exec c1 ping -c1 -W1 10.10.194.134"
