@@ -319,7 +319,10 @@ func Down() error {
 		if _, err := os.ReadDir(Dir); err != nil {
 			return fmt.Errorf("looking for the lab: %w", err)
 		}
-		return errors.Join(endAll(), os.RemoveAll(Dir))
+		if err := endAll(); err != nil { // its folder is all that tells of what is left
+			return err
+		}
+		return os.RemoveAll(Dir)
 	} else if err != nil {
 		return fmt.Errorf("looking for the lab: %w", err)
 	}
